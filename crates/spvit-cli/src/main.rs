@@ -1,0 +1,2 @@
+//! The `spvit` program.
+fn main() {}
