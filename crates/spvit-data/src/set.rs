@@ -1,0 +1,287 @@
+//! Images and labels in memory.
+
+use std::sync::Arc;
+
+use sha2::{Digest, Sha256};
+
+use crate::error::DataError;
+
+/// Images of one size with one label each.
+///
+/// Pixels are bytes, 0 to 255, laid out `[images, channels, height, width]`. Every label is below
+/// [`classes`](Self::classes).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ImageSet {
+    channels: usize,
+    height: usize,
+    width: usize,
+    classes: usize,
+    pixels: Vec<u8>,
+    labels: Vec<u16>,
+}
+
+impl ImageSet {
+    /// Puts images and labels together.
+    ///
+    /// `pixels` is `[labels.len(), channels, height, width]`.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Option`] when a dimension or `classes` is 0, `classes` exceeds 65,536, `pixels` has another
+    /// length than the shape says, or a label is not below `classes`.
+    pub fn new(
+        [channels, height, width]: [usize; 3],
+        classes: usize,
+        pixels: Vec<u8>,
+        labels: Vec<u16>,
+    ) -> Result<Self, DataError> {
+        let image = channels.checked_mul(height).and_then(|n| n.checked_mul(width)).unwrap_or(0);
+        if image == 0 {
+            let found = format!("{channels} x {height} x {width}");
+            return Err(DataError::option("image shape", "channels, height and width of at least 1", found));
+        }
+        if classes == 0 || classes > 1 << 16 {
+            return Err(DataError::option("classes", "1 to 65536", classes));
+        }
+        if image.checked_mul(labels.len()) != Some(pixels.len()) {
+            let expected = format!("{} images of {channels} x {height} x {width} bytes", labels.len());
+            return Err(DataError::option("pixels", expected, format!("{} bytes", pixels.len())));
+        }
+        if let Some(label) = labels.iter().find(|&&label| usize::from(label) >= classes) {
+            return Err(DataError::option("labels", format!("every label below {classes}"), label));
+        }
+        Ok(Self { channels, height, width, classes, pixels, labels })
+    }
+
+    /// The number of images.
+    pub fn len(&self) -> usize {
+        self.labels.len()
+    }
+
+    /// Whether there are no images.
+    pub fn is_empty(&self) -> bool {
+        self.labels.is_empty()
+    }
+
+    /// Channels of each image: 1 for grey, 3 for red, green, blue.
+    pub fn channels(&self) -> usize {
+        self.channels
+    }
+
+    /// Height of each image in pixels.
+    pub fn height(&self) -> usize {
+        self.height
+    }
+
+    /// Width of each image in pixels.
+    pub fn width(&self) -> usize {
+        self.width
+    }
+
+    /// The number of classes, whether or not each of them occurs here.
+    pub fn classes(&self) -> usize {
+        self.classes
+    }
+
+    /// All pixels, `[images, channels, height, width]`.
+    pub fn pixels(&self) -> &[u8] {
+        &self.pixels
+    }
+
+    /// All labels, `[images]`.
+    pub fn labels(&self) -> &[u16] {
+        &self.labels
+    }
+
+    /// Image `index`, `[channels, height, width]`; `None` past the end.
+    pub fn image(&self, index: usize) -> Option<&[u8]> {
+        let bytes = self.image_bytes();
+        let start = index.checked_mul(bytes)?;
+        self.pixels.get(start..start.checked_add(bytes)?)
+    }
+
+    /// The label of image `index`; `None` past the end.
+    pub fn label(&self, index: usize) -> Option<u16> {
+        self.labels.get(index).copied()
+    }
+
+    /// How many images each class has, `[classes]`.
+    pub fn class_counts(&self) -> Vec<usize> {
+        let mut counts = vec![0; self.classes];
+        for &label in &self.labels {
+            counts[usize::from(label)] += 1;
+        }
+        counts
+    }
+
+    /// The images at `indices`, in that order. An index past the end is left out.
+    pub fn select(&self, indices: &[usize]) -> Self {
+        let mut pixels = Vec::with_capacity(indices.len() * self.image_bytes());
+        let mut labels = Vec::with_capacity(indices.len());
+        for &index in indices {
+            if let (Some(image), Some(label)) = (self.image(index), self.label(index)) {
+                pixels.extend_from_slice(image);
+                labels.push(label);
+            }
+        }
+        Self { pixels, labels, ..*self }
+    }
+
+    /// Bytes, and so values, of one image.
+    pub(crate) fn image_bytes(&self) -> usize {
+        self.channels * self.height * self.width
+    }
+
+    /// Cuts the set in two before image `at`, or after the last image if there are fewer.
+    pub(crate) fn split_at(mut self, at: usize) -> (Self, Self) {
+        let at = at.min(self.len());
+        let pixels = self.pixels.split_off(at * self.image_bytes());
+        let labels = self.labels.split_off(at);
+        let tail = Self { pixels, labels, ..self };
+        (self, tail)
+    }
+
+    /// Mean and standard deviation of each channel, of pixels scaled to 0..1.
+    ///
+    /// A channel of one single value gets the deviation 1, so that normalising it gives 0 and not a division by 0.
+    pub(crate) fn mean_and_std(&self) -> (Vec<f32>, Vec<f32>) {
+        // Counting values keeps the sums exact, whatever the number of images.
+        let mut counts = vec![[0u64; 256]; self.channels];
+        for (plane, pixels) in self.pixels.chunks_exact(self.height * self.width).enumerate() {
+            let counts = &mut counts[plane % self.channels];
+            for &pixel in pixels {
+                counts[usize::from(pixel)] += 1;
+            }
+        }
+        counts.iter().map(channel_mean_and_std).unzip()
+    }
+}
+
+fn channel_mean_and_std(counts: &[u64; 256]) -> (f32, f32) {
+    let total = counts.iter().sum::<u64>() as f64;
+    let average = |value: &dyn Fn(f64) -> f64| {
+        let weighted = counts.iter().enumerate().map(|(pixel, &count)| value(pixel as f64 / 255.0) * count as f64);
+        weighted.sum::<f64>() / total.max(1.0)
+    };
+    let mean = average(&|pixel| pixel);
+    let std = average(&|pixel| (pixel - mean).powi(2)).sqrt();
+    // Rounding leaves about 1e-17 where all pixels are equal; a real deviation is at least of order 1e-3 / sqrt(total).
+    (mean as f32, if std > 1e-9 { std as f32 } else { 1.0 })
+}
+
+/// A data set split three ways, with what is needed to normalise and to recognise it.
+#[derive(Clone, Debug)]
+pub struct Dataset {
+    /// The data folder's name.
+    pub name: String,
+    /// What the weights are trained on.
+    pub train: Arc<ImageSet>,
+    /// What decisions are made on: the last images of the training files, never trained on. May be empty.
+    pub validation: Arc<ImageSet>,
+    /// What is reported on.
+    pub test: Arc<ImageSet>,
+    /// One name for each class: the data set's own where it comes with them, `class 0`, `class 1`, ... otherwise.
+    pub class_names: Vec<String>,
+    /// Each channel's mean over the training split, pixels scaled to 0..1.
+    pub mean: Vec<f32>,
+    /// Each channel's standard deviation over the training split, pixels scaled to 0..1; 1 for a constant channel.
+    pub std: Vec<f32>,
+    /// SHA-256 over the three splits' shapes, labels and pixels, in lower-case hexadecimal: equal for two data sets
+    /// if and only if their splits are.
+    pub fingerprint: String,
+}
+
+impl Dataset {
+    /// Computes normalisation and fingerprint of three splits that agree in shape and classes.
+    pub(crate) fn from_splits(name: String, class_names: Vec<String>, splits: [ImageSet; 3]) -> Self {
+        let fingerprint = fingerprint(&splits);
+        let [train, validation, test] = splits;
+        let (mean, std) = train.mean_and_std();
+        Self {
+            name,
+            train: Arc::new(train),
+            validation: Arc::new(validation),
+            test: Arc::new(test),
+            class_names,
+            mean,
+            std,
+            fingerprint,
+        }
+    }
+}
+
+fn fingerprint(splits: &[ImageSet; 3]) -> String {
+    let mut hash = Sha256::new();
+    hash.update(b"spvit-data 1\n");
+    for set in splits {
+        // Sizes come first, so that no two different splits give the same bytes.
+        for size in [set.len(), set.channels, set.height, set.width, set.classes] {
+            hash.update((size as u64).to_le_bytes());
+        }
+        let labels: Vec<u8> = set.labels.iter().flat_map(|label| label.to_le_bytes()).collect();
+        hash.update(&labels);
+        hash.update(&set.pixels);
+    }
+    hex(&hash.finalize())
+}
+
+/// Bytes in lower-case hexadecimal.
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(pixels: Vec<u8>, labels: Vec<u16>) -> ImageSet {
+        ImageSet::new([1, 1, 2], 3, pixels, labels).unwrap()
+    }
+
+    #[test]
+    fn a_set_refuses_what_does_not_fit() {
+        let refusal = |shape, classes, pixels, labels| {
+            ImageSet::new(shape, classes, pixels, labels).unwrap_err().to_string()
+        };
+        assert!(refusal([1, 0, 2], 3, vec![], vec![]).contains("image shape"));
+        assert!(refusal([1, usize::MAX, 2], 3, vec![], vec![]).contains("image shape"));
+        assert!(refusal([1, 1, 2], 0, vec![], vec![]).contains("classes"));
+        assert!(refusal([1, 1, 2], 3, vec![1, 2, 3], vec![0]).contains("found 3 bytes"));
+        assert!(refusal([1, 1, 2], 3, vec![1, 2], vec![3]).contains("every label below 3, found 3"));
+    }
+
+    #[test]
+    fn images_and_labels_are_found_by_index() {
+        let set = set(vec![1, 2, 3, 4, 5, 6], vec![2, 0, 2]);
+        assert_eq!(set.image(1), Some(&[3, 4][..]));
+        assert_eq!(set.label(2), Some(2));
+        assert_eq!((set.image(3), set.image(usize::MAX), set.label(3)), (None, None, None));
+        assert_eq!(set.class_counts(), [1, 0, 2]);
+        assert_eq!(set.select(&[2, 0, 9]).pixels(), [5, 6, 1, 2]);
+        let (head, tail) = set.split_at(2);
+        assert_eq!((head.labels(), tail.labels()), (&[2, 0][..], &[2][..]));
+        assert_eq!(tail.pixels(), [5, 6]);
+    }
+
+    #[test]
+    fn mean_and_deviation_are_those_of_each_channel() {
+        let pixels = vec![0, 255, 7, 7, 0, 255, 7, 7];
+        let set = ImageSet::new([2, 1, 2], 1, pixels, vec![0, 0]).unwrap();
+        let (mean, std) = set.mean_and_std();
+        assert!((mean[0] - 0.5).abs() < 1e-7 && (std[0] - 0.5).abs() < 1e-7);
+        assert!((mean[1] - 7.0 / 255.0).abs() < 1e-7);
+        assert_eq!(std[1], 1.0);
+    }
+
+    #[test]
+    fn the_fingerprint_sees_pixels_labels_and_the_split() {
+        let of = |train: ImageSet, test: ImageSet| {
+            Dataset::from_splits("x".into(), vec![], [train, set(vec![], vec![]), test]).fingerprint
+        };
+        let reference = of(set(vec![1, 2, 3, 4], vec![0, 1]), set(vec![5, 6], vec![2]));
+        assert_eq!(reference, of(set(vec![1, 2, 3, 4], vec![0, 1]), set(vec![5, 6], vec![2])));
+        assert_ne!(reference, of(set(vec![1, 2, 3, 5], vec![0, 1]), set(vec![5, 6], vec![2])));
+        assert_ne!(reference, of(set(vec![1, 2, 3, 4], vec![0, 2]), set(vec![5, 6], vec![2])));
+        assert_ne!(reference, of(set(vec![1, 2], vec![0]), set(vec![3, 4, 5, 6], vec![1, 2])));
+    }
+}
