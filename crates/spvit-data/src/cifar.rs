@@ -28,7 +28,13 @@ pub(crate) struct Layout {
 /// CIFAR-10.
 pub(crate) const CIFAR10: Layout = Layout {
     name: "CIFAR-10",
-    train: &["data_batch_1.bin", "data_batch_2.bin", "data_batch_3.bin", "data_batch_4.bin", "data_batch_5.bin"],
+    train: &[
+        "data_batch_1.bin",
+        "data_batch_2.bin",
+        "data_batch_3.bin",
+        "data_batch_4.bin",
+        "data_batch_5.bin",
+    ],
     test: "test_batch.bin",
     label_ranges: &[10],
     class_names: "batches.meta.txt",
@@ -48,8 +54,15 @@ pub(crate) const CIFAR100: Layout = Layout {
 impl Layout {
     /// The folder that holds at least one of the files: `folder`, or the archive's folder in it.
     pub(crate) fn find(&self, folder: &Path) -> Option<PathBuf> {
-        let holds = |folder: &Path| self.train.iter().chain([&self.test]).any(|name| folder.join(name).is_file());
-        [folder.to_path_buf(), folder.join(self.folder)].into_iter().find(|folder| holds(folder))
+        let holds = |folder: &Path| {
+            self.train
+                .iter()
+                .chain([&self.test])
+                .any(|name| folder.join(name).is_file())
+        };
+        [folder.to_path_buf(), folder.join(self.folder)]
+            .into_iter()
+            .find(|folder| holds(folder))
     }
 
     /// Reads the files found in `folder` or in the archive's folder in it.
@@ -66,7 +79,9 @@ impl Layout {
     }
 
     fn classes(&self) -> usize {
-        self.label_ranges.last().map_or(0, |&range| usize::from(range))
+        self.label_ranges
+            .last()
+            .map_or(0, |&range| usize::from(range))
     }
 
     fn read_files(&self, files: &Files, paths: &[PathBuf]) -> Result<ImageSet, DataError> {
@@ -74,8 +89,14 @@ impl Layout {
         for path in paths {
             if !path.is_file() {
                 let names = self.train.join(", ");
-                let expected = format!("{}'s binary version has {names} and {}", self.name, self.test);
-                return Err(DataError::MissingFile { file: path.clone(), expected });
+                let expected = format!(
+                    "{}'s binary version has {names} and {}",
+                    self.name, self.test
+                );
+                return Err(DataError::MissingFile {
+                    file: path.clone(),
+                    expected,
+                });
             }
             self.read_records(path, &files.read(path)?, &mut pixels, &mut labels)?;
         }
@@ -90,11 +111,16 @@ impl Layout {
         labels: &mut Vec<u16>,
     ) -> Result<(), DataError> {
         let record = self.label_ranges.len() + IMAGE;
-        if bytes.is_empty() || bytes.len() % record != 0 {
+        if bytes.is_empty() || !bytes.len().is_multiple_of(record) {
             return Err(DataError::malformed(
                 file,
                 format!("one or more {} records of {record} bytes", self.name),
-                format!("{} bytes, {} records and {} bytes", bytes.len(), bytes.len() / record, bytes.len() % record),
+                format!(
+                    "{} bytes, {} records and {} bytes",
+                    bytes.len(),
+                    bytes.len() / record,
+                    bytes.len() % record
+                ),
                 "The file is cut short, damaged or not the binary version: fetch it again",
             ));
         }

@@ -117,7 +117,11 @@ pub enum DataError {
 
 impl DataError {
     pub(crate) fn io(action: &'static str, file: &Path, cause: io::Error) -> Self {
-        Self::Io { file: file.to_path_buf(), action, cause }
+        Self::Io {
+            file: file.to_path_buf(),
+            action,
+            cause,
+        }
     }
 
     pub(crate) fn malformed(
@@ -126,10 +130,23 @@ impl DataError {
         found: impl Into<String>,
         advice: &'static str,
     ) -> Self {
-        Self::Malformed { file: file.to_path_buf(), expected: expected.into(), found: found.into(), advice }
+        Self::Malformed {
+            file: file.to_path_buf(),
+            expected: expected.into(),
+            found: found.into(),
+            advice,
+        }
     }
 
-    pub(crate) fn option(option: &'static str, expected: impl Into<String>, found: impl ToString) -> Self {
-        Self::Option { option, expected: expected.into(), found: found.to_string() }
+    pub(crate) fn option(
+        option: &'static str,
+        expected: impl Into<String>,
+        found: impl ToString,
+    ) -> Self {
+        Self::Option {
+            option,
+            expected: expected.into(),
+            found: found.to_string(),
+        }
     }
 }

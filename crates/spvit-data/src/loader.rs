@@ -15,7 +15,7 @@ const AHEAD: usize = 2;
 const MAX_SIDE: usize = 4096;
 const MAX_THREADS: usize = 256;
 /// Values of one batch: 16 GiB of them is a mistake in an option.
-const MAX_VALUES: usize = 1 << 32;
+const MAX_VALUES: usize = u32::MAX as usize;
 
 /// How a [`Loader`] makes batches.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,39 +41,85 @@ pub struct LoaderOptions {
 
 impl LoaderOptions {
     /// For training: shuffled, augmented, full batches only, one background thread.
-    pub fn training(image_size: [usize; 2], batch_size: usize, seed: u64, augment: AugmentConfig) -> Self {
+    pub fn training(
+        image_size: [usize; 2],
+        batch_size: usize,
+        seed: u64,
+        augment: AugmentConfig,
+    ) -> Self {
         let augment = Some(augment);
-        Self { image_size, batch_size, seed, threads: 1, augment, shuffle: true, drop_last: true }
+        Self {
+            image_size,
+            batch_size,
+            seed,
+            threads: 1,
+            augment,
+            shuffle: true,
+            drop_last: true,
+        }
     }
 
     /// For evaluation: every image once, as it is, in the set's order, one background thread.
     pub fn evaluation(image_size: [usize; 2], batch_size: usize) -> Self {
-        Self { image_size, batch_size, seed: 0, threads: 1, augment: None, shuffle: false, drop_last: false }
+        Self {
+            image_size,
+            batch_size,
+            seed: 0,
+            threads: 1,
+            augment: None,
+            shuffle: false,
+            drop_last: false,
+        }
     }
 
     fn validate(&self, set: &ImageSet, mean: &[f32], std: &[f32]) -> Result<(), DataError> {
         let [height, width] = self.image_size;
-        if !self.image_size.iter().all(|side| (1..=MAX_SIDE).contains(side)) {
+        if !self
+            .image_size
+            .iter()
+            .all(|side| (1..=MAX_SIDE).contains(side))
+        {
             let expected = format!("height and width of 1 to {MAX_SIDE} pixels");
-            return Err(DataError::option("image_size", expected, format!("{height} x {width}")));
+            return Err(DataError::option(
+                "image_size",
+                expected,
+                format!("{height} x {width}"),
+            ));
         }
-        let image = height * width * set.channels();
+        let image = set.channels().saturating_mul(height * width);
         let largest = MAX_VALUES / image.max(1);
         if self.batch_size == 0 || self.batch_size > largest {
-            let expected = format!("1 to {largest} images of {} x {height} x {width}", set.channels());
+            let expected = format!(
+                "1 to {largest} images of {} x {height} x {width}",
+                set.channels()
+            );
             return Err(DataError::option("batch_size", expected, self.batch_size));
         }
         if self.threads > MAX_THREADS {
-            return Err(DataError::option("threads", format!("0 to {MAX_THREADS}"), self.threads));
+            return Err(DataError::option(
+                "threads",
+                format!("0 to {MAX_THREADS}"),
+                self.threads,
+            ));
         }
         let channels = set.channels();
         if mean.len() != channels || !mean.iter().all(|mean| mean.is_finite()) {
-            return Err(DataError::option("mean", format!("{channels} finite values"), format!("{mean:?}")));
+            return Err(DataError::option(
+                "mean",
+                format!("{channels} finite values"),
+                format!("{mean:?}"),
+            ));
         }
         if std.len() != channels || !std.iter().all(|std| std.is_finite() && *std > 0.0) {
-            return Err(DataError::option("std", format!("{channels} values above 0"), format!("{std:?}")));
+            return Err(DataError::option(
+                "std",
+                format!("{channels} values above 0"),
+                format!("{std:?}"),
+            ));
         }
-        self.augment.as_ref().map_or(Ok(()), |augment| augment.validate(self.image_size))
+        self.augment
+            .as_ref()
+            .map_or(Ok(()), |augment| augment.validate(self.image_size))
     }
 }
 
@@ -93,16 +139,34 @@ impl Loader {
     ///
     /// [`DataError::Option`] when an option is out of range or does not fit the set, when the set is empty, or when an
     /// epoch would have no batch.
-    pub fn new(set: Arc<ImageSet>, mean: &[f32], std: &[f32], options: LoaderOptions) -> Result<Self, DataError> {
+    pub fn new(
+        set: Arc<ImageSet>,
+        mean: &[f32],
+        std: &[f32],
+        options: LoaderOptions,
+    ) -> Result<Self, DataError> {
         options.validate(&set, mean, std)?;
         if set.is_empty() {
-            return Err(DataError::option("images", "at least one image to load", "an empty set"));
+            return Err(DataError::option(
+                "images",
+                "at least one image to load",
+                "an empty set",
+            ));
         }
         if options.drop_last && set.len() < options.batch_size {
-            let expected = format!("at most the {} images there are, since unfilled batches are left out", set.len());
-            return Err(DataError::option("batch_size", expected, options.batch_size));
+            let expected = format!(
+                "at most the {} images there are, since unfilled batches are left out",
+                set.len()
+            );
+            return Err(DataError::option(
+                "batch_size",
+                expected,
+                options.batch_size,
+            ));
         }
-        Ok(Self { pipeline: Arc::new(Pipeline::new(set, mean, std, options)) })
+        Ok(Self {
+            pipeline: Arc::new(Pipeline::new(set, mean, std, options)),
+        })
     }
 
     /// The number of batches in an epoch, at least 1.
@@ -124,12 +188,24 @@ impl Loader {
     ///
     /// Threads start here and end when the epoch is drawn or dropped.
     pub fn epoch(&self, epoch: u64, start_batch: usize) -> Epoch {
-        let maker = Maker { pipeline: self.pipeline.clone(), order: self.pipeline.order(epoch).into(), epoch };
+        let maker = Maker {
+            pipeline: self.pipeline.clone(),
+            order: self.pipeline.order(epoch).into(),
+            epoch,
+        };
         let end = self.batches_per_epoch();
         let next = start_batch.min(end);
         let threads = self.pipeline.options().threads.min(end - next);
-        let workers = (0..threads).map(|lane| Worker::start(maker.clone(), (next + lane..end).step_by(threads)));
-        Epoch { workers: workers.collect(), maker, start: next, next, end, scratch: Scratch::default() }
+        let workers = (0..threads)
+            .map(|lane| Worker::start(maker.clone(), (next + lane..end).step_by(threads)));
+        Epoch {
+            workers: workers.collect(),
+            maker,
+            start: next,
+            next,
+            end,
+            scratch: Scratch::default(),
+        }
     }
 }
 
@@ -166,8 +242,14 @@ impl Worker {
             }
         };
         // Where the system refuses a thread, the sender is dropped and the epoch makes these batches itself.
-        let thread = Builder::new().name("spvit-data loader".to_owned()).spawn(work).ok();
-        Self { batches: Some(receiver), thread }
+        let thread = Builder::new()
+            .name("spvit-data loader".to_owned())
+            .spawn(work)
+            .ok();
+        Self {
+            batches: Some(receiver),
+            thread,
+        }
     }
 }
 
@@ -204,7 +286,9 @@ impl Iterator for Epoch {
         let index = self.next;
         self.next += 1;
         // Worker n makes the batches start + n, start + n + workers, ...: taking them in turn keeps their order.
-        let worker = (index - self.start).checked_rem(self.workers.len()).and_then(|lane| self.workers.get(lane));
+        let worker = (index - self.start)
+            .checked_rem(self.workers.len())
+            .and_then(|lane| self.workers.get(lane));
         let ready = worker.and_then(|worker| worker.batches.as_ref()?.recv().ok());
         Some(ready.unwrap_or_else(|| self.maker.batch(index, &mut self.scratch)))
     }
@@ -220,6 +304,8 @@ impl FusedIterator for Epoch {}
 impl Drop for Epoch {
     fn drop(&mut self) {
         // All receivers first, so that the threads end at the same time and not one after the other.
-        self.workers.iter_mut().for_each(|worker| worker.batches = None);
+        self.workers
+            .iter_mut()
+            .for_each(|worker| worker.batches = None);
     }
 }

@@ -25,7 +25,10 @@ impl Stream {
     pub(crate) fn new(seed: u64, purpose: Purpose, epoch: u64, index: u64) -> Self {
         // The four numbers are the cipher's key: no two decisions share one, and nothing is mixed or lost.
         let mut key = [0; 32];
-        for (bytes, word) in key.chunks_exact_mut(8).zip([seed, purpose as u64, epoch, index]) {
+        for (bytes, word) in key
+            .chunks_exact_mut(8)
+            .zip([seed, purpose as u64, epoch, index])
+        {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
         Self(ChaCha8Rng::from_seed(key))
@@ -102,13 +105,18 @@ mod tests {
     fn moments(draw: impl FnMut() -> f64) -> (f64, f64) {
         let values: Vec<f64> = std::iter::repeat_with(draw).take(20_000).collect();
         let mean = values.iter().sum::<f64>() / values.len() as f64;
-        let variance = values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / values.len() as f64;
+        let variance = values
+            .iter()
+            .map(|value| (value - mean).powi(2))
+            .sum::<f64>()
+            / values.len() as f64;
         (mean, variance)
     }
 
     #[test]
     fn each_decision_has_a_stream_of_its_own() {
-        let first = |seed, purpose, epoch, index| Stream::new(seed, purpose, epoch, index).0.next_u64();
+        let first =
+            |seed, purpose, epoch, index| Stream::new(seed, purpose, epoch, index).0.next_u64();
         let reference = first(1, Purpose::Image, 2, 3);
         assert_eq!(reference, first(1, Purpose::Image, 2, 3));
         assert_ne!(reference, first(2, Purpose::Image, 2, 3));
@@ -130,7 +138,10 @@ mod tests {
         let mut stream = Stream::new(0, Purpose::Image, 0, 0);
         let mut counts = [0; 5];
         (0..20_000).for_each(|_| counts[stream.below(5)] += 1);
-        assert!(counts.iter().all(|&count| (3800..4200).contains(&count)), "{counts:?}");
+        assert!(
+            counts.iter().all(|&count| (3800..4200).contains(&count)),
+            "{counts:?}"
+        );
     }
 
     #[test]
@@ -140,7 +151,10 @@ mod tests {
             let (mean, variance) = moments(|| stream.symmetric_beta(alpha));
             let expected = 1.0 / (4.0 * (2.0 * alpha + 1.0));
             assert!((mean - 0.5).abs() < 0.015, "α {alpha}: mean {mean}");
-            assert!((variance - expected).abs() < 0.01, "α {alpha}: variance {variance}, expected {expected}");
+            assert!(
+                (variance - expected).abs() < 0.01,
+                "α {alpha}: variance {variance}, expected {expected}"
+            );
         }
     }
 }

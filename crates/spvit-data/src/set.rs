@@ -35,22 +35,47 @@ impl ImageSet {
         pixels: Vec<u8>,
         labels: Vec<u16>,
     ) -> Result<Self, DataError> {
-        let image = channels.checked_mul(height).and_then(|n| n.checked_mul(width)).unwrap_or(0);
+        let image = channels
+            .checked_mul(height)
+            .and_then(|n| n.checked_mul(width))
+            .unwrap_or(0);
         if image == 0 {
             let found = format!("{channels} x {height} x {width}");
-            return Err(DataError::option("image shape", "channels, height and width of at least 1", found));
+            return Err(DataError::option(
+                "image shape",
+                "channels, height and width of at least 1",
+                found,
+            ));
         }
         if classes == 0 || classes > 1 << 16 {
             return Err(DataError::option("classes", "1 to 65536", classes));
         }
         if image.checked_mul(labels.len()) != Some(pixels.len()) {
-            let expected = format!("{} images of {channels} x {height} x {width} bytes", labels.len());
-            return Err(DataError::option("pixels", expected, format!("{} bytes", pixels.len())));
+            let expected = format!(
+                "{} images of {channels} x {height} x {width} bytes",
+                labels.len()
+            );
+            return Err(DataError::option(
+                "pixels",
+                expected,
+                format!("{} bytes", pixels.len()),
+            ));
         }
         if let Some(label) = labels.iter().find(|&&label| usize::from(label) >= classes) {
-            return Err(DataError::option("labels", format!("every label below {classes}"), label));
+            return Err(DataError::option(
+                "labels",
+                format!("every label below {classes}"),
+                label,
+            ));
         }
-        Ok(Self { channels, height, width, classes, pixels, labels })
+        Ok(Self {
+            channels,
+            height,
+            width,
+            classes,
+            pixels,
+            labels,
+        })
     }
 
     /// The number of images.
@@ -116,7 +141,7 @@ impl ImageSet {
 
     /// The images at `indices`, in that order. An index past the end is left out.
     pub fn select(&self, indices: &[usize]) -> Self {
-        let mut pixels = Vec::with_capacity(indices.len() * self.image_bytes());
+        let mut pixels = Vec::new();
         let mut labels = Vec::with_capacity(indices.len());
         for &index in indices {
             if let (Some(image), Some(label)) = (self.image(index), self.label(index)) {
@@ -124,7 +149,11 @@ impl ImageSet {
                 labels.push(label);
             }
         }
-        Self { pixels, labels, ..*self }
+        Self {
+            pixels,
+            labels,
+            ..*self
+        }
     }
 
     /// Bytes, and so values, of one image.
@@ -137,7 +166,11 @@ impl ImageSet {
         let at = at.min(self.len());
         let pixels = self.pixels.split_off(at * self.image_bytes());
         let labels = self.labels.split_off(at);
-        let tail = Self { pixels, labels, ..self };
+        let tail = Self {
+            pixels,
+            labels,
+            ..self
+        };
         (self, tail)
     }
 
@@ -147,7 +180,11 @@ impl ImageSet {
     pub(crate) fn mean_and_std(&self) -> (Vec<f32>, Vec<f32>) {
         // Counting values keeps the sums exact, whatever the number of images.
         let mut counts = vec![[0u64; 256]; self.channels];
-        for (plane, pixels) in self.pixels.chunks_exact(self.height * self.width).enumerate() {
+        for (plane, pixels) in self
+            .pixels
+            .chunks_exact(self.height * self.width)
+            .enumerate()
+        {
             let counts = &mut counts[plane % self.channels];
             for &pixel in pixels {
                 counts[usize::from(pixel)] += 1;
@@ -160,7 +197,10 @@ impl ImageSet {
 fn channel_mean_and_std(counts: &[u64; 256]) -> (f32, f32) {
     let total = counts.iter().sum::<u64>() as f64;
     let average = |value: &dyn Fn(f64) -> f64| {
-        let weighted = counts.iter().enumerate().map(|(pixel, &count)| value(pixel as f64 / 255.0) * count as f64);
+        let weighted = counts
+            .iter()
+            .enumerate()
+            .map(|(pixel, &count)| value(pixel as f64 / 255.0) * count as f64);
         weighted.sum::<f64>() / total.max(1.0)
     };
     let mean = average(&|pixel| pixel);
@@ -193,9 +233,13 @@ pub struct Dataset {
 
 impl Dataset {
     /// Computes normalisation and fingerprint of three splits that agree in shape and classes.
-    pub(crate) fn from_splits(name: String, class_names: Vec<String>, splits: [ImageSet; 3]) -> Self {
-        let fingerprint = fingerprint(&splits);
+    pub(crate) fn from_splits(
+        name: String,
+        class_names: Vec<String>,
+        splits: [ImageSet; 3],
+    ) -> Self {
         let [train, validation, test] = splits;
+        let fingerprint = fingerprint([&train, &validation, &test]);
         let (mean, std) = train.mean_and_std();
         Self {
             name,
@@ -210,7 +254,8 @@ impl Dataset {
     }
 }
 
-fn fingerprint(splits: &[ImageSet; 3]) -> String {
+/// SHA-256 over training, validation and test split, in lower-case hexadecimal.
+pub(crate) fn fingerprint(splits: [&ImageSet; 3]) -> String {
     let mut hash = Sha256::new();
     hash.update(b"spvit-data 1\n");
     for set in splits {
@@ -218,7 +263,11 @@ fn fingerprint(splits: &[ImageSet; 3]) -> String {
         for size in [set.len(), set.channels, set.height, set.width, set.classes] {
             hash.update((size as u64).to_le_bytes());
         }
-        let labels: Vec<u8> = set.labels.iter().flat_map(|label| label.to_le_bytes()).collect();
+        let labels: Vec<u8> = set
+            .labels
+            .iter()
+            .flat_map(|label| label.to_le_bytes())
+            .collect();
         hash.update(&labels);
         hash.update(&set.pixels);
     }
@@ -231,57 +280,4 @@ pub(crate) fn hex(bytes: &[u8]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn set(pixels: Vec<u8>, labels: Vec<u16>) -> ImageSet {
-        ImageSet::new([1, 1, 2], 3, pixels, labels).unwrap()
-    }
-
-    #[test]
-    fn a_set_refuses_what_does_not_fit() {
-        let refusal = |shape, classes, pixels, labels| {
-            ImageSet::new(shape, classes, pixels, labels).unwrap_err().to_string()
-        };
-        assert!(refusal([1, 0, 2], 3, vec![], vec![]).contains("image shape"));
-        assert!(refusal([1, usize::MAX, 2], 3, vec![], vec![]).contains("image shape"));
-        assert!(refusal([1, 1, 2], 0, vec![], vec![]).contains("classes"));
-        assert!(refusal([1, 1, 2], 3, vec![1, 2, 3], vec![0]).contains("found 3 bytes"));
-        assert!(refusal([1, 1, 2], 3, vec![1, 2], vec![3]).contains("every label below 3, found 3"));
-    }
-
-    #[test]
-    fn images_and_labels_are_found_by_index() {
-        let set = set(vec![1, 2, 3, 4, 5, 6], vec![2, 0, 2]);
-        assert_eq!(set.image(1), Some(&[3, 4][..]));
-        assert_eq!(set.label(2), Some(2));
-        assert_eq!((set.image(3), set.image(usize::MAX), set.label(3)), (None, None, None));
-        assert_eq!(set.class_counts(), [1, 0, 2]);
-        assert_eq!(set.select(&[2, 0, 9]).pixels(), [5, 6, 1, 2]);
-        let (head, tail) = set.split_at(2);
-        assert_eq!((head.labels(), tail.labels()), (&[2, 0][..], &[2][..]));
-        assert_eq!(tail.pixels(), [5, 6]);
-    }
-
-    #[test]
-    fn mean_and_deviation_are_those_of_each_channel() {
-        let pixels = vec![0, 255, 7, 7, 0, 255, 7, 7];
-        let set = ImageSet::new([2, 1, 2], 1, pixels, vec![0, 0]).unwrap();
-        let (mean, std) = set.mean_and_std();
-        assert!((mean[0] - 0.5).abs() < 1e-7 && (std[0] - 0.5).abs() < 1e-7);
-        assert!((mean[1] - 7.0 / 255.0).abs() < 1e-7);
-        assert_eq!(std[1], 1.0);
-    }
-
-    #[test]
-    fn the_fingerprint_sees_pixels_labels_and_the_split() {
-        let of = |train: ImageSet, test: ImageSet| {
-            Dataset::from_splits("x".into(), vec![], [train, set(vec![], vec![]), test]).fingerprint
-        };
-        let reference = of(set(vec![1, 2, 3, 4], vec![0, 1]), set(vec![5, 6], vec![2]));
-        assert_eq!(reference, of(set(vec![1, 2, 3, 4], vec![0, 1]), set(vec![5, 6], vec![2])));
-        assert_ne!(reference, of(set(vec![1, 2, 3, 5], vec![0, 1]), set(vec![5, 6], vec![2])));
-        assert_ne!(reference, of(set(vec![1, 2, 3, 4], vec![0, 2]), set(vec![5, 6], vec![2])));
-        assert_ne!(reference, of(set(vec![1, 2], vec![0]), set(vec![3, 4, 5, 6], vec![1, 2])));
-    }
-}
+mod tests;

@@ -60,7 +60,11 @@ impl AugmentConfig {
     pub fn validate(&self, image_size: [usize; 2]) -> Result<(), DataError> {
         let side = image_size[0].min(image_size[1]);
         if self.pad_crop >= side && self.pad_crop > 0 {
-            return Err(DataError::option("pad_crop", format!("less than the image's side, {side}"), self.pad_crop));
+            return Err(DataError::option(
+                "pad_crop",
+                format!("less than the image's side, {side}"),
+                self.pad_crop,
+            ));
         }
         let probabilities = [
             ("random_erasing", self.random_erasing),
@@ -76,7 +80,11 @@ impl AugmentConfig {
         for (option, value) in [("mixup", self.mixup), ("cutmix", self.cutmix)] {
             // Below 0.001 λ is 0 or 1 and nothing else; above 1000 it is 0.5.
             if value != 0.0 && !(0.001..=1000.0).contains(&value) {
-                return Err(DataError::option(option, "0 for off, or an α from 0.001 to 1000", value));
+                return Err(DataError::option(
+                    option,
+                    "0 for off, or an α from 0.001 to 1000",
+                    value,
+                ));
             }
         }
         Ok(())
