@@ -46,8 +46,8 @@ pub struct Origin {
     pub container: Container,
     /// The keys under which the state dict lay, outermost first; empty for a plain one.
     pub nested_under: Vec<String>,
-    /// The prefix removed from names (`module.`), if any name had it.
-    pub stripped_prefix: Option<String>,
+    /// The prefixes removed from names: `module.` (data parallelism), `_orig_mod.` (compilation).
+    pub stripped_prefixes: Vec<String>,
     /// Entries of the state dict that were left out, with what each was: integer tensors such as
     /// `num_batches_tracked` ("int64 tensor"), and entries that are not tensors.
     pub skipped: BTreeMap<String, String>,

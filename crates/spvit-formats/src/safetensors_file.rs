@@ -17,7 +17,8 @@ use crate::error::{Fault, FormatError};
 use crate::file::{CheckedFile, write_whole};
 
 /// A parsed header takes several times its length, so a header may not be most of a large file.
-const HEADER_ALWAYS_ALLOWED: u64 = 1 << 20;
+/// (A quarter of a megabyte describes two thousand tensors.)
+const HEADER_ALWAYS_ALLOWED: u64 = 1 << 18;
 
 /// The header's JSON as it stands: a map whose one special key is `__metadata__`.
 struct Header {
@@ -73,8 +74,8 @@ fn element(dtype: Dtype) -> Option<Element> {
     })
 }
 
-/// Reads the header: its length in bytes, its metadata and its tensors, offsets checked.
-fn header(file: &mut CheckedFile) -> Result<(u64, Header), Fault> {
+/// Reads the header: its length in bytes, its text metadata, and its tensors, offsets checked.
+fn header(file: &mut CheckedFile) -> Result<(u64, BTreeMap<String, String>, Metadata), Fault> {
     let mut length = [0u8; 8];
     file.read_at(0, &mut length)?;
     let length = u64::from_le_bytes(length);
@@ -93,24 +94,28 @@ fn header(file: &mut CheckedFile) -> Result<(u64, Header), Fault> {
     let header: Header = serde_json::from_slice(&bytes).map_err(|e| {
         Fault::damaged("a safetensors header in JSON", format!("{e} in the header"))
     })?;
-    let mut by_offset = header.tensors.clone();
-    by_offset.sort_by_key(|(_, info)| info.data_offsets);
-    let checked = Metadata::new(None, by_offset)
+    let Header {
+        metadata,
+        mut tensors,
+    } = header;
+    tensors.sort_by_key(|(_, info)| info.data_offsets);
+    let tensors = Metadata::new(None, tensors)
         .map_err(|e| Fault::damaged("tensors that fill the file without gaps", e.to_string()))?;
-    if checked.data_len() as u64 != room - length {
+    if tensors.data_len() as u64 != room - length {
         return Err(Fault::damaged(
-            format!("{} bytes of tensor data", checked.data_len()),
+            format!("{} bytes of tensor data", tensors.data_len()),
             format!("{} bytes after the header", room - length),
         ));
     }
-    Ok((length, header))
+    Ok((length, metadata, tensors))
 }
 
 pub(crate) fn read(mut file: CheckedFile) -> Result<Checkpoint, Fault> {
-    let (length, header) = header(&mut file)?;
+    let (length, metadata, header) = header(&mut file)?;
     let mut tensors = StateDict::new();
     let mut skipped = BTreeMap::new();
-    for (name, info) in header.tensors {
+    let infos: BTreeMap<_, _> = header.tensors().into_iter().collect();
+    for (name, info) in infos {
         let element = element(info.dtype).ok_or_else(|| {
             Fault::unsupported(
                 format!("the number format {:?} of the tensor {name}", info.dtype),
@@ -128,7 +133,7 @@ pub(crate) fn read(mut file: CheckedFile) -> Result<Checkpoint, Fault> {
         tensors.insert(
             name,
             HostTensor {
-                shape: info.shape,
+                shape: info.shape.clone(),
                 data,
             },
         );
@@ -136,13 +141,13 @@ pub(crate) fn read(mut file: CheckedFile) -> Result<Checkpoint, Fault> {
     let origin = Origin {
         container: Container::Safetensors,
         nested_under: Vec::new(),
-        stripped_prefix: None,
+        stripped_prefixes: Vec::new(),
         skipped,
         ignored: Vec::new(),
     };
     Ok(Checkpoint {
         tensors,
-        metadata: header.metadata,
+        metadata,
         origin,
     })
 }
