@@ -5,14 +5,16 @@
 //! - [`write_safetensors`] writes such tensors, whole or not at all, always to the same bytes.
 //!
 //! - [`read_under`] does the same for one entry of a training checkpoint, such as `model_ema`.
+//! - [`onnx::write`] writes a compact or dense vision transformer as an ONNX file.
 //!
-//! Nothing here knows a model or a tensor library; nothing here runs code found in a file.
+//! Nothing here depends on a tensor library; nothing here runs code found in a file.
 
 mod checkpoint;
 mod element;
 mod error;
 mod file;
 mod names;
+pub mod onnx;
 mod pth;
 mod safetensors_file;
 

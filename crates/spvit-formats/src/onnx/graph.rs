@@ -1,0 +1,214 @@
+//! A graph under construction: nodes, initialisers, and which tensors of the state dict went in.
+
+use std::collections::BTreeSet;
+
+use super::proto::{Attribute, Node};
+use crate::checkpoint::{HostTensor, StateDict, element_count};
+use crate::error::Fault;
+
+/// The values of an initialiser; weights stay where they are until they are written.
+pub(super) enum Values<'a> {
+    Weight(&'a HostTensor),
+    /// A matrix, to be written transposed: PyTorch keeps `[out, in]`, MatMul wants `[in, out]`.
+    Transposed(&'a HostTensor),
+    Floats(Vec<f32>),
+    Ints(Vec<i64>),
+}
+
+/// A named constant of the graph.
+pub(super) struct Initializer<'a> {
+    pub(super) name: String,
+    pub(super) dims: Vec<usize>,
+    pub(super) values: Values<'a>,
+}
+
+pub(super) struct GraphBuilder<'a> {
+    state: &'a StateDict,
+    used: BTreeSet<String>,
+    pub(super) nodes: Vec<Node>,
+    pub(super) initializers: Vec<Initializer<'a>>,
+    constants: BTreeSet<String>,
+}
+
+impl<'a> GraphBuilder<'a> {
+    pub(super) fn new(state: &'a StateDict) -> Self {
+        Self {
+            state,
+            used: BTreeSet::new(),
+            nodes: Vec::new(),
+            initializers: Vec::new(),
+            constants: BTreeSet::new(),
+        }
+    }
+
+    /// The tensor `name`, which must have this shape.
+    pub(super) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<&'a HostTensor, Fault> {
+        let advice = "The weights must be those of the network described, in the compact layout.";
+        let tensor = self.state.get(name).ok_or_else(|| {
+            Fault::invalid(
+                format!("the tensor {name} of shape {shape:?}"),
+                "none",
+                advice,
+            )
+        })?;
+        if tensor.shape != shape || element_count(shape) != Some(tensor.data.len()) {
+            return Err(Fault::invalid(
+                format!("the tensor {name} of shape {shape:?}"),
+                format!("shape {:?} with {} values", tensor.shape, tensor.data.len()),
+                advice,
+            ));
+        }
+        self.used.insert(name.to_owned());
+        Ok(tensor)
+    }
+
+    /// A tensor of the state dict under its own name; gives that name.
+    pub(super) fn weight(&mut self, name: &str, shape: &[usize]) -> Result<String, Fault> {
+        let tensor = self.tensor(name, shape)?;
+        let (dims, values) = (shape.to_vec(), Values::Weight(tensor));
+        self.initializers.push(Initializer {
+            name: name.into(),
+            dims,
+            values,
+        });
+        Ok(name.into())
+    }
+
+    /// The weight `name` of a linear layer, `[out, in]`, as a matrix `[in, out]`.
+    fn transposed(&mut self, name: &str, [out, inp]: [usize; 2]) -> Result<String, Fault> {
+        let tensor = self.tensor(name, &[out, inp])?;
+        let name = format!("{name}.transposed");
+        let (dims, values) = (vec![inp, out], Values::Transposed(tensor));
+        self.initializers.push(Initializer {
+            name: name.clone(),
+            dims,
+            values,
+        });
+        Ok(name)
+    }
+
+    /// A list of integers, such as a shape or an axis. Equal lists are written once.
+    pub(super) fn ints(&mut self, values: &[i64]) -> String {
+        let list: Vec<String> = values.iter().map(i64::to_string).collect();
+        let name = format!("const.ints.{}", list.join("_"));
+        if self.constants.insert(name.clone()) {
+            let (dims, values) = (vec![values.len()], Values::Ints(values.to_vec()));
+            self.initializers.push(Initializer {
+                name: name.clone(),
+                dims,
+                values,
+            });
+        }
+        name
+    }
+
+    /// A number.
+    pub(super) fn float(&mut self, name: &str, value: f32) -> String {
+        let name = format!("const.{name}");
+        if self.constants.insert(name.clone()) {
+            let (dims, values) = (Vec::new(), Values::Floats(vec![value]));
+            self.initializers.push(Initializer {
+                name: name.clone(),
+                dims,
+                values,
+            });
+        }
+        name
+    }
+
+    /// A node with one output, which is named like the node itself.
+    pub(super) fn node(
+        &mut self,
+        op: &str,
+        name: impl Into<String>,
+        inputs: &[&str],
+        attributes: &[Attribute],
+    ) -> String {
+        let name = name.into();
+        self.node_with_outputs(op, &name, inputs, attributes, vec![name.clone()]);
+        name
+    }
+
+    pub(super) fn node_with_outputs(
+        &mut self,
+        op: &str,
+        name: &str,
+        inputs: &[&str],
+        attributes: &[Attribute],
+        output: Vec<String>,
+    ) {
+        self.nodes.push(Node {
+            input: inputs.iter().map(|&s| s.to_owned()).collect(),
+            output,
+            name: name.to_owned(),
+            op_type: op.to_owned(),
+            attribute: attributes.to_vec(),
+        });
+    }
+
+    /// x·Wᵀ + b over the last dimension, with the weights `{name}.weight` and `{name}.bias`.
+    pub(super) fn linear(
+        &mut self,
+        x: &str,
+        name: &str,
+        shape: [usize; 2],
+    ) -> Result<String, Fault> {
+        let weight = self.transposed(&format!("{name}.weight"), shape)?;
+        let bias = self.weight(&format!("{name}.bias"), &shape[..1])?;
+        let product = self.node("MatMul", format!("{name}.matmul"), &[x, &weight], &[]);
+        Ok(self.node("Add", name, &[&product, &bias], &[]))
+    }
+
+    pub(super) fn layer_norm(
+        &mut self,
+        x: &str,
+        name: &str,
+        dim: usize,
+        eps: f64,
+    ) -> Result<String, Fault> {
+        let weight = self.weight(&format!("{name}.weight"), &[dim])?;
+        let bias = self.weight(&format!("{name}.bias"), &[dim])?;
+        let attributes = [
+            Attribute::int("axis", -1),
+            Attribute::float("epsilon", eps as f32),
+        ];
+        Ok(self.node(
+            "LayerNormalization",
+            name,
+            &[x, &weight, &bias],
+            &attributes,
+        ))
+    }
+
+    pub(super) fn reshape(&mut self, x: &str, name: String, shape: &[i64]) -> String {
+        let shape = self.ints(shape);
+        self.node("Reshape", name, &[x, &shape], &[])
+    }
+
+    pub(super) fn transpose(&mut self, x: &str, name: String, order: &[i64]) -> String {
+        self.node("Transpose", name, &[x], &[Attribute::ints("perm", order)])
+    }
+
+    /// Rows `from..to` of the tokens (axis 1).
+    pub(super) fn rows(&mut self, x: &str, name: String, from: i64, to: i64) -> String {
+        let (from, to, axis) = (self.ints(&[from]), self.ints(&[to]), self.ints(&[1]));
+        self.node("Slice", name, &[x, &from, &to, &axis], &[])
+    }
+
+    /// Fails where the state dict holds a tensor that the network did not use.
+    pub(super) fn check_all_used(&self) -> Result<(), Fault> {
+        let extra: Vec<&String> = self
+            .state
+            .keys()
+            .filter(|name| !self.used.contains(*name))
+            .collect();
+        let Some(first) = extra.first() else {
+            return Ok(());
+        };
+        Err(Fault::invalid(
+            format!("the {} tensors of the network described", self.used.len()),
+            format!("{} more, such as {first}", extra.len()),
+            "Describe the network these weights belong to, or remove the extra tensors.",
+        ))
+    }
+}

@@ -1,0 +1,201 @@
+//! ONNX out: a compact or dense vision transformer as one file that other runtimes run.
+//!
+//! [`network`] says what the network is, [`vit`] builds the graph of its forward with
+//! [`graph`], and this module writes it in the messages of [`proto`]. Opset 17, the batch left
+//! open, the weights inside.
+
+mod graph;
+mod network;
+pub(crate) mod proto;
+#[cfg(test)]
+mod tests;
+mod vit;
+
+use std::io::Write;
+use std::path::Path;
+
+use prost::Message;
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+
+use crate::checkpoint::StateDict;
+use crate::error::{Fault, FormatError};
+use crate::file::write_whole;
+use graph::{GraphBuilder, Initializer, Values};
+pub use network::{BlockDescription, NetworkDescription, Operation};
+
+/// LayerNormalization came with opset 17.
+const OPSET: i64 = 17;
+/// The IR version of the ONNX release that brought opset 17 (1.12).
+const IR_VERSION: i64 = 8;
+/// What protobuf, and so every ONNX runtime, takes as one file.
+const LARGEST_FILE: usize = i32::MAX as usize;
+
+const GRAPH_TAG: u32 = 7;
+const INITIALIZER_TAG: u32 = 5;
+const RAW_DATA_TAG: u32 = 9;
+
+/// Writes a network as ONNX (opset 17): input `input` of shape [batch, channels, height, width],
+/// output `logits` of shape [batch, classes], the batch size left open, all weights inside.
+///
+/// `tensors` holds the network in the compact layout: `patch_embed.proj`, `cls_token`,
+/// `pos_embed`, `norm`, `head`, and for block `i` `blocks.i.norm1`, `norm2`, `mlp.fc1`, `mlp.fc2`,
+/// and `attn.qkv` and `attn.proj` (MSA) or `attn.bconv.0`, `.1`, `.3` (convolution, batch norm with
+/// its running statistics, 1×1 convolution). PyTorch's layouts; `fc1` of shape [hidden, D].
+///
+/// The file appears whole or not at all, and the same network always gives the same bytes. The
+/// weights are written one by one: no second copy of the network is held.
+///
+/// # Errors
+///
+/// [`FormatError::Invalid`] where the description is impossible, a tensor is missing, has another
+/// shape, or does not belong to the network, or the file would exceed ONNX's 2 GiB;
+/// [`FormatError::Io`] where the system refuses.
+pub fn write(
+    path: impl AsRef<Path>,
+    network: &NetworkDescription,
+    tensors: &StateDict,
+) -> Result<(), FormatError> {
+    let path = path.as_ref();
+    let file = prepare(network, tensors).map_err(|fault| fault.at(path))?;
+    write_whole(path, |out| {
+        out.write_all(&file.head)?;
+        for (constant, message) in file.initializers.iter().zip(&file.messages) {
+            out.write_all(message)?;
+            write_values(out, constant)?;
+        }
+        Ok(())
+    })
+}
+
+/// A file before its weights: all the bytes up to the first initialiser, and for each initialiser
+/// the bytes before its values. (Protobuf writes a message's length before it, so all lengths are
+/// known before the first weight is written.)
+struct Prepared<'a> {
+    head: Vec<u8>,
+    messages: Vec<Vec<u8>>,
+    initializers: Vec<Initializer<'a>>,
+}
+
+fn prepare<'a>(
+    network: &NetworkDescription,
+    tensors: &'a StateDict,
+) -> Result<Prepared<'a>, Fault> {
+    network.check()?;
+    let mut builder = GraphBuilder::new(tensors);
+    vit::build(&mut builder, network)?;
+    let GraphBuilder {
+        nodes,
+        initializers,
+        ..
+    } = builder;
+
+    let [height, width] = network.image_size;
+    let graph = proto::Graph {
+        node: nodes,
+        name: "spvit".into(),
+        initializer: Vec::new(),
+        input: vec![proto::ValueInfo::batch_of(
+            vit::INPUT,
+            &[network.in_chans, height, width],
+        )],
+        output: vec![proto::ValueInfo::batch_of(
+            vit::OUTPUT,
+            &[network.num_classes],
+        )],
+    };
+    let description = serde_json::to_string(network)
+        .map_err(|e| Fault::invalid("a description", e.to_string(), "Correct the description."))?;
+    let model = proto::Model {
+        ir_version: IR_VERSION,
+        producer_name: "spvit".into(),
+        producer_version: env!("CARGO_PKG_VERSION").into(),
+        graph: None,
+        opset_import: vec![proto::OperatorSet {
+            domain: String::new(),
+            version: OPSET,
+        }],
+        metadata_props: vec![proto::Property {
+            key: "spvit.network".into(),
+            value: description,
+        }],
+    };
+
+    let messages: Vec<Vec<u8>> = initializers.iter().map(before_values).collect();
+    let weights: usize = messages
+        .iter()
+        .zip(&initializers)
+        .map(|(m, i)| m.len() + value_bytes(i))
+        .sum();
+    let graph_len = graph.encoded_len() + weights;
+    let mut head = model.encode_to_vec();
+    encode_key(GRAPH_TAG, WireType::LengthDelimited, &mut head);
+    encode_varint(graph_len as u64, &mut head);
+    head.extend(graph.encode_to_vec());
+    if head.len() + weights > LARGEST_FILE {
+        return Err(Fault::invalid(
+            format!("a network of at most {LARGEST_FILE} bytes, the limit of an ONNX file"),
+            format!("{} bytes", head.len() + weights),
+            "Export a smaller network, or use safetensors.",
+        ));
+    }
+    Ok(Prepared {
+        head,
+        messages,
+        initializers,
+    })
+}
+
+/// 4-byte floats or 8-byte integers.
+fn value_bytes(constant: &Initializer) -> usize {
+    match &constant.values {
+        Values::Weight(tensor) | Values::Transposed(tensor) => 4 * tensor.data.len(),
+        Values::Floats(values) => 4 * values.len(),
+        Values::Ints(values) => 8 * values.len(),
+    }
+}
+
+/// The bytes of an initialiser up to its values: the field in the graph, its length, the tensor's
+/// name, type and shape, and the length of the values.
+fn before_values(constant: &Initializer) -> Vec<u8> {
+    let tensor = proto::Tensor {
+        dims: constant.dims.iter().map(|&n| n as i64).collect(),
+        data_type: match constant.values {
+            Values::Ints(_) => proto::INT64,
+            _ => proto::FLOAT,
+        },
+        name: constant.name.clone(),
+        raw_data: Vec::new(),
+    };
+    let bytes = value_bytes(constant);
+    // Both keys used here take one byte.
+    let len = tensor.encoded_len() + 1 + encoded_len_varint(bytes as u64) + bytes;
+    let mut out = Vec::new();
+    encode_key(INITIALIZER_TAG, WireType::LengthDelimited, &mut out);
+    encode_varint(len as u64, &mut out);
+    out.extend(tensor.encode_to_vec());
+    encode_key(RAW_DATA_TAG, WireType::LengthDelimited, &mut out);
+    encode_varint(bytes as u64, &mut out);
+    out
+}
+
+fn write_values(out: &mut impl Write, constant: &Initializer) -> std::io::Result<()> {
+    match &constant.values {
+        Values::Weight(tensor) => tensor
+            .data
+            .iter()
+            .try_for_each(|x| out.write_all(&x.to_le_bytes())),
+        Values::Transposed(tensor) => {
+            let rows = constant.dims.first().copied().unwrap_or(0);
+            (0..rows).try_for_each(|row| {
+                let mut column = tensor.data.iter().skip(row).step_by(rows);
+                column.try_for_each(|x| out.write_all(&x.to_le_bytes()))
+            })
+        }
+        Values::Floats(values) => values
+            .iter()
+            .try_for_each(|x| out.write_all(&x.to_le_bytes())),
+        Values::Ints(values) => values
+            .iter()
+            .try_for_each(|x| out.write_all(&x.to_le_bytes())),
+    }
+}
