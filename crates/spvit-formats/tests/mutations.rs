@@ -3,53 +3,27 @@
 
 #![allow(missing_docs)]
 
+#[path = "support/memory.rs"]
+mod memory;
 mod support;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::catch_unwind;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use rand::{Rng, RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use spvit_formats::{HostTensor, StateDict, read, write_safetensors};
 use support::{data, file, tensor_pickle, zip};
 
-struct Counting;
-static NOW: AtomicUsize = AtomicUsize::new(0);
-static PEAK: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is passed on to the system's allocator unchanged.
-#[allow(unsafe_code)]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        PEAK.fetch_max(
-            NOW.fetch_add(layout.size(), Relaxed) + layout.size(),
-            Relaxed,
-        );
-        unsafe { System.alloc(layout) }
-    }
-    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
-        NOW.fetch_sub(layout.size(), Relaxed);
-        unsafe { System.dealloc(pointer, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
 /// One reader at a time, also where all tests share a process.
 static ALONE: Mutex<()> = Mutex::new(());
 
 /// Reads a file; whether it succeeded, and the most memory held meanwhile.
 fn measure(path: &Path) -> (bool, usize) {
-    let before = NOW.load(Relaxed);
-    PEAK.store(before, Relaxed);
-    let sound = read(path).is_ok();
-    (sound, PEAK.load(Relaxed) - before)
+    memory::peak(|| read(path).is_ok())
 }
 
 const MUTATIONS: u64 = 900;

@@ -1,0 +1,65 @@
+//! Runs each `FOLDER/networks/*/network.onnx` in tract, with a batch of one and with the rest,
+//! and compares the logits with those in `io.safetensors`, within 1e-4.
+
+use std::error::Error;
+use std::path::Path;
+use std::process::ExitCode;
+
+use safetensors::SafeTensors;
+use tract_onnx::prelude::*;
+
+const LIMIT: f32 = 1e-4;
+
+fn floats(file: &SafeTensors, name: &str) -> Result<(Vec<usize>, Vec<f32>), Box<dyn Error>> {
+    let view = file.tensor(name)?;
+    let (numbers, _) = view.data().as_chunks::<4>();
+    Ok((view.shape().to_vec(), numbers.iter().map(|&b| f32::from_le_bytes(b)).collect()))
+}
+
+/// The largest difference of any logit.
+fn check(folder: &Path) -> Result<f32, Box<dyn Error>> {
+    let bytes = std::fs::read(folder.join("io.safetensors"))?;
+    let file = SafeTensors::deserialize(&bytes)?;
+    let (shape, input) = floats(&file, "input")?;
+    let (_, expected) = floats(&file, "logits")?;
+    let image = shape[1..].iter().product::<usize>();
+    let mut found = Vec::new();
+    for images in [&input[..image], &input[image..]] {
+        let mut batch = shape.clone();
+        batch[0] = images.len() / image;
+        let model = tract_onnx::onnx()
+            .model_for_path(folder.join("network.onnx"))?
+            .with_input_fact(0, f32::fact(&batch).into())?
+            .into_optimized()?
+            .into_runnable()?;
+        let output = model.run(tvec!(Tensor::from_shape(&batch, images)?.into()))?;
+        found.extend_from_slice(output[0].to_plain_array_view::<f32>()?.as_slice().ok_or("layout")?);
+    }
+    if found.len() != expected.len() {
+        return Err(format!("{} logits instead of {}", found.len(), expected.len()).into());
+    }
+    Ok(found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max))
+}
+
+fn main() -> Result<ExitCode, Box<dyn Error>> {
+    let folder = std::env::args_os().nth(1).ok_or("usage: spvit-tract-check FOLDER")?;
+    let networks = std::fs::read_dir(Path::new(&folder).join("networks"))?;
+    let mut networks: Vec<_> = networks.map(|n| Ok(n?.path())).collect::<std::io::Result<_>>()?;
+    networks.sort();
+    let mut sound = !networks.is_empty();
+    for network in networks {
+        let name = network.file_name().unwrap_or_default().display();
+        match check(&network) {
+            Ok(off) if off <= LIMIT => println!("ok   {name:20} tract        off by {off:.1e}"),
+            Ok(off) => {
+                sound = false;
+                println!("FAIL {name:20} tract        off by {off:.1e}");
+            }
+            Err(error) => {
+                sound = false;
+                println!("FAIL {name:20} tract        {error}");
+            }
+        }
+    }
+    Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
