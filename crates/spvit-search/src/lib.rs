@@ -1,1 +1,22 @@
-//! spvit-search
+//! What an SPViT search learns and decides.
+//!
+//! - [`Gates`]: the thresholds, a module of their own with their own optimiser.
+//! - [`CostTable`]: FLOPs (multiply-adds counted once) of every choice, by two cost models.
+//! - [`BudgetTerm`]: the part of the objective that pulls the cost to the budget.
+//! - [`Architecture`]: what a search gives to everything later, a small JSON file.
+//! - [`derive`]: from gates to the architecture that meets a budget.
+//! - [`prune`] and [`expand`]: from search weights to compact ones, from dense to search ones.
+
+mod architecture;
+mod cost;
+mod derive;
+mod gates;
+mod objective;
+mod prune;
+
+pub use architecture::{Architecture, ArchitectureError, BlockArchitecture};
+pub use cost::{BlockCost, CostModel, CostTable};
+pub use derive::{DeriveError, derive};
+pub use gates::{BlockProbabilities, BlockUniforms, Gates};
+pub use objective::BudgetTerm;
+pub use prune::{expand, prune};

@@ -1,0 +1,170 @@
+//! One node of the graph for each forward and backward pair of [`FusedOps`].
+
+use burn::backend::{
+    Autodiff,
+    autodiff::{
+        checkpoint::{base::Checkpointer, strategy::CheckpointStrategy},
+        grads::Gradients,
+        ops::{Backward, Ops, OpsKind},
+    },
+};
+use burn::tensor::{
+    FloatDType,
+    backend::AutodiffBackend,
+    ops::FloatTensor,
+};
+
+use super::{FusedOps, Grid};
+
+/// Declares a backward step: parents, the state it keeps, and what it does with the gradient.
+///
+/// `$grads` is called with the gradient and the state, and returns one optional gradient for each
+/// parent; it is told which parents want one.
+macro_rules! backward_step {
+    ($(#[$doc:meta])* $name:ident<$n:literal>($state:ty) = $grads:expr) => {
+        $(#[$doc])*
+        #[derive(Debug)]
+        struct $name;
+
+        impl<B: FusedOps> Backward<B, $n> for $name {
+            type State = $state;
+
+            fn backward(
+                self,
+                ops: Ops<Self::State, $n>,
+                grads: &mut Gradients,
+                _checkpointer: &mut Checkpointer,
+            ) {
+                let grad = grads.consume::<B>(&ops.node);
+                let wanted = ops.parents.each_ref().map(Option::is_some);
+                let step: fn(FloatTensor<B>, $state, [bool; $n]) -> [Option<FloatTensor<B>>; $n] =
+                    $grads;
+                let results = step(grad, ops.state, wanted);
+                for (parent, result) in ops.parents.into_iter().zip(results) {
+                    if let (Some(parent), Some(result)) = (parent, result) {
+                        grads.register::<B>(parent.id, result);
+                    }
+                }
+            }
+        }
+    };
+}
+
+backward_step!(Gelu<1>(FloatTensor<B>) = |grad, x, _| [Some(B::exact_gelu_backward(x, grad))]);
+
+backward_step!(
+    Affine<3>((FloatTensor<B>, FloatTensor<B>)) = |grad, (x, w), [for_x, for_w, for_b]| [
+        for_x.then(|| B::affine_x_backward(w, grad.clone())),
+        for_w.then(|| B::affine_w_backward(x, grad.clone())),
+        for_b.then(|| B::affine_b_backward(grad)),
+    ]
+);
+
+backward_step!(
+    LayerNorm<3>((FloatTensor<B>, FloatTensor<B>, f64)) = |grad, (x, weight, epsilon), _| {
+        let (x, weight, bias) = B::affine_layer_norm_backward(x, weight, grad, epsilon);
+        [Some(x), Some(weight), Some(bias)]
+    }
+);
+
+backward_step!(
+    Attention<1>((FloatTensor<B>, FloatTensor<B>, usize)) = |grad, (qkv, p, heads), _| [Some(
+        B::self_attention_backward(qkv, p, grad, heads)
+    )]
+);
+
+backward_step!(
+    MixShift<2>((FloatTensor<B>, FloatTensor<B>, Grid)) = |grad, (v, p, grid), _| {
+        let (v, p) = B::mix_shift_backward(v, p, grad, grid);
+        [Some(v), Some(p)]
+    }
+);
+
+backward_step!(ShiftSum<1>(Grid) = |grad, grid, _| [Some(B::shift_sum_backward(grad, grid))]);
+
+backward_step!(
+    CoefficientGrads<2>(Vec<FloatTensor<B>>) = |grad, values, [_, for_gates]| [
+        Some(grad.clone()),
+        for_gates.then(|| B::inner_products(grad, values)),
+    ]
+);
+
+/// Registers `output` as computed from `parents` by `step`.
+macro_rules! record {
+    ($step:expr, $c:ty, [$($parent:expr),+], $state:expr, $output:expr) => {
+        match $step.prepare::<$c>([$($parent.node.clone()),+]).compute_bound().stateful() {
+            OpsKind::Tracked(prep) => prep.finish($state, $output),
+            OpsKind::UnTracked(prep) => prep.finish($output),
+        }
+    };
+}
+
+impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
+    fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        let output = B::exact_gelu(x.primitive.clone());
+        record!(Gelu, C, [x], x.primitive, output)
+    }
+
+    fn affine(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        b: Option<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        // Without a bias the third parent is an empty tensor that wants no gradient.
+        let output = B::affine(
+            x.primitive.clone(),
+            w.primitive.clone(),
+            b.as_ref().map(|b| b.primitive.clone()),
+        );
+        let b = b.unwrap_or_else(|| {
+            let device = B::float_device(&w.primitive);
+            Self::from_inner(B::float_zeros([0].into(), &device, FloatDType::F32))
+        });
+        record!(Affine, C, [x, w, b], (x.primitive, w.primitive), output)
+    }
+
+    fn affine_layer_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        let output = B::affine_layer_norm(
+            x.primitive.clone(),
+            weight.primitive.clone(),
+            bias.primitive.clone(),
+            epsilon,
+        );
+        let state = (x.primitive, weight.primitive, epsilon);
+        record!(LayerNorm, C, [x, weight, bias], state, output)
+    }
+
+    fn self_attention(
+        qkv: FloatTensor<Self>,
+        heads: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        let (output, p) = B::self_attention(qkv.primitive.clone(), heads);
+        let probabilities = Self::from_inner(p.clone());
+        let state = (qkv.primitive, p, heads);
+        (record!(Attention, C, [qkv], state, output), probabilities)
+    }
+
+    fn mix_shift(v: FloatTensor<Self>, p: FloatTensor<Self>, grid: Grid) -> FloatTensor<Self> {
+        let output = B::mix_shift(v.primitive.clone(), p.primitive.clone(), grid);
+        record!(MixShift, C, [v, p], (v.primitive, p.primitive, grid), output)
+    }
+
+    fn shift_sum(u: FloatTensor<Self>, grid: Grid) -> FloatTensor<Self> {
+        let output = B::shift_sum(u.primitive, grid);
+        record!(ShiftSum, C, [u], grid, output)
+    }
+
+    fn with_coefficient_grads(
+        x: FloatTensor<Self>,
+        coefficients: FloatTensor<Self>,
+        values: Vec<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        let values = values.into_iter().map(|value| value.primitive).collect();
+        record!(CoefficientGrads, C, [x, coefficients], values, x.primitive)
+    }
+}

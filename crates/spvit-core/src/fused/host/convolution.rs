@@ -1,0 +1,136 @@
+//! Convolution by indexing: values mixed over heads, or finished products, shifted and added.
+
+use rayon::prelude::*;
+
+use super::{
+    linear::add_in_order,
+    simd::{simd_fn, sum2},
+};
+use crate::fused::Grid;
+
+#[inline(always)]
+fn add_scaled(y: &mut [f32], x: &[f32], factor: f32) {
+    for (y, &x) in y.iter_mut().zip(x) {
+        *y += factor * x;
+    }
+}
+
+simd_fn! {
+    fn mix_image(v: &[f32], p: &[f32], heads: usize, grid: Grid, y: &mut [f32]) {
+        let positions = grid.positions();
+        let d = y.len() / grid.tokens();
+        for (n, y) in y.chunks_exact_mut(d).enumerate() {
+            for k in 0..positions {
+                let Some(m) = grid.neighbour(n, k) else { continue };
+                let token = &v[m * heads * d..(m + 1) * heads * d];
+                for (h, value) in token.chunks_exact(d).enumerate() {
+                    add_scaled(y, value, p[h * positions + k]);
+                }
+            }
+        }
+    }
+}
+
+simd_fn! {
+    fn mix_image_backward(
+        v: &[f32],
+        p: &[f32],
+        grad: &[f32],
+        heads: usize,
+        grid: Grid,
+        v_grad: &mut [f32],
+        p_grad: &mut [f32],
+    ) {
+        let positions = grid.positions();
+        let d = grad.len() / grid.tokens();
+        for (n, g) in grad.chunks_exact(d).enumerate() {
+            for k in 0..positions {
+                let Some(m) = grid.neighbour(n, k) else { continue };
+                let token = m * heads * d..(m + 1) * heads * d;
+                let values = v[token.clone()].chunks_exact(d);
+                let grads = v_grad[token].chunks_exact_mut(d);
+                for (h, (value, dv)) in values.zip(grads).enumerate() {
+                    add_scaled(dv, g, p[h * positions + k]);
+                    p_grad[h * positions + k] += sum2(g, value, |g, v| g * v);
+                }
+            }
+        }
+    }
+}
+
+simd_fn! {
+    fn sum_image(u: &[f32], grid: Grid, y: &mut [f32]) {
+        let positions = grid.positions();
+        let d = y.len() / grid.tokens();
+        for (n, y) in y.chunks_exact_mut(d).enumerate() {
+            for k in 0..positions {
+                if let Some(m) = grid.neighbour(n, k) {
+                    let start = (m * positions + k) * d;
+                    add_scaled(y, &u[start..start + d], 1.0);
+                }
+            }
+        }
+    }
+}
+
+/// v `[b, n, width]`, p `[heads, k²]` to `[b, n, width/heads]`.
+pub(crate) fn mix_shift(v: &[f32], p: &[f32], heads: usize, width: usize, grid: Grid) -> Vec<f32> {
+    let image = (grid.tokens() * width).max(1);
+    let mut y = vec![0.0; v.len() / heads];
+    y.par_chunks_mut((image / heads).max(1))
+        .zip(v.par_chunks(image))
+        .for_each(|(y, v)| mix_image(v, p, heads, grid, y));
+    y
+}
+
+/// Gradients for v and p.
+pub(crate) fn mix_shift_backward(
+    v: &[f32],
+    p: &[f32],
+    grad: &[f32],
+    heads: usize,
+    width: usize,
+    grid: Grid,
+) -> (Vec<f32>, Vec<f32>) {
+    let image = (grid.tokens() * width).max(1);
+    let mut v_grad = vec![0.0; v.len()];
+    let parts: Vec<Vec<f32>> = v_grad
+        .par_chunks_mut(image)
+        .zip(v.par_chunks(image))
+        .zip(grad.par_chunks((image / heads).max(1)))
+        .map(|((dv, v), g)| {
+            let mut dp = vec![0.0; p.len()];
+            mix_image_backward(v, p, g, heads, grid, dv, &mut dp);
+            dp
+        })
+        .collect();
+    (v_grad, add_in_order(parts, p.len()))
+}
+
+/// u `[b, n, k²·d]` to `[b, n, d]`.
+pub(crate) fn shift_sum(u: &[f32], d: usize, grid: Grid) -> Vec<f32> {
+    let image = (grid.tokens() * d).max(1);
+    let mut y = vec![0.0; u.len() / grid.positions()];
+    y.par_chunks_mut(image)
+        .zip(u.par_chunks(image * grid.positions()))
+        .for_each(|(y, u)| sum_image(u, grid, y));
+    y
+}
+
+/// Gradient of [`shift_sum`].
+pub(crate) fn shift_sum_backward(grad: &[f32], d: usize, grid: Grid) -> Vec<f32> {
+    let positions = grid.positions();
+    let image = (grid.tokens() * d).max(1);
+    let mut u_grad = vec![0.0; grad.len() * positions];
+    u_grad.par_chunks_mut(image * positions).zip(grad.par_chunks(image)).for_each(|(du, g)| {
+        for (n, g) in g.chunks_exact(d).enumerate() {
+            for k in 0..positions {
+                if let Some(m) = grid.neighbour(n, k) {
+                    let start = (m * positions + k) * d;
+                    du[start..start + d].copy_from_slice(g);
+                }
+            }
+        }
+    });
+    u_grad
+}

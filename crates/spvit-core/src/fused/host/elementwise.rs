@@ -1,0 +1,62 @@
+//! Kernels that treat every element alike.
+
+use std::f32::consts::FRAC_1_SQRT_2;
+
+use rayon::prelude::*;
+
+use super::{
+    CHUNK,
+    math::{erf, exp},
+    simd::{simd_fn, sum2},
+};
+
+simd_fn! {
+    fn gelu_chunk(x: &[f32], y: &mut [f32]) {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y = 0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2));
+        }
+    }
+}
+
+simd_fn! {
+    fn gelu_backward_chunk(x: &[f32], g: &[f32], y: &mut [f32]) {
+        const INV_SQRT_2PI: f32 = 0.398_942_3;
+        for ((y, &x), &g) in y.iter_mut().zip(x).zip(g) {
+            let cdf = 0.5 * (1.0 + erf(x * FRAC_1_SQRT_2));
+            *y = g * (cdf + x * INV_SQRT_2PI * exp(-0.5 * x * x));
+        }
+    }
+}
+
+simd_fn! {
+    fn dot_chunk(a: &[f32], b: &[f32]) -> f32 {
+        sum2(a, b, |a, b| a * b)
+    }
+}
+
+/// Exact GELU.
+pub(crate) fn gelu(x: &[f32]) -> Vec<f32> {
+    let mut y = vec![0.0; x.len()];
+    y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| gelu_chunk(x, y));
+    y
+}
+
+/// Gradient of the exact GELU at `x`.
+pub(crate) fn gelu_backward(x: &[f32], grad: &[f32]) -> Vec<f32> {
+    let mut y = vec![0.0; x.len()];
+    y.par_chunks_mut(CHUNK)
+        .zip(x.par_chunks(CHUNK))
+        .zip(grad.par_chunks(CHUNK))
+        .for_each(|((y, x), g)| gelu_backward_chunk(x, g, y));
+    y
+}
+
+/// Inner product; partial sums are added in order, in double precision.
+pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let parts: Vec<f32> = a
+        .par_chunks(CHUNK)
+        .zip(b.par_chunks(CHUNK))
+        .map(|(a, b)| dot_chunk(a, b))
+        .collect();
+    parts.into_iter().map(f64::from).sum::<f64>() as f32
+}

@@ -1,0 +1,276 @@
+//! Kernels over `f32` slices for the backends that keep their tensors in main memory.
+//!
+//! Work is cut into pieces of fixed size and sums are added in a fixed order, so that results do
+//! not depend on the number of threads.
+
+mod attention;
+mod convolution;
+mod elementwise;
+mod linear;
+mod math;
+mod norm;
+mod simd;
+
+#[cfg(feature = "flex")]
+mod flex;
+#[cfg(feature = "ndarray")]
+mod ndarray;
+
+use burn::tensor::{Shape, backend::Backend, ops::FloatTensor};
+
+/// A backend whose float tensors can be lent as slices.
+pub(super) trait HostAccess: Backend {
+    /// A contiguous row-major tensor.
+    type Buffer: std::ops::Deref<Target = [f32]>;
+
+    /// Lends a tensor, copying it only if it is not contiguous; `None` if it does not hold `f32`.
+    fn lend(tensor: &FloatTensor<Self>) -> Option<Self::Buffer>;
+
+    /// Takes a buffer over.
+    fn own(data: Vec<f32>, shape: Shape) -> FloatTensor<Self>;
+}
+
+/// Elements that one task of an elementwise kernel handles.
+const CHUNK: usize = 1 << 14;
+
+/// Size of the last dimension.
+fn last(shape: &Shape) -> usize {
+    shape[shape.num_dims() - 1]
+}
+
+/// `shape` with another last dimension.
+fn with_last(shape: &Shape, size: usize) -> Shape {
+    let mut dims = shape.to_vec();
+    if let Some(d) = dims.last_mut() {
+        *d = size;
+    }
+    dims.into()
+}
+
+/// [`FusedOps`](super::FusedOps) by the kernels of this module, falling back to plain tensor
+/// operations where a tensor does not hold `f32`.
+macro_rules! impl_fused_ops {
+    ($backend:ty) => {
+        use burn::tensor::{TensorMetadata, ops::FloatTensor};
+
+        use crate::fused::{FusedOps, Grid, NormGrads, host, plain};
+
+        impl FusedOps for $backend {
+            fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+                match Self::lend(&x) {
+                    Some(data) => Self::own(host::elementwise::gelu(&data), x.shape()),
+                    None => plain::gelu::<Self>(x),
+                }
+            }
+
+            fn exact_gelu_backward(
+                x: FloatTensor<Self>,
+                grad: FloatTensor<Self>,
+            ) -> FloatTensor<Self> {
+                match (Self::lend(&x), Self::lend(&grad)) {
+                    (Some(data), Some(g)) => {
+                        Self::own(host::elementwise::gelu_backward(&data, &g), x.shape())
+                    }
+                    _ => plain::gelu_backward::<Self>(x, grad),
+                }
+            }
+
+            fn affine(
+                x: FloatTensor<Self>,
+                w: FloatTensor<Self>,
+                b: Option<FloatTensor<Self>>,
+            ) -> FloatTensor<Self> {
+                let bias = b.as_ref().map(Self::lend);
+                match (Self::lend(&x), Self::lend(&w), bias) {
+                    (Some(data), Some(weight), None | Some(Some(_))) => {
+                        let n = w.shape()[1];
+                        let bias = b.as_ref().and_then(Self::lend);
+                        let y = host::linear::affine(&data, &weight, bias.as_deref(), n);
+                        Self::own(y, host::with_last(&x.shape(), n))
+                    }
+                    _ => plain::affine::<Self>(x, w, b),
+                }
+            }
+
+            fn affine_x_backward(
+                w: FloatTensor<Self>,
+                grad: FloatTensor<Self>,
+            ) -> FloatTensor<Self> {
+                match (Self::lend(&w), Self::lend(&grad)) {
+                    (Some(weight), Some(g)) => {
+                        let k = w.shape()[0];
+                        let y = host::linear::times_transposed(&g, &weight, k);
+                        Self::own(y, host::with_last(&grad.shape(), k))
+                    }
+                    _ => plain::affine_x_backward::<Self>(w, grad),
+                }
+            }
+
+            fn affine_w_backward(
+                x: FloatTensor<Self>,
+                grad: FloatTensor<Self>,
+            ) -> FloatTensor<Self> {
+                match (Self::lend(&x), Self::lend(&grad)) {
+                    (Some(data), Some(g)) => {
+                        let (k, n) = (host::last(&x.shape()), host::last(&grad.shape()));
+                        Self::own(host::linear::transposed_times(&data, &g, k, n), [k, n].into())
+                    }
+                    _ => plain::affine_w_backward::<Self>(x, grad),
+                }
+            }
+
+            fn affine_b_backward(grad: FloatTensor<Self>) -> FloatTensor<Self> {
+                match Self::lend(&grad) {
+                    Some(g) => {
+                        let n = host::last(&grad.shape());
+                        Self::own(host::linear::column_sums(&g, n), [n].into())
+                    }
+                    None => plain::affine_b_backward::<Self>(grad),
+                }
+            }
+
+            fn affine_layer_norm(
+                x: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                bias: FloatTensor<Self>,
+                epsilon: f64,
+            ) -> FloatTensor<Self> {
+                match (Self::lend(&x), Self::lend(&weight), Self::lend(&bias)) {
+                    (Some(data), Some(w), Some(b)) => {
+                        Self::own(host::norm::layer_norm(&data, &w, &b, epsilon), x.shape())
+                    }
+                    _ => plain::layer_norm::<Self>(x, weight, bias, epsilon),
+                }
+            }
+
+            fn affine_layer_norm_backward(
+                x: FloatTensor<Self>,
+                weight: FloatTensor<Self>,
+                grad: FloatTensor<Self>,
+                epsilon: f64,
+            ) -> NormGrads<Self> {
+                match (Self::lend(&x), Self::lend(&weight), Self::lend(&grad)) {
+                    (Some(data), Some(w), Some(g)) => {
+                        let d = w.len();
+                        let (dx, dw, db) = host::norm::layer_norm_backward(&data, &w, &g, epsilon);
+                        (
+                            Self::own(dx, x.shape()),
+                            Self::own(dw, [d].into()),
+                            Self::own(db, [d].into()),
+                        )
+                    }
+                    _ => plain::layer_norm_backward::<Self>(x, weight, grad, epsilon),
+                }
+            }
+
+            fn self_attention(
+                qkv: FloatTensor<Self>,
+                heads: usize,
+            ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+                match Self::lend(&qkv) {
+                    Some(data) => {
+                        let shape = qkv.shape();
+                        let (b, t, width) = (shape[0], shape[1], shape[2] / 3);
+                        let (y, p) = host::attention::forward(&data, [b, t, width], heads);
+                        (
+                            Self::own(y, [b, t, width].into()),
+                            Self::own(p, [b, heads, t, t].into()),
+                        )
+                    }
+                    None => plain::self_attention::<Self>(qkv, heads),
+                }
+            }
+
+            fn self_attention_backward(
+                qkv: FloatTensor<Self>,
+                probabilities: FloatTensor<Self>,
+                grad: FloatTensor<Self>,
+                heads: usize,
+            ) -> FloatTensor<Self> {
+                match (Self::lend(&qkv), Self::lend(&probabilities), Self::lend(&grad)) {
+                    (Some(data), Some(p), Some(g)) => {
+                        let shape = qkv.shape();
+                        let dims = [shape[0], shape[1], shape[2] / 3];
+                        Self::own(host::attention::backward(&data, &p, &g, dims, heads), shape)
+                    }
+                    _ => {
+                        plain::self_attention_backward::<Self>(qkv, probabilities, grad, heads)
+                    }
+                }
+            }
+
+            fn mix_shift(
+                v: FloatTensor<Self>,
+                p: FloatTensor<Self>,
+                grid: Grid,
+            ) -> FloatTensor<Self> {
+                match (Self::lend(&v), Self::lend(&p)) {
+                    (Some(data), Some(mix)) => {
+                        let heads = p.shape()[0];
+                        let y = host::convolution::mix_shift(&data, &mix, heads, v.shape()[2], grid);
+                        let d = v.shape()[2] / heads;
+                        Self::own(y, host::with_last(&v.shape(), d))
+                    }
+                    _ => plain::mix_shift::<Self>(v, p, grid),
+                }
+            }
+
+            fn mix_shift_backward(
+                v: FloatTensor<Self>,
+                p: FloatTensor<Self>,
+                grad: FloatTensor<Self>,
+                grid: Grid,
+            ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+                match (Self::lend(&v), Self::lend(&p), Self::lend(&grad)) {
+                    (Some(data), Some(mix), Some(g)) => {
+                        let heads = p.shape()[0];
+                        let width = v.shape()[2];
+                        let (dv, dp) =
+                            host::convolution::mix_shift_backward(&data, &mix, &g, heads, width, grid);
+                        (Self::own(dv, v.shape()), Self::own(dp, p.shape()))
+                    }
+                    _ => plain::mix_shift_backward::<Self>(v, p, grad, grid),
+                }
+            }
+
+            fn shift_sum(u: FloatTensor<Self>, grid: Grid) -> FloatTensor<Self> {
+                match Self::lend(&u) {
+                    Some(data) => {
+                        let d = u.shape()[2] / grid.positions();
+                        let y = host::convolution::shift_sum(&data, d, grid);
+                        Self::own(y, host::with_last(&u.shape(), d))
+                    }
+                    None => plain::shift_sum::<Self>(u, grid),
+                }
+            }
+
+            fn shift_sum_backward(grad: FloatTensor<Self>, grid: Grid) -> FloatTensor<Self> {
+                match Self::lend(&grad) {
+                    Some(g) => {
+                        let d = grad.shape()[2];
+                        let du = host::convolution::shift_sum_backward(&g, d, grid);
+                        Self::own(du, host::with_last(&grad.shape(), d * grid.positions()))
+                    }
+                    None => plain::shift_sum_backward::<Self>(grad, grid),
+                }
+            }
+
+            fn inner_products(
+                grad: FloatTensor<Self>,
+                values: Vec<FloatTensor<Self>>,
+            ) -> FloatTensor<Self> {
+                let lent: Option<Vec<_>> = values.iter().map(Self::lend).collect();
+                match (Self::lend(&grad), lent) {
+                    (Some(g), Some(lent)) => {
+                        let dots: Vec<f32> =
+                            lent.iter().map(|value| host::elementwise::dot(&g, value)).collect();
+                        let shape = [dots.len()].into();
+                        Self::own(dots, shape)
+                    }
+                    _ => plain::inner_products::<Self>(grad, values),
+                }
+            }
+        }
+    };
+}
+pub(super) use impl_fused_ops;

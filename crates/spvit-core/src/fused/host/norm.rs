@@ -1,0 +1,97 @@
+//! Layer normalisation.
+
+use rayon::prelude::*;
+
+use super::{
+    linear::add_in_order,
+    simd::{simd_fn, sum, sum2},
+};
+
+/// Rows that one task normalises.
+const ROWS: usize = 128;
+
+#[inline(always)]
+fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
+    let count = x.len() as f32;
+    let mean = sum(x, |x| x) / count;
+    let variance = sum(x, |x| (x - mean) * (x - mean)) / count;
+    (mean, 1.0 / (variance + epsilon).sqrt())
+}
+
+simd_fn! {
+    fn forward_rows(x: &[f32], weight: &[f32], bias: &[f32], epsilon: f32, y: &mut [f32]) {
+        let d = weight.len();
+        for (x, y) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)) {
+            let (mean, inverse) = moments(x, epsilon);
+            for i in 0..d {
+                y[i] = (x[i] - mean) * inverse * weight[i] + bias[i];
+            }
+        }
+    }
+}
+
+simd_fn! {
+    fn backward_rows(
+        x: &[f32],
+        weight: &[f32],
+        grad: &[f32],
+        epsilon: f32,
+        x_grad: &mut [f32],
+        weight_grad: &mut [f32],
+        bias_grad: &mut [f32],
+    ) {
+        let d = weight.len();
+        let mut normal = vec![0.0f32; d];
+        let mut scaled = vec![0.0f32; d];
+        for ((x, g), dx) in
+            x.chunks_exact(d).zip(grad.chunks_exact(d)).zip(x_grad.chunks_exact_mut(d))
+        {
+            let (mean, inverse) = moments(x, epsilon);
+            for i in 0..d {
+                normal[i] = (x[i] - mean) * inverse;
+                scaled[i] = g[i] * weight[i];
+                weight_grad[i] += g[i] * normal[i];
+                bias_grad[i] += g[i];
+            }
+            let average = sum(&scaled, |s| s) / d as f32;
+            let along = sum2(&scaled, &normal, |s, n| s * n) / d as f32;
+            for i in 0..d {
+                dx[i] = (scaled[i] - average - normal[i] * along) * inverse;
+            }
+        }
+    }
+}
+
+/// `(x - mean)/√(variance + ε)·weight + bias` of every row.
+pub(crate) fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], epsilon: f64) -> Vec<f32> {
+    let size = (ROWS * weight.len()).max(1);
+    let mut y = vec![0.0; x.len()];
+    y.par_chunks_mut(size)
+        .zip(x.par_chunks(size))
+        .for_each(|(y, x)| forward_rows(x, weight, bias, epsilon as f32, y));
+    y
+}
+
+/// Gradients for the input, the weight and the bias.
+pub(crate) fn layer_norm_backward(
+    x: &[f32],
+    weight: &[f32],
+    grad: &[f32],
+    epsilon: f64,
+) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
+    let d = weight.len();
+    let size = (ROWS * d).max(1);
+    let mut x_grad = vec![0.0; x.len()];
+    let parts: Vec<(Vec<f32>, Vec<f32>)> = x_grad
+        .par_chunks_mut(size)
+        .zip(x.par_chunks(size))
+        .zip(grad.par_chunks(size))
+        .map(|((dx, x), g)| {
+            let (mut dw, mut db) = (vec![0.0; d], vec![0.0; d]);
+            backward_rows(x, weight, g, epsilon as f32, dx, &mut dw, &mut db);
+            (dw, db)
+        })
+        .collect();
+    let (weights, biases) = parts.into_iter().unzip();
+    (x_grad, add_in_order(weights, d), add_in_order(biases, d))
+}

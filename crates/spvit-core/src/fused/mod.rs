@@ -1,0 +1,258 @@
+//! Inner operations of the layers with their own backward pass.
+//!
+//! [`FusedOps`] extends a backend. Its defaults are plain tensor operations, so that one empty
+//! `impl` makes a backend usable; the CPU backends override them with kernels over slices (the
+//! `host` module), and [`burn::backend::Autodiff`] wraps each forward and backward pair into one
+//! node of the graph.
+//!
+//! The functions of this module take [`Tensor`]s and are what layers call.
+
+mod autodiff;
+#[cfg(feature = "host")]
+mod host;
+mod plain;
+#[cfg(all(test, feature = "flex", feature = "ndarray"))]
+mod tests;
+
+use burn::tensor::{
+    Tensor, TensorPrimitive,
+    backend::{AutodiffBackend, Backend},
+    ops::FloatTensor,
+};
+
+/// The map that a sequence of tokens lies on, and the square kernel that slides over it.
+///
+/// Tokens are row-major. Kernel positions are column-major, as in the published DeiT code:
+/// position `k` reads the token at `(y + k mod kernel - kernel/2, x + k div kernel - kernel/2)`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Grid {
+    /// Rows of the map.
+    pub height: usize,
+    /// Columns of the map.
+    pub width: usize,
+    /// Side of the kernel, odd.
+    pub kernel: usize,
+}
+
+impl Grid {
+    /// Number of tokens of the map.
+    pub fn tokens(&self) -> usize {
+        self.height * self.width
+    }
+
+    /// Number of kernel positions.
+    pub fn positions(&self) -> usize {
+        self.kernel * self.kernel
+    }
+
+    /// The token that kernel position `k` reads for output token `n`, if it lies on the map.
+    pub fn neighbour(&self, n: usize, k: usize) -> Option<usize> {
+        let half = self.kernel / 2;
+        let y = (n / self.width + k % self.kernel).checked_sub(half)?;
+        let x = (n % self.width + k / self.kernel).checked_sub(half)?;
+        (y < self.height && x < self.width).then_some(y * self.width + x)
+    }
+}
+
+/// Gradients of the inputs of [`FusedOps::affine_layer_norm`]: input, weight, bias.
+pub type NormGrads<B> = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
+
+/// Backend operations with their own backward pass. Every method has a default in plain tensor
+/// operations; a method and its `_backward` are overridden together.
+///
+/// Shapes are written with leading dimensions `..` where any number of them is accepted.
+pub trait FusedOps: Backend {
+    /// Exact GELU, `x·Φ(x)` with the error function. Any shape.
+    fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        plain::gelu::<Self>(x)
+    }
+
+    /// Gradient of [`FusedOps::exact_gelu`] at `x`.
+    fn exact_gelu_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        plain::gelu_backward::<Self>(x, grad)
+    }
+
+    /// `x·w + b`: x `[.., k]`, w `[k, n]`, b `[n]` to `[.., n]`.
+    fn affine(
+        x: FloatTensor<Self>,
+        w: FloatTensor<Self>,
+        b: Option<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        plain::affine::<Self>(x, w, b)
+    }
+
+    /// Gradient of [`FusedOps::affine`] for x: `grad·wᵀ`.
+    fn affine_x_backward(w: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        plain::affine_x_backward::<Self>(w, grad)
+    }
+
+    /// Gradient of [`FusedOps::affine`] for w: `xᵀ·grad`.
+    fn affine_w_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        plain::affine_w_backward::<Self>(x, grad)
+    }
+
+    /// Gradient of [`FusedOps::affine`] for b: the sum of the rows.
+    fn affine_b_backward(grad: FloatTensor<Self>) -> FloatTensor<Self> {
+        plain::affine_b_backward::<Self>(grad)
+    }
+
+    /// Layer normalisation over the last dimension: x `[.., d]`, weight and bias `[d]`.
+    fn affine_layer_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        plain::layer_norm::<Self>(x, weight, bias, epsilon)
+    }
+
+    /// Gradients of [`FusedOps::affine_layer_norm`].
+    fn affine_layer_norm_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> NormGrads<Self> {
+        plain::layer_norm_backward::<Self>(x, weight, grad, epsilon)
+    }
+
+    /// `softmax(QKᵀ/√d)·V` for every head: qkv `[b, t, 3·d·heads]` (Q, K, V, each with its heads
+    /// in order) to the output `[b, t, d·heads]` and the probabilities `[b, heads, t, t]`, which
+    /// the backward pass takes back.
+    fn self_attention(
+        qkv: FloatTensor<Self>,
+        heads: usize,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        plain::self_attention::<Self>(qkv, heads)
+    }
+
+    /// Gradient of [`FusedOps::self_attention`] for qkv.
+    fn self_attention_backward(
+        qkv: FloatTensor<Self>,
+        probabilities: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        heads: usize,
+    ) -> FloatTensor<Self> {
+        plain::self_attention_backward::<Self>(qkv, probabilities, grad, heads)
+    }
+
+    /// Search-time convolution by indexing values (Eqs. 6 and 7, without the bias):
+    /// v `[b, n, heads·d]`, p `[heads, k²]` to `[b, n, d]`,
+    /// `y(t) = Σ_k Σ_h P[h, k]·v_h(neighbour k of t)`, tokens outside the map counting 0.
+    fn mix_shift(v: FloatTensor<Self>, p: FloatTensor<Self>, grid: Grid) -> FloatTensor<Self> {
+        plain::mix_shift::<Self>(v, p, grid)
+    }
+
+    /// Gradients of [`FusedOps::mix_shift`] for v and p.
+    fn mix_shift_backward(
+        v: FloatTensor<Self>,
+        p: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        grid: Grid,
+    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
+        plain::mix_shift_backward::<Self>(v, p, grad, grid)
+    }
+
+    /// The shift-and-add half of a convolution whose products are done: u `[b, n, k²·d]` to
+    /// `[b, n, d]`, `y(t) = Σ_k u(neighbour k of t)[k]`.
+    fn shift_sum(u: FloatTensor<Self>, grid: Grid) -> FloatTensor<Self> {
+        plain::shift_sum::<Self>(u, grid)
+    }
+
+    /// Gradient of [`FusedOps::shift_sum`].
+    fn shift_sum_backward(grad: FloatTensor<Self>, grid: Grid) -> FloatTensor<Self> {
+        plain::shift_sum_backward::<Self>(grad, grid)
+    }
+
+    /// `x`, unchanged, in a graph where the i-th coefficient's gradient is `⟨grad, values_i⟩`:
+    /// as if `Σ_i (c_i - c_i)·values_i` had been added. Without a graph this is `x`.
+    fn with_coefficient_grads(
+        x: FloatTensor<Self>,
+        _coefficients: FloatTensor<Self>,
+        _values: Vec<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        x
+    }
+
+    /// Inner products of `grad` with each value, `[values]`.
+    fn inner_products(
+        grad: FloatTensor<Self>,
+        values: Vec<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        plain::inner_products::<Self>(grad, values)
+    }
+}
+
+/// A backend to train on: autodiff, with fused operations with and without a graph.
+pub trait TrainBackend: AutodiffBackend<InnerBackend: FusedOps> + FusedOps {}
+
+impl<B> TrainBackend for B where B: AutodiffBackend<InnerBackend: FusedOps> + FusedOps {}
+
+#[cfg(feature = "cuda")]
+impl FusedOps for burn::backend::Cuda {}
+
+#[cfg(feature = "wgpu")]
+impl FusedOps for burn::backend::Wgpu {}
+
+#[cfg(feature = "vulkan")]
+impl FusedOps for burn::backend::Vulkan {}
+
+#[cfg(feature = "tch")]
+impl FusedOps for burn::backend::LibTorch {}
+
+fn raw<B: Backend, const D: usize>(x: Tensor<B, D>) -> FloatTensor<B> {
+    x.into_primitive().tensor()
+}
+
+fn wrap<B: Backend, const D: usize>(x: FloatTensor<B>) -> Tensor<B, D> {
+    Tensor::from_primitive(TensorPrimitive::Float(x))
+}
+
+/// Exact GELU, see [`FusedOps::exact_gelu`].
+pub fn gelu<B: FusedOps, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
+    wrap(B::exact_gelu(raw(x)))
+}
+
+/// Affine map of the last dimension, see [`FusedOps::affine`].
+pub fn affine<B: FusedOps, const D: usize>(
+    x: Tensor<B, D>,
+    w: Tensor<B, 2>,
+    b: Option<Tensor<B, 1>>,
+) -> Tensor<B, D> {
+    wrap(B::affine(raw(x), raw(w), b.map(raw)))
+}
+
+/// Layer normalisation, see [`FusedOps::affine_layer_norm`].
+pub fn layer_norm<B: FusedOps, const D: usize>(
+    x: Tensor<B, D>,
+    weight: Tensor<B, 1>,
+    bias: Tensor<B, 1>,
+    epsilon: f64,
+) -> Tensor<B, D> {
+    wrap(B::affine_layer_norm(raw(x), raw(weight), raw(bias), epsilon))
+}
+
+/// Multi-head self-attention without its projections, see [`FusedOps::self_attention`].
+pub fn self_attention<B: FusedOps>(qkv: Tensor<B, 3>, heads: usize) -> Tensor<B, 3> {
+    wrap(B::self_attention(raw(qkv), heads).0)
+}
+
+/// Convolution by indexing values, see [`FusedOps::mix_shift`].
+pub fn mix_shift<B: FusedOps>(v: Tensor<B, 3>, p: Tensor<B, 2>, grid: Grid) -> Tensor<B, 3> {
+    wrap(B::mix_shift(raw(v), raw(p), grid))
+}
+
+/// Shift and add, see [`FusedOps::shift_sum`].
+pub fn shift_sum<B: FusedOps>(u: Tensor<B, 3>, grid: Grid) -> Tensor<B, 3> {
+    wrap(B::shift_sum(raw(u), grid))
+}
+
+/// Gives coefficients their gradients, see [`FusedOps::with_coefficient_grads`].
+pub fn with_coefficient_grads<B: FusedOps, const D: usize>(
+    x: Tensor<B, D>,
+    coefficients: Tensor<B, 1>,
+    values: Vec<Tensor<B, D>>,
+) -> Tensor<B, D> {
+    let values = values.into_iter().map(raw).collect();
+    wrap(B::with_coefficient_grads(raw(x), raw(coefficients), values))
+}

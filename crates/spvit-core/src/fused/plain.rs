@@ -1,0 +1,248 @@
+//! The defaults of [`FusedOps`](super::FusedOps), in plain tensor operations.
+
+use std::f64::consts::{PI, SQRT_2};
+
+use burn::tensor::{
+    IndexingUpdateOp, Int, Tensor, TensorMetadata, TensorPrimitive, activation::softmax,
+    backend::Backend, ops::FloatTensor,
+};
+
+use super::{Grid, NormGrads, raw, wrap};
+
+/// Leading dimensions folded into one.
+fn rows<B: Backend>(x: FloatTensor<B>) -> Tensor<B, 2> {
+    let shape = x.shape();
+    let last = shape[shape.num_dims() - 1];
+    flat::<B>(x).reshape([-1, last as i32])
+}
+
+pub(super) fn flat<B: Backend>(x: FloatTensor<B>) -> Tensor<B, 1> {
+    let count = x.shape().num_elements();
+    Tensor::from_primitive(TensorPrimitive::Float(B::float_reshape(x, [count].into())))
+}
+
+/// `x` in the shape of `like` with another last dimension.
+fn unfold<B: Backend>(x: Tensor<B, 2>, mut dims: Vec<usize>) -> FloatTensor<B> {
+    let [_, last] = x.dims();
+    if let Some(d) = dims.last_mut() {
+        *d = last;
+    }
+    B::float_reshape(raw(x), dims.into())
+}
+
+fn dims<B: Backend>(x: &FloatTensor<B>) -> Vec<usize> {
+    x.shape().to_vec()
+}
+
+pub(super) fn gelu<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
+    let dims = dims::<B>(&x);
+    let x = rows::<B>(x);
+    let cdf = ((x.clone() / SQRT_2).erf() + 1.0) * 0.5;
+    unfold(x * cdf, dims)
+}
+
+pub(super) fn gelu_backward<B: Backend>(x: FloatTensor<B>, grad: FloatTensor<B>) -> FloatTensor<B> {
+    let dims = dims::<B>(&x);
+    let x = rows::<B>(x);
+    let cdf = ((x.clone() / SQRT_2).erf() + 1.0) * 0.5;
+    let density = (x.clone().square() * -0.5).exp() * (1.0 / (2.0 * PI).sqrt());
+    unfold(rows::<B>(grad) * (cdf + x * density), dims)
+}
+
+pub(super) fn affine<B: Backend>(
+    x: FloatTensor<B>,
+    w: FloatTensor<B>,
+    b: Option<FloatTensor<B>>,
+) -> FloatTensor<B> {
+    let dims = dims::<B>(&x);
+    let y = rows::<B>(x).matmul(wrap(w));
+    let y = match b {
+        Some(b) => y + wrap::<B, 1>(b).unsqueeze(),
+        None => y,
+    };
+    unfold(y, dims)
+}
+
+pub(super) fn affine_x_backward<B: Backend>(
+    w: FloatTensor<B>,
+    grad: FloatTensor<B>,
+) -> FloatTensor<B> {
+    let dims = dims::<B>(&grad);
+    unfold(rows::<B>(grad).matmul(wrap::<B, 2>(w).transpose()), dims)
+}
+
+pub(super) fn affine_w_backward<B: Backend>(
+    x: FloatTensor<B>,
+    grad: FloatTensor<B>,
+) -> FloatTensor<B> {
+    raw(rows::<B>(x).transpose().matmul(rows::<B>(grad)))
+}
+
+pub(super) fn affine_b_backward<B: Backend>(grad: FloatTensor<B>) -> FloatTensor<B> {
+    raw(rows::<B>(grad).sum_dim(0).squeeze_dim::<1>(0))
+}
+
+/// Normalised rows and the inverse of their standard deviation.
+fn normalise<B: Backend>(x: Tensor<B, 2>, epsilon: f64) -> (Tensor<B, 2>, Tensor<B, 2>) {
+    let centred = x.clone() - x.mean_dim(1);
+    let inverse = (centred.clone().square().mean_dim(1) + epsilon).sqrt().recip();
+    (centred * inverse.clone(), inverse)
+}
+
+pub(super) fn layer_norm<B: Backend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    bias: FloatTensor<B>,
+    epsilon: f64,
+) -> FloatTensor<B> {
+    let dims = dims::<B>(&x);
+    let (normal, _) = normalise(rows::<B>(x), epsilon);
+    unfold(normal * wrap::<B, 1>(weight).unsqueeze() + wrap::<B, 1>(bias).unsqueeze(), dims)
+}
+
+pub(super) fn layer_norm_backward<B: Backend>(
+    x: FloatTensor<B>,
+    weight: FloatTensor<B>,
+    grad: FloatTensor<B>,
+    epsilon: f64,
+) -> NormGrads<B> {
+    let dims = dims::<B>(&x);
+    let (normal, inverse) = normalise(rows::<B>(x), epsilon);
+    let grad = rows::<B>(grad);
+    let weight_grad = (grad.clone() * normal.clone()).sum_dim(0).squeeze_dim::<1>(0);
+    let bias_grad = grad.clone().sum_dim(0).squeeze_dim::<1>(0);
+    let scaled = grad * wrap::<B, 1>(weight).unsqueeze();
+    let along = (scaled.clone() * normal.clone()).mean_dim(1);
+    let x_grad = (scaled.clone() - scaled.mean_dim(1) - normal * along) * inverse;
+    (unfold(x_grad, dims), raw(weight_grad), raw(bias_grad))
+}
+
+/// Q, K and V, each `[b, heads, t, d]`.
+fn split_heads<B: Backend>(qkv: Tensor<B, 3>, heads: usize) -> [Tensor<B, 4>; 3] {
+    let [b, t, width] = qkv.dims();
+    let d = width / 3 / heads;
+    let all = qkv.reshape([b, t, 3, heads, d]).permute([2, 0, 3, 1, 4]);
+    [0, 1, 2].map(|i| all.clone().narrow(0, i, 1).squeeze_dim::<4>(0))
+}
+
+pub(super) fn self_attention<B: Backend>(
+    qkv: FloatTensor<B>,
+    heads: usize,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let [q, k, v] = split_heads::<B>(wrap(qkv), heads);
+    let [b, _, t, d] = q.dims();
+    let scale = (d as f64).powf(-0.5);
+    let p = softmax(q.matmul(k.transpose()) * scale, 3);
+    let out = p.clone().matmul(v).swap_dims(1, 2).reshape([b, t, heads * d]);
+    (raw(out), raw(p))
+}
+
+pub(super) fn self_attention_backward<B: Backend>(
+    qkv: FloatTensor<B>,
+    probabilities: FloatTensor<B>,
+    grad: FloatTensor<B>,
+    heads: usize,
+) -> FloatTensor<B> {
+    let [q, k, v] = split_heads::<B>(wrap(qkv), heads);
+    let [b, _, t, d] = q.dims();
+    let scale = (d as f64).powf(-0.5);
+    let p = wrap::<B, 4>(probabilities);
+    let grad = wrap::<B, 3>(grad).reshape([b, t, heads, d]).swap_dims(1, 2);
+    let v_grad = p.clone().transpose().matmul(grad.clone());
+    let p_grad = grad.matmul(v.transpose());
+    let s_grad = (p_grad.clone() - (p_grad * p.clone()).sum_dim(3)) * p * scale;
+    let q_grad = s_grad.clone().matmul(k);
+    let k_grad = s_grad.transpose().matmul(q);
+    let all = Tensor::stack::<5>(vec![q_grad, k_grad, v_grad], 0);
+    raw(all.permute([1, 3, 0, 2, 4]).reshape([b, t, 3 * heads * d]))
+}
+
+/// For every output token and kernel position, the row `token·stride_token + k·stride_position`
+/// that it reads; tokens off the map read `outside`.
+fn neighbour_rows<B: Backend>(
+    grid: Grid,
+    row: impl Fn(usize, usize) -> usize,
+    outside: usize,
+    device: &B::Device,
+) -> Tensor<B, 1, Int> {
+    let rows: Vec<i32> = (0..grid.tokens())
+        .flat_map(|n| {
+            let row = &row;
+            (0..grid.positions())
+                .map(move |k| grid.neighbour(n, k).map_or(outside, |m| row(m, k)) as i32)
+        })
+        .collect();
+    Tensor::from_ints(rows.as_slice(), device)
+}
+
+pub(super) fn mix_shift<B: Backend>(
+    v: FloatTensor<B>,
+    p: FloatTensor<B>,
+    grid: Grid,
+) -> FloatTensor<B> {
+    shift_sum::<B>(raw(mix::<B>(wrap(v), wrap(p))), grid)
+}
+
+/// `[b, n, heads·d]` and `[heads, k]` to `[b, n, k·d]`.
+fn mix<B: Backend>(v: Tensor<B, 3>, p: Tensor<B, 2>) -> Tensor<B, 3> {
+    let [b, n, width] = v.dims();
+    let [heads, positions] = p.dims();
+    let d = width / heads;
+    let p = p.transpose().unsqueeze::<3>();
+    let mixed = p.matmul(v.reshape([b * n, heads, d]));
+    mixed.reshape([b, n, positions * d])
+}
+
+pub(super) fn mix_shift_backward<B: Backend>(
+    v: FloatTensor<B>,
+    p: FloatTensor<B>,
+    grad: FloatTensor<B>,
+    grid: Grid,
+) -> (FloatTensor<B>, FloatTensor<B>) {
+    let v = wrap::<B, 3>(v);
+    let p = wrap::<B, 2>(p);
+    let [b, n, width] = v.dims();
+    let [heads, positions] = p.dims();
+    let d = width / heads;
+    let mixed = wrap::<B, 3>(shift_sum_backward::<B>(grad, grid));
+    let v_grad = mix(mixed.clone(), p.transpose());
+    let by_head = |x: Tensor<B, 3>, parts: usize| {
+        x.reshape([b * n, parts, d]).swap_dims(0, 1).reshape([parts, b * n * d])
+    };
+    let p_grad = by_head(v, heads).matmul(by_head(mixed, positions).transpose());
+    (raw(v_grad), raw(p_grad))
+}
+
+pub(super) fn shift_sum<B: Backend>(u: FloatTensor<B>, grid: Grid) -> FloatTensor<B> {
+    let u = wrap::<B, 3>(u);
+    let [b, n, width] = u.dims();
+    let positions = grid.positions();
+    let d = width / positions;
+    let device = u.device();
+    let u = u.reshape([b, n * positions, d]);
+    let padded = Tensor::cat(vec![u, Tensor::zeros([b, 1, d], &device)], 1);
+    let index = neighbour_rows::<B>(grid, |m, k| m * positions + k, n * positions, &device);
+    let picked = padded.select(1, index).reshape([b, n, positions, d]);
+    raw(picked.sum_dim(2).squeeze_dim::<3>(2))
+}
+
+pub(super) fn shift_sum_backward<B: Backend>(grad: FloatTensor<B>, grid: Grid) -> FloatTensor<B> {
+    let grad = wrap::<B, 3>(grad);
+    let [b, n, d] = grad.dims();
+    let positions = grid.positions();
+    let device = grad.device();
+    let index = neighbour_rows::<B>(grid, |m, k| m * positions + k, n * positions, &device);
+    let spread = grad.unsqueeze_dim::<4>(2).repeat_dim(2, positions).reshape([b, n * positions, d]);
+    let zeros = Tensor::zeros([b, n * positions + 1, d], &device);
+    let all = zeros.select_assign(1, index, spread, IndexingUpdateOp::Add);
+    raw(all.narrow(1, 0, n * positions).reshape([b, n, positions * d]))
+}
+
+pub(super) fn inner_products<B: Backend>(
+    grad: FloatTensor<B>,
+    values: Vec<FloatTensor<B>>,
+) -> FloatTensor<B> {
+    let grad = flat::<B>(grad);
+    let products = values.into_iter().map(|value| (grad.clone() * flat::<B>(value)).sum());
+    raw(Tensor::cat(products.collect(), 0))
+}

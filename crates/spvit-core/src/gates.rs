@@ -1,0 +1,172 @@
+//! Gates: sampled and expected, both with straight-through gradients, and the single path.
+
+use burn::tensor::{Tensor, activation::sigmoid, backend::Backend};
+
+/// Uniform draws and probabilities are kept this far from 0 and 1 before their logarithm is taken.
+const EPSILON: f32 = f32::EPSILON;
+
+/// A hard value with the gradient of a soft one.
+///
+/// The soft part enters as `soft - soft`, which is exactly zero, so that the result is exactly
+/// `hard` and no rounding turns a gate of 1 into 0.99999994.
+fn straight_through<B: Backend>(hard: Tensor<B, 1>, soft: Tensor<B, 1>) -> Tensor<B, 1> {
+    hard.detach() + (soft.clone() - soft.detach())
+}
+
+/// Gate probabilities `p = σ(θ)` of thresholds `θ`, of the same shape.
+pub fn probability<B: Backend>(theta: Tensor<B, 1>) -> Tensor<B, 1> {
+    sigmoid(theta)
+}
+
+/// Sampled gates of a training step (Eq. 1).
+///
+/// `l = log u - log(1 - u) + log p - log(1 - p)`, `b = 1[l > 0]` in the forward pass, and
+/// `db/dl = s(1 - s)` with `s = σ(l)` (temperature 1) in the backward pass.
+///
+/// # Shapes
+/// - theta: `[n]`, uniform: `[n]` with values in `(0, 1)`, output: `[n]` of 0 and 1.
+pub fn sample<B: Backend>(theta: Tensor<B, 1>, uniform: Tensor<B, 1>) -> Tensor<B, 1> {
+    let logit = |p: Tensor<B, 1>| {
+        let p = p.clamp(EPSILON, 1.0 - EPSILON);
+        p.clone().log() - (-p + 1.0).log()
+    };
+    let l = logit(uniform) + logit(probability(theta));
+    let hard = l.clone().detach().greater_elem(0.0).float();
+    straight_through(hard, sigmoid(l))
+}
+
+/// Deterministic gates of evaluation: `b = 1[σ(θ) > 0.5]`, strictly, so that θ = 0 is closed.
+///
+/// # Shapes
+/// - theta: `[n]`, output: `[n]` of 0 and 1, without a gradient.
+pub fn deterministic<B: Backend>(theta: Tensor<B, 1>) -> Tensor<B, 1> {
+    probability(theta.detach()).greater_elem(0.5).float()
+}
+
+/// Expected gates, which only the cost sees (Eq. 12).
+///
+/// `e = 1[p > 0.5]` in the forward pass and `de/dθ = q(1 - q)·p(1 - p)` with `q = σ(p - 0.5)` in
+/// the backward pass.
+///
+/// # Shapes
+/// - theta: `[n]`, output: `[n]` of 0 and 1.
+pub fn expected<B: Backend>(theta: Tensor<B, 1>) -> Tensor<B, 1> {
+    let p = probability(theta);
+    let hard = p.clone().detach().greater_elem(0.5).float();
+    straight_through(hard, sigmoid(p - 0.5))
+}
+
+/// The single path: own gates to cumulative gates `g_i = b_0·b_1·…·b_i` (Eq. 2; Eq. 14 of the
+/// paper), so that a costlier operation needs every cheaper gate open.
+///
+/// # Shapes
+/// - own: `[layers, operations]`, cheapest operation first; output: the same.
+pub fn single_path<B: Backend>(own: Tensor<B, 2>) -> Tensor<B, 2> {
+    let operations = own.dims()[1];
+    let mut product: Option<Tensor<B, 2>> = None;
+    let mut gates = Vec::with_capacity(operations);
+    for i in 0..operations {
+        let gate = own.clone().narrow(1, i, 1);
+        let next = match product {
+            Some(before) => before * gate,
+            None => gate,
+        };
+        gates.push(next.clone());
+        product = Some(next);
+    }
+    Tensor::cat(gates, 1)
+}
+
+/// Coefficients of the operations in the output of a UMSA layer (Eq. 3):
+/// `c_i = g_i·Π_{j>i}(1 - g_j)` with the cumulative gates `g` of [`single_path`].
+///
+/// # Shapes
+/// - own: `[layers, operations]`, output: the same.
+pub fn coefficients<B: Backend>(own: Tensor<B, 2>) -> Tensor<B, 2> {
+    let operations = own.dims()[1];
+    let gates = single_path(own);
+    let mut closed: Option<Tensor<B, 2>> = None;
+    let mut out = Vec::with_capacity(operations);
+    for i in (0..operations).rev() {
+        let gate = gates.clone().narrow(1, i, 1);
+        let not = -gate.clone() + 1.0;
+        closed = Some(match closed {
+            Some(rest) => {
+                out.push(gate * rest.clone());
+                rest * not
+            }
+            None => {
+                out.push(gate);
+                not
+            }
+        });
+    }
+    out.reverse();
+    Tensor::cat(out, 1)
+}
+
+/// What a step has to compute in a UMSA layer, given the hard values of its own gates.
+///
+/// With hard gates exactly one operation is open (or none), and the others' values matter only
+/// where a gate's gradient needs them: where the coefficient has a derivative other than 0.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// Index of the open operation, cheapest first; `None` is the shortcut.
+    pub open: Option<usize>,
+    /// Operations whose value some gate's gradient needs (the open one may be among them).
+    pub values: Vec<usize>,
+}
+
+impl Plan {
+    /// The plan for one layer's own gates, cheapest operation first.
+    pub fn new(own: &[bool]) -> Self {
+        let open = own.iter().take_while(|&&gate| gate).count().checked_sub(1);
+        let values = (0..own.len())
+            .filter(|&op| (0..own.len()).any(|gate| derivative(own, op, gate) != 0))
+            .collect();
+        Self { open, values }
+    }
+}
+
+/// Derivative of an operation's coefficient (Eq. 3) for one own gate, at hard gates.
+fn derivative(own: &[bool], op: usize, gate: usize) -> i32 {
+    // A cumulative gate and its derivative, as 0 or 1.
+    let product = |i: usize, skip: Option<usize>| {
+        i32::from((0..=i).all(|n| own[n] || Some(n) == skip))
+    };
+    let factors: Vec<(i32, i32)> = (op..own.len())
+        .map(|i| {
+            let slope = if gate <= i { product(i, Some(gate)) } else { 0 };
+            match i == op {
+                true => (product(i, None), slope),
+                false => (1 - product(i, None), -slope),
+            }
+        })
+        .collect();
+    let others = |skip: usize| -> i32 {
+        factors.iter().enumerate().filter(|(i, _)| *i != skip).map(|(_, (value, _))| value).product()
+    };
+    factors.iter().enumerate().map(|(i, (_, slope))| slope * others(i)).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    // The table of the method's 'The gradient needs one branch', for operations C1 < C3 < M.
+    #[test]
+    fn plan_matches_the_table_of_the_method() {
+        let plan = |bits: [u8; 3]| {
+            let plan = Plan::new(&bits.map(|b| b == 1));
+            (plan.open, plan.values)
+        };
+        assert_eq!(plan([1, 1, 1]), (Some(2), vec![1, 2]));
+        assert_eq!(plan([1, 1, 0]), (Some(1), vec![0, 1, 2]));
+        assert_eq!(plan([1, 0, 0]), (Some(0), vec![0, 1]));
+        assert_eq!(plan([1, 0, 1]), (Some(0), vec![0, 1, 2]));
+        assert_eq!(plan([0, 0, 0]), (None, vec![0]));
+        assert_eq!(plan([0, 1, 0]), (None, vec![0, 1]));
+        assert_eq!(plan([0, 1, 1]), (None, vec![0, 1, 2]));
+        assert_eq!(plan([0, 0, 1]), (None, vec![0]));
+    }
+}

@@ -1,0 +1,178 @@
+//! What a search gives to everything later.
+
+use serde::{Deserialize, Serialize};
+use spvit_layers::{BlockConfig, ConfigError, Operation, VitConfig};
+
+use crate::{CostModel, CostTable};
+
+/// One block of an architecture.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct BlockArchitecture {
+    /// What the attention layer becomes.
+    pub operation: Operation,
+    /// Indices of the kept hidden dimensions of the FFN, ascending.
+    pub kept: Vec<usize>,
+}
+
+/// A searched architecture, in a file that a person can read and edit: the figures are computed
+/// anew when it is read.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Architecture {
+    /// Shape of the dense model.
+    pub model: VitConfig,
+    /// How FLOPs are counted.
+    pub cost_model: CostModel,
+    /// The budget that it was derived for, in FLOPs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_flops: Option<u64>,
+    /// FLOPs (multiply-adds counted once) by `cost_model`.
+    #[serde(default)]
+    pub flops: u64,
+    /// FLOPs of the dense model by `cost_model`.
+    #[serde(default)]
+    pub dense_flops: u64,
+    /// The blocks.
+    pub blocks: Vec<BlockArchitecture>,
+}
+
+/// An architecture that cannot be read.
+#[derive(Debug, thiserror::Error)]
+pub enum ArchitectureError {
+    /// Not JSON of the expected form.
+    #[error("not an architecture: {0}")]
+    Json(#[from] serde_json::Error),
+    /// The model's shape is wrong.
+    #[error(transparent)]
+    Config(#[from] ConfigError),
+    /// Not one block for each of the model's.
+    #[error("{found} blocks, but model.depth is {expected}")]
+    Depth {
+        /// Blocks of the model.
+        expected: usize,
+        /// Blocks in the file.
+        found: usize,
+    },
+    /// An operation that the model does not list.
+    #[error("blocks[{block}].operation is {operation}, which model.kernels does not list")]
+    Operation {
+        /// Index of the block.
+        block: usize,
+        /// The operation.
+        operation: Operation,
+    },
+    /// Kept dimensions that are not ascending indices of the FFN.
+    #[error(
+        "blocks[{block}].kept must hold ascending indices below model.hidden = {hidden}, at least \
+         one; {problem}"
+    )]
+    Kept {
+        /// Index of the block.
+        block: usize,
+        /// Hidden dimensions of the dense FFN.
+        hidden: usize,
+        /// What is wrong.
+        problem: String,
+    },
+}
+
+impl Architecture {
+    /// An architecture with its figures. The blocks must fit the model; see
+    /// [`Architecture::from_json`] for a checked way in.
+    pub fn new(
+        model: VitConfig,
+        cost_model: CostModel,
+        blocks: Vec<BlockArchitecture>,
+        target_flops: Option<u64>,
+    ) -> Self {
+        let mut architecture =
+            Self { model, cost_model, target_flops, flops: 0, dense_flops: 0, blocks };
+        architecture.compute_figures();
+        architecture
+    }
+
+    /// The dense model as an architecture: attention everywhere, whole FFNs.
+    pub fn dense(model: VitConfig, cost_model: CostModel) -> Self {
+        let block =
+            BlockArchitecture { operation: Operation::Msa, kept: (0..model.hidden).collect() };
+        let blocks = vec![block; model.depth];
+        Self::new(model, cost_model, blocks, None)
+    }
+
+    fn compute_figures(&mut self) {
+        let table = CostTable::new(&self.model, self.cost_model);
+        self.flops = table.total(&self.block_configs()).unwrap_or_default();
+        self.dense_flops = table.total(&self.model.dense_blocks()).unwrap_or_default();
+    }
+
+    /// FLOPs by either cost model.
+    pub fn flops_by(&self, cost_model: CostModel) -> u64 {
+        CostTable::new(&self.model, cost_model).total(&self.block_configs()).unwrap_or_default()
+    }
+
+    /// The blocks of the compact model.
+    pub fn block_configs(&self) -> Vec<BlockConfig> {
+        let config = |block: &BlockArchitecture| BlockConfig {
+            operation: block.operation,
+            hidden: block.kept.len(),
+        };
+        self.blocks.iter().map(config).collect()
+    }
+
+    /// JSON with one line for each block.
+    ///
+    /// # Errors
+    /// [`ArchitectureError::Json`] if a number has no JSON form.
+    pub fn to_json(&self) -> Result<String, ArchitectureError> {
+        let mut head = serde_json::to_value(self)?;
+        let blocks: Result<Vec<String>, _> = self.blocks.iter().map(serde_json::to_string).collect();
+        if let Some(map) = head.as_object_mut() {
+            map.insert("blocks".into(), serde_json::Value::Array(vec![]));
+        }
+        let lines = format!("\"blocks\": [\n    {}\n  ]", blocks?.join(",\n    "));
+        Ok(serde_json::to_string_pretty(&head)?.replace("\"blocks\": []", &lines) + "\n")
+    }
+
+    /// Reads an architecture and computes its figures.
+    ///
+    /// # Errors
+    /// [`ArchitectureError`], naming the block and field.
+    pub fn from_json(text: &str) -> Result<Self, ArchitectureError> {
+        let mut architecture: Self = serde_json::from_str(text)?;
+        architecture.validate()?;
+        architecture.compute_figures();
+        Ok(architecture)
+    }
+
+    /// Checks that the blocks fit the model.
+    ///
+    /// # Errors
+    /// [`ArchitectureError`], naming the block and field.
+    pub fn validate(&self) -> Result<(), ArchitectureError> {
+        self.model.validate()?;
+        if self.blocks.len() != self.model.depth {
+            let (expected, found) = (self.model.depth, self.blocks.len());
+            return Err(ArchitectureError::Depth { expected, found });
+        }
+        let hidden = self.model.hidden;
+        for (block, BlockArchitecture { operation, kept }) in self.blocks.iter().enumerate() {
+            if let Operation::BConv(k) = operation
+                && !self.model.kernels.contains(k)
+            {
+                return Err(ArchitectureError::Operation { block, operation: *operation });
+            }
+            let problem = if kept.is_empty() {
+                "it is empty".to_string()
+            } else if let Some(pair) = kept.windows(2).find(|pair| pair[0] >= pair[1]) {
+                format!("{} follows {}", pair[1], pair[0])
+            } else if let Some(&last) = kept.last().filter(|&&last| last >= hidden) {
+                format!("{last} is too large")
+            } else {
+                continue;
+            };
+            return Err(ArchitectureError::Kept { block, hidden, problem });
+        }
+        Ok(())
+    }
+}
