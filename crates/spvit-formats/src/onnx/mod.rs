@@ -1,8 +1,7 @@
 //! ONNX out: a compact or dense vision transformer as one file that other runtimes run.
 //!
-//! [`network`] says what the network is, [`vit`] builds the graph of its forward with
-//! [`graph`], and this module writes it in the messages of [`proto`]. Opset 17, the batch left
-//! open, the weights inside.
+//! A [`NetworkDescription`] says what the network is; [`write()`] writes its forward as a graph of
+//! opset 17, the batch left open, the weights inside.
 
 mod graph;
 mod network;
@@ -15,7 +14,6 @@ use std::io::Write;
 use std::path::Path;
 
 use prost::Message;
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
 
 use crate::checkpoint::StateDict;
 use crate::error::{Fault, FormatError};
@@ -30,9 +28,13 @@ const IR_VERSION: i64 = 8;
 /// What protobuf, and so every ONNX runtime, takes as one file.
 const LARGEST_FILE: usize = i32::MAX as usize;
 
-const GRAPH_TAG: u32 = 7;
-const INITIALIZER_TAG: u32 = 5;
-const RAW_DATA_TAG: u32 = 9;
+/// A field's key on the wire: its number, and 2 for "a length and that many bytes".
+const fn key(field: u8) -> u8 {
+    (field << 3) | 2
+}
+const GRAPH: u8 = key(7);
+const INITIALIZER: u8 = key(5);
+const RAW_DATA: u8 = key(9);
 
 /// Writes a network as ONNX (opset 17): input `input` of shape [batch, channels, height, width],
 /// output `logits` of shape [batch, classes], the batch size left open, all weights inside.
@@ -128,8 +130,7 @@ fn prepare<'a>(
         .sum();
     let graph_len = graph.encoded_len() + weights;
     let mut head = model.encode_to_vec();
-    encode_key(GRAPH_TAG, WireType::LengthDelimited, &mut head);
-    encode_varint(graph_len as u64, &mut head);
+    field(GRAPH, graph_len, &mut head);
     head.extend(graph.encode_to_vec());
     if head.len() + weights > LARGEST_FILE {
         return Err(Fault::invalid(
@@ -167,15 +168,28 @@ fn before_values(constant: &Initializer) -> Vec<u8> {
         raw_data: Vec::new(),
     };
     let bytes = value_bytes(constant);
-    // Both keys used here take one byte.
-    let len = tensor.encoded_len() + 1 + encoded_len_varint(bytes as u64) + bytes;
+    let mut raw_data = Vec::new();
+    field(RAW_DATA, bytes, &mut raw_data);
     let mut out = Vec::new();
-    encode_key(INITIALIZER_TAG, WireType::LengthDelimited, &mut out);
-    encode_varint(len as u64, &mut out);
+    field(
+        INITIALIZER,
+        tensor.encoded_len() + raw_data.len() + bytes,
+        &mut out,
+    );
     out.extend(tensor.encode_to_vec());
-    encode_key(RAW_DATA_TAG, WireType::LengthDelimited, &mut out);
-    encode_varint(bytes as u64, &mut out);
+    out.extend(raw_data);
     out
+}
+
+/// Starts a field of `len` bytes: its key, and the length, seven bits to a byte, lowest first.
+fn field(key: u8, len: usize, out: &mut Vec<u8>) {
+    out.push(key);
+    let mut rest = len;
+    while rest > 0x7f {
+        out.push((rest & 0x7f) as u8 | 0x80);
+        rest >>= 7;
+    }
+    out.push(rest as u8);
 }
 
 fn write_values(out: &mut impl Write, constant: &Initializer) -> std::io::Result<()> {

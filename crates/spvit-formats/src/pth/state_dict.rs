@@ -6,7 +6,7 @@ use super::Loaded;
 use super::value::{Arena, Node, TensorRef, Value};
 use crate::checkpoint::{Checkpoint, Container, HostTensor, Origin, StateDict, element_count};
 use crate::element::{Element, read_numbers, reserve};
-use crate::error::Fault;
+use crate::error::{DAMAGED, Fault};
 use crate::file::CheckedFile;
 
 /// The keys under which training programs put the state dict, the plain weights first.
@@ -231,12 +231,13 @@ impl Room {
             .checked_mul(4)
             .and_then(|n| self.bytes.checked_sub(n));
         self.bytes = rest.ok_or_else(|| {
-            Fault::damaged(
+            Fault::malformed(
                 format!(
                     "tensors of at most 2.5 times the file's {} bytes",
                     self.file_len
                 ),
                 format!("more with the {count} numbers of {name}"),
+                format!("Clone tensors that share memory before saving them. Or: {DAMAGED}"),
             )
         })?;
         Ok(())
