@@ -12,4 +12,4 @@ pub mod fused;
 pub mod gates;
 pub mod mixing;
 
-pub use fused::{FusedOps, Grid, TrainBackend};
+pub use fused::{AdamWStep, FusedOps, Grid, TrainBackend};

@@ -67,8 +67,9 @@ impl<B: Backend> Named<B> for SearchVit<B> {
 }
 
 /// How a stored tensor differs from the parameter in memory.
-#[derive(Clone, Copy, PartialEq)]
-enum Layout {
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Layout {
+    /// Not at all.
     Same,
     /// A linear layer's weight, transposed.
     Transposed,
@@ -76,20 +77,22 @@ enum Layout {
     Pointwise,
 }
 
-/// Follows the path of fields to a parameter.
-#[derive(Default)]
-struct Path {
+/// Follows the path of fields to a parameter; for visitors and mappers.
+#[derive(Debug, Default)]
+pub struct Path {
     fields: Vec<String>,
     containers: Vec<String>,
 }
 
 impl Path {
-    fn enter(&mut self, name: &str, container: &str) {
+    /// To be called in `enter_module`.
+    pub fn enter(&mut self, name: &str, container: &str) {
         self.fields.push(name.to_string());
         self.containers.push(container.to_string());
     }
 
-    fn exit(&mut self) {
+    /// To be called in `exit_module`.
+    pub fn exit(&mut self) {
         self.fields.pop();
         self.containers.pop();
     }
@@ -99,7 +102,7 @@ impl Path {
     }
 
     /// The dotted path without enum variants, and the layout of the stored tensor.
-    fn here(&self) -> (String, Layout) {
+    pub fn here(&self) -> (String, Layout) {
         let plain = self.fields.iter().zip(&self.containers).filter(|(_, c)| !c.starts_with("Enum:"));
         let mut name = plain.map(|(field, _)| field.as_str()).collect::<Vec<_>>().join(".");
         let bconv = self.containers.iter().any(|c| c == "Struct:BottleneckConv");
@@ -232,6 +235,33 @@ pub fn import<B: Backend, M: Named<B>>(model: M, state: &StateDict) -> Result<M,
     match error.missing.is_empty() && error.unexpected.is_empty() && error.misshapen.is_empty() {
         true => Ok(model),
         false => Err(error),
+    }
+}
+
+/// Merges `….qk` and `….v`, as the published search code names its maps, into `….qkv`: the rows of
+/// Q and K, then those of V. What has no partner, or one of another width, stays as it is.
+pub fn merge_qkv(state: &mut StateDict) {
+    let names: Vec<String> = state.keys().cloned().collect();
+    for name in names {
+        let Some((layer, kind)) =
+            name.rsplit_once(".qk.").filter(|(_, kind)| ["weight", "bias"].contains(kind))
+        else {
+            continue;
+        };
+        let partner = format!("{layer}.v.{kind}");
+        let Some([qk, v]) = state.get(&name).zip(state.get(&partner)).map(|(qk, v)| [qk, v]) else {
+            continue;
+        };
+        let mut shape = qk.shape.to_vec();
+        if shape.is_empty() || v.shape.to_vec().get(1..) != shape.get(1..) {
+            continue;
+        }
+        shape[0] += v.shape[0];
+        let values: Vec<f32> = qk.iter::<f32>().chain(v.iter::<f32>()).collect();
+        let merged = format!("{layer}.qkv.{kind}");
+        state.remove(&name);
+        state.remove(&partner);
+        state.insert(merged, TensorData::new(values, shape));
     }
 }
 

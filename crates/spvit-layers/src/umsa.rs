@@ -72,6 +72,11 @@ impl<B: Backend> Umsa<B> {
         mixing::kernel_distribution(p, self.largest(), self.grids[index].kernel)
     }
 
+    /// Gives every head the same share of every kernel position (z = 1).
+    pub fn reset_head_distribution(&mut self) {
+        self.head_probs = self.head_probs.clone().map(|z| z.detach().ones_like());
+    }
+
     fn largest(&self) -> usize {
         self.grids.iter().map(|grid| grid.kernel).max().unwrap_or(1)
     }

@@ -57,6 +57,28 @@ impl Grid {
 /// Gradients of the inputs of [`FusedOps::affine_layer_norm`]: input, weight, bias.
 pub type NormGrads<B> = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
 
+/// Scalars of one AdamW update.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct AdamWStep {
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// Decoupled weight decay.
+    pub weight_decay: f64,
+    /// Decay of the two moments.
+    pub betas: [f64; 2],
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Number of this step, from 1.
+    pub count: i32,
+}
+
+impl AdamWStep {
+    /// Bias corrections `1 - β^count` of the two moments.
+    pub fn corrections(&self) -> [f64; 2] {
+        self.betas.map(|beta| 1.0 - beta.powi(self.count))
+    }
+}
+
 /// Backend operations with their own backward pass. Every method has a default in plain tensor
 /// operations; a method and its `_backward` are overridden together.
 ///
@@ -174,6 +196,15 @@ pub trait FusedOps: Backend {
         x
     }
 
+    /// One AdamW update of a parameter `[n]` and its two moments (Loshchilov and Hutter, 2019), as
+    /// PyTorch computes it: decoupled decay, then the bias-corrected step.
+    fn adamw_update(
+        [parameter, first, second, grad]: [FloatTensor<Self>; 4],
+        step: AdamWStep,
+    ) -> [FloatTensor<Self>; 3] {
+        plain::adamw_update::<Self>([parameter, first, second, grad], step)
+    }
+
     /// Inner products of `grad` with each value, `[values]`.
     fn inner_products(
         grad: FloatTensor<Self>,
@@ -245,6 +276,20 @@ pub fn mix_shift<B: FusedOps>(v: Tensor<B, 3>, p: Tensor<B, 2>, grid: Grid) -> T
 /// Shift and add, see [`FusedOps::shift_sum`].
 pub fn shift_sum<B: FusedOps>(u: Tensor<B, 3>, grid: Grid) -> Tensor<B, 3> {
     wrap(B::shift_sum(raw(u), grid))
+}
+
+/// One AdamW update of a parameter and its moments, see [`FusedOps::adamw_update`].
+pub fn adamw_update<B: FusedOps>(
+    [parameter, first, second, grad]: [Tensor<B, 1>; 4],
+    step: AdamWStep,
+) -> [Tensor<B, 1>; 3] {
+    let inputs = [raw(parameter), raw(first), raw(second), raw(grad)];
+    B::adamw_update(inputs, step).map(wrap)
+}
+
+/// Inner product of a tensor with itself, `[1]`.
+pub fn squared_norm<B: FusedOps>(x: Tensor<B, 1>) -> Tensor<B, 1> {
+    wrap(B::inner_products(raw(x.clone()), vec![raw(x)]))
 }
 
 /// Gives coefficients their gradients, see [`FusedOps::with_coefficient_grads`].

@@ -9,6 +9,7 @@ use super::{
     math::{erf, exp},
     simd::{simd_fn, sum2},
 };
+use crate::fused::AdamWStep;
 
 simd_fn! {
     fn gelu_chunk(x: &[f32], y: &mut [f32]) {
@@ -32,6 +33,37 @@ simd_fn! {
     fn dot_chunk(a: &[f32], b: &[f32]) -> f32 {
         sum2(a, b, |a, b| a * b)
     }
+}
+
+simd_fn! {
+    fn adamw_chunk(step: AdamWStep, g: &[f32], p: &mut [f32], m: &mut [f32], v: &mut [f32]) {
+        let [beta1, beta2] = step.betas.map(|beta| beta as f32);
+        let [correction1, correction2] = step.corrections();
+        let keep = (1.0 - step.learning_rate * step.weight_decay) as f32;
+        let rate = (step.learning_rate / correction1) as f32;
+        let scale = correction2.sqrt().recip() as f32;
+        let epsilon = step.epsilon as f32;
+        for (((p, m), v), &g) in p.iter_mut().zip(m).zip(v).zip(g) {
+            *m = *m * beta1 + g * (1.0 - beta1);
+            *v = *v * beta2 + g * g * (1.0 - beta2);
+            *p = *p * keep - *m / (v.sqrt() * scale + epsilon) * rate;
+        }
+    }
+}
+
+/// One AdamW update: the parameter and its two moments.
+pub(crate) fn adamw(
+    [p, m, v, g]: [&[f32]; 4],
+    step: AdamWStep,
+) -> [Vec<f32>; 3] {
+    let mut out = [p.to_vec(), m.to_vec(), v.to_vec()];
+    let [p, m, v] = &mut out;
+    p.par_chunks_mut(CHUNK)
+        .zip(m.par_chunks_mut(CHUNK))
+        .zip(v.par_chunks_mut(CHUNK))
+        .zip(g.par_chunks(CHUNK))
+        .for_each(|(((p, m), v), g)| adamw_chunk(step, g, p, m, v));
+    out
 }
 
 /// Exact GELU.

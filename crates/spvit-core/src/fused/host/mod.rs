@@ -53,7 +53,7 @@ macro_rules! impl_fused_ops {
     ($backend:ty) => {
         use burn::tensor::{TensorMetadata, ops::FloatTensor};
 
-        use crate::fused::{FusedOps, Grid, NormGrads, host, plain};
+        use crate::fused::{AdamWStep, FusedOps, Grid, NormGrads, host, plain};
 
         impl FusedOps for $backend {
             fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -252,6 +252,21 @@ macro_rules! impl_fused_ops {
                         Self::own(du, host::with_last(&grad.shape(), d * grid.positions()))
                     }
                     None => plain::shift_sum_backward::<Self>(grad, grid),
+                }
+            }
+
+            fn adamw_update(
+                inputs: [FloatTensor<Self>; 4],
+                step: AdamWStep,
+            ) -> [FloatTensor<Self>; 3] {
+                let lent = inputs.each_ref().map(Self::lend);
+                match &lent {
+                    [Some(p), Some(m), Some(v), Some(g)] => {
+                        let shape = inputs[0].shape();
+                        host::elementwise::adamw([p, m, v, g], step)
+                            .map(|data| Self::own(data, shape.clone()))
+                    }
+                    _ => plain::adamw_update::<Self>(inputs, step),
                 }
             }
 

@@ -1,0 +1,91 @@
+//! What can go wrong in training.
+
+use std::path::{Path, PathBuf};
+
+/// An error of this crate; its message is one line that says what to do.
+#[derive(Debug, thiserror::Error)]
+pub enum TrainError {
+    /// A file cannot be read or written.
+    #[error("{}: {error}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system says.
+        error: std::io::Error,
+    },
+    /// A configuration is wrong.
+    #[error("{source_name}: {problem}")]
+    Config {
+        /// File or option.
+        source_name: String,
+        /// What was expected and found.
+        problem: String,
+    },
+    /// The images cannot be used.
+    #[error(transparent)]
+    Data(#[from] spvit_data::DataError),
+    /// A weights file cannot be read or written.
+    #[error(transparent)]
+    Format(#[from] spvit_formats::FormatError),
+    /// Weights do not fit the model.
+    #[error("{}: {error}", path.display())]
+    State {
+        /// The weights file.
+        path: PathBuf,
+        /// What does not fit.
+        error: spvit_layers::state::StateError,
+    },
+    /// An architecture cannot be read.
+    #[error("{}: {error}", path.display())]
+    Architecture {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        error: spvit_search::ArchitectureError,
+    },
+    /// No architecture meets the budget.
+    #[error(transparent)]
+    Derive(#[from] spvit_search::DeriveError),
+    /// A file that an earlier stage writes is not there.
+    #[error("{} is not there; {hint}", path.display())]
+    Missing {
+        /// The file.
+        path: PathBuf,
+        /// What to do.
+        hint: String,
+    },
+    /// The run folder is in use.
+    #[error("{} already holds a run; continue it with --resume {}, or choose another --out", path.display(), path.display())]
+    Occupied {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// No checkpoint of a run can be read.
+    #[error("{}: no readable checkpoint ({problem}); start the run anew with --out", path.display())]
+    Checkpoints {
+        /// The folder.
+        path: PathBuf,
+        /// Why the last one cannot be read.
+        problem: String,
+    },
+    /// The loss is no longer a number.
+    #[error(
+        "the loss of {stage} became {loss} at step {step}; lower {stage}.learning_rate or set \
+         {stage}.clip_norm"
+    )]
+    Diverged {
+        /// The stage.
+        stage: &'static str,
+        /// The loss.
+        loss: f32,
+        /// The step.
+        step: usize,
+    },
+}
+
+impl TrainError {
+    /// An input or output error on a file.
+    pub fn io(path: &Path, error: std::io::Error) -> Self {
+        Self::Io { path: path.to_path_buf(), error }
+    }
+}

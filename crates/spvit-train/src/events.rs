@@ -1,0 +1,87 @@
+//! What a run tells the program around it, and what it asks.
+
+use serde::Serialize;
+
+/// Progress within an epoch.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Progress {
+    /// `pretrain`, `search` or `finetune`.
+    pub stage: &'static str,
+    /// Epoch, from 0.
+    pub epoch: usize,
+    /// Epochs of the stage.
+    pub epochs: usize,
+    /// Steps done in this epoch.
+    pub step: usize,
+    /// Steps of an epoch.
+    pub steps: usize,
+    /// Mean loss of the epoch so far.
+    pub loss: f64,
+    /// Accuracy on the (augmented) training images of the epoch so far, 0 to 1.
+    pub accuracy: f64,
+    /// FLOPs at the expected gates, while searching.
+    pub flops: Option<u64>,
+    /// The budget in FLOPs, while searching.
+    pub target: Option<u64>,
+    /// Images a second since the stage began or resumed.
+    pub images_per_second: f64,
+    /// Seconds left in the stage, by that speed.
+    pub seconds_left: f64,
+}
+
+/// The end of an epoch; a line of `metrics.jsonl`.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct EpochReport {
+    /// `pretrain`, `search` or `finetune`.
+    pub stage: &'static str,
+    /// Epoch, from 0.
+    pub epoch: usize,
+    /// Epochs of the stage.
+    pub epochs: usize,
+    /// Mean loss.
+    pub loss: f64,
+    /// Accuracy on the (augmented) training images, 0 to 1.
+    pub train_accuracy: f64,
+    /// Accuracy on the validation split, 0 to 1.
+    pub validation_accuracy: f64,
+    /// Learning rate of the weights at the last step.
+    pub learning_rate: f64,
+    /// FLOPs at the expected gates, while searching.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub flops: Option<u64>,
+    /// FLOPs of the architecture that the gates give at the budget, while searching.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub derived_flops: Option<u64>,
+    /// Whether this epoch's weights are the best so far.
+    pub best: bool,
+}
+
+/// What a run reports.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Event<'a> {
+    /// A line for the reader.
+    Message(&'a str),
+    /// After every step.
+    Progress(&'a Progress),
+    /// After every epoch.
+    Epoch(&'a EpochReport),
+}
+
+/// Receives events and may stop a run.
+pub trait Observer {
+    /// Called on the thread that trains; should return quickly.
+    fn event(&mut self, event: Event<'_>);
+
+    /// Whether to write a checkpoint and stop after the current step.
+    fn stop_requested(&self) -> bool {
+        false
+    }
+}
+
+/// Ignores events and never stops.
+#[derive(Debug, Default)]
+pub struct Silent;
+
+impl Observer for Silent {
+    fn event(&mut self, _event: Event<'_>) {}
+}

@@ -1,0 +1,194 @@
+//! AdamW over the parameters of a module, with its state in the open.
+
+use std::collections::{BTreeMap, HashMap};
+
+use burn::module::{AutodiffModule, ModuleMapper, ModuleVisitor, Param, ParamId};
+use burn::tensor::{Tensor, TensorData, backend::AutodiffBackend};
+use serde::{Deserialize, Serialize};
+use spvit_core::{AdamWStep, FusedOps, TrainBackend, fused};
+use spvit_layers::state::{Path, StateDict};
+
+/// Gradients by parameter, each flattened.
+#[derive(Debug, Clone)]
+pub struct Gradients<B: FusedOps>(HashMap<ParamId, Tensor<B, 1>>);
+
+impl<B: FusedOps> Gradients<B> {
+    /// The gradients of a module's parameters; those that the loss does not reach are left out.
+    pub fn of<A, M>(module: &M, gradients: &mut A::Gradients) -> Self
+    where
+        A: TrainBackend<InnerBackend = B>,
+        M: AutodiffModule<A>,
+    {
+        struct Collector<'a, A: AutodiffBackend> {
+            gradients: &'a mut A::Gradients,
+            found: HashMap<ParamId, Tensor<A::InnerBackend, 1>>,
+        }
+        impl<A: AutodiffBackend> ModuleVisitor<A> for Collector<'_, A> {
+            fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<A, D>>) {
+                if let Some(grad) = param.val().grad_remove(self.gradients) {
+                    let count = grad.shape().num_elements();
+                    self.found.insert(param.id, grad.reshape([count]));
+                }
+            }
+        }
+        let mut collector = Collector::<A> { gradients, found: HashMap::new() };
+        module.visit(&mut collector);
+        Self(collector.found)
+    }
+
+    /// The gradient of one parameter, flattened.
+    pub fn get(&self, id: ParamId) -> Option<&Tensor<B, 1>> {
+        self.0.get(&id)
+    }
+
+    /// Adds another shard's gradients.
+    pub fn add(&mut self, other: Self) {
+        for (id, grad) in other.0 {
+            let sum = match self.0.remove(&id) {
+                Some(before) => before + grad,
+                None => grad,
+            };
+            self.0.insert(id, sum);
+        }
+    }
+
+    /// Scales all gradients so that their joint norm is at most `limit`; returns the norm.
+    pub fn clip(&mut self, limit: f64) -> f64 {
+        // A fixed order, so that the sum has the same bits in every run.
+        let mut ids: Vec<ParamId> = self.0.keys().copied().collect();
+        ids.sort_by_key(|id| id.val());
+        let squares: Vec<_> = ids.iter().map(|id| fused::squared_norm(self.0[id].clone())).collect();
+        if squares.is_empty() {
+            return 0.0;
+        }
+        let sum: f64 = Tensor::cat(squares, 0).into_data().iter::<f64>().sum();
+        let norm = sum.sqrt();
+        if norm > limit {
+            for grad in self.0.values_mut() {
+                *grad = grad.clone() * (limit / (norm + 1e-6));
+            }
+        }
+        norm
+    }
+}
+
+/// Hyperparameters of AdamW.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct AdamWConfig {
+    /// Decay of the two moments.
+    pub betas: [f64; 2],
+    /// Added to the root of the second moment.
+    pub epsilon: f64,
+    /// Decoupled weight decay, for tensors of two or more dimensions except the class token and
+    /// position embedding.
+    pub weight_decay: f64,
+}
+
+impl AdamWConfig {
+    /// The paper's: β = (0.9, 0.999), ε = 1e-8.
+    pub fn new(weight_decay: f64) -> Self {
+        Self { betas: [0.9, 0.999], epsilon: 1e-8, weight_decay }
+    }
+}
+
+/// AdamW with decoupled weight decay. A parameter without a gradient is updated as if its gradient
+/// were zero, as in the published code, where every candidate is in the graph.
+#[derive(Debug, Clone)]
+pub struct AdamW<B: FusedOps> {
+    config: AdamWConfig,
+    count: i32,
+    moments: BTreeMap<String, [Tensor<B, 1>; 2]>,
+}
+
+impl<B: FusedOps> AdamW<B> {
+    /// An optimiser before its first step.
+    pub fn new(config: AdamWConfig) -> Self {
+        Self { config, count: 0, moments: BTreeMap::new() }
+    }
+
+    /// Updates a module.
+    pub fn step<A, M>(&mut self, module: M, gradients: &Gradients<B>, learning_rate: f64) -> M
+    where
+        A: TrainBackend<InnerBackend = B>,
+        M: AutodiffModule<A>,
+    {
+        self.count += 1;
+        module.map(&mut Updater { optimiser: self, gradients, learning_rate, path: Path::default() })
+    }
+
+    /// The moments, named after their parameters with the prefixes `first.` and `second.`.
+    pub fn state(&self) -> StateDict {
+        let entries = self.moments.iter().flat_map(|(name, moments)| {
+            ["first", "second"]
+                .into_iter()
+                .zip(moments)
+                .map(move |(prefix, moment)| (format!("{prefix}.{name}"), moment.clone().into_data()))
+        });
+        entries.collect()
+    }
+
+    /// Number of steps taken.
+    pub fn count(&self) -> i32 {
+        self.count
+    }
+
+    /// Takes up where a saved optimiser stopped. Moments that are not there stay zero.
+    pub fn restore(&mut self, count: i32, state: &StateDict, device: &B::Device) {
+        self.count = count;
+        self.moments.clear();
+        for (name, first) in state {
+            let Some(name) = name.strip_prefix("first.") else { continue };
+            let Some(second) = state.get(&format!("second.{name}")) else { continue };
+            let load = |data: &TensorData| Tensor::from_data(data.clone(), device);
+            self.moments.insert(name.to_string(), [load(first), load(second)]);
+        }
+    }
+}
+
+struct Updater<'a, B: FusedOps> {
+    optimiser: &'a mut AdamW<B>,
+    gradients: &'a Gradients<B>,
+    learning_rate: f64,
+    path: Path,
+}
+
+impl<A> ModuleMapper<A> for Updater<'_, A::InnerBackend>
+where
+    A: TrainBackend,
+{
+    fn enter_module(&mut self, name: &str, container: &str) {
+        self.path.enter(name, container);
+    }
+
+    fn exit_module(&mut self, _name: &str, _container: &str) {
+        self.path.exit();
+    }
+
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<A, D>>) -> Param<Tensor<A, D>> {
+        if !param.is_require_grad() {
+            return param;
+        }
+        let (name, _) = self.path.here();
+        let config = self.optimiser.config;
+        let id = param.id;
+        let decays = D >= 2 && !["pos_embed", "cls_token"].contains(&name.as_str());
+        param.map(|tensor| {
+            let shape = tensor.shape();
+            let flat = tensor.inner().reshape([shape.num_elements()]);
+            let zeros = || flat.zeros_like();
+            let grad = self.gradients.get(id).cloned().unwrap_or_else(zeros);
+            let [first, second] =
+                self.optimiser.moments.remove(&name).unwrap_or_else(|| [zeros(), zeros()]);
+            let step = AdamWStep {
+                learning_rate: self.learning_rate,
+                weight_decay: if decays { config.weight_decay } else { 0.0 },
+                betas: config.betas,
+                epsilon: config.epsilon,
+                count: self.optimiser.count,
+            };
+            let [flat, first, second] = fused::adamw_update([flat, first, second, grad], step);
+            self.optimiser.moments.insert(name, [first, second]);
+            Tensor::from_inner(flat.reshape(shape)).require_grad()
+        })
+    }
+}

@@ -1,0 +1,350 @@
+//! From a dense model to a compact, fine-tuned, evaluated one.
+
+use std::path::{Path, PathBuf};
+
+use burn::module::Module;
+use spvit_core::TrainBackend;
+use spvit_data::{Dataset, Loader, LoaderOptions};
+use spvit_layers::{Init, Vit};
+use spvit_search::{Architecture, Gates, derive, expand, prune};
+
+use crate::{
+    Event, Observer, TrainError,
+    classify::{Finetune, Pretrain, Teacher},
+    config::{InitialWeights, RunConfig, TrainingConfig},
+    evaluate,
+    folder::{RunFolder, write_atomically},
+    random::{self, Purpose},
+    report::{ModelFigures, Summary},
+    search::{Search, restore_gates},
+    stage::{self, Outcome, Surroundings},
+    weights,
+};
+
+/// Images of the second latency figure.
+pub const LATENCY_BATCH: usize = 64;
+
+/// A run: configuration, folder, images and device.
+pub struct Run<'a, B: TrainBackend> {
+    config: RunConfig,
+    folder: RunFolder,
+    data: Dataset,
+    device: B::Device,
+    backend: String,
+    observer: &'a mut dyn Observer,
+}
+
+impl<'a, B: TrainBackend> Run<'a, B> {
+    /// A run in its folder; loads the images and checks that they fit the model.
+    ///
+    /// # Errors
+    /// [`TrainError`] if the images cannot be read or do not fit.
+    pub fn new(
+        config: RunConfig,
+        folder: RunFolder,
+        (backend, device): (&str, B::Device),
+        observer: &'a mut dyn Observer,
+    ) -> Result<Self, TrainError> {
+        let data = spvit_data::load(&config.data.folder, &config.data.options())?;
+        let (found, model) = (&data.train, &config.model);
+        let fits = |field: &str, model: usize, found: usize| match model == found {
+            true => Ok(()),
+            false => Err(TrainError::Config {
+                source_name: format!("model.{field} = {model}"),
+                problem: format!("the images in {} have {found}", config.data.folder.display()),
+            }),
+        };
+        fits("channels", model.channels, found.channels())?;
+        fits("classes", model.classes, found.classes())?;
+        Ok(Self { config, folder, data, device, backend: backend.to_string(), observer })
+    }
+
+    fn say(&mut self, message: &str) {
+        self.observer.event(Event::Message(message));
+    }
+
+    /// The training loader of a stage, and the validation loader if there are validation images.
+    fn loaders(
+        &self,
+        training: &TrainingConfig,
+        purpose: Purpose,
+    ) -> Result<(Loader, Option<Loader>), TrainError> {
+        let seed = random::seed(self.config.seed, purpose);
+        let (size, augment) = (self.config.model.image_size, self.config.augment.clone());
+        let mut options = LoaderOptions::training(size, training.batch_size, seed, augment);
+        options.threads = self.config.data.threads;
+        let data = &self.data;
+        let train = Loader::new(data.train.clone(), &data.mean, &data.std, options)?;
+        let validation = match data.validation.is_empty() {
+            true => None,
+            false => Some(self.evaluation_loader(data.validation.clone())?),
+        };
+        Ok((train, validation))
+    }
+
+    fn evaluation_loader(
+        &self,
+        images: std::sync::Arc<spvit_data::ImageSet>,
+    ) -> Result<Loader, TrainError> {
+        let (size, batch) = (self.config.model.image_size, self.config.run.evaluation_batch);
+        let mut options = LoaderOptions::evaluation(size, batch);
+        options.threads = self.config.data.threads;
+        Ok(Loader::new(images, &self.data.mean, &self.data.std, options)?)
+    }
+
+    fn run_stage<S: stage::Stage>(
+        &mut self,
+        stage: &mut S,
+        training: TrainingConfig,
+        purpose: Purpose,
+    ) -> Result<Outcome, TrainError> {
+        let (train, validation) = self.loaders(&training, purpose)?;
+        let around = Surroundings {
+            folder: &self.folder,
+            training,
+            run: &self.config.run,
+            train,
+            validation,
+            observer: &mut *self.observer,
+        };
+        stage::run(stage, around)
+    }
+
+    /// Trains a dense model from scratch; writes `dense.safetensors`.
+    ///
+    /// # Errors
+    /// [`TrainError`].
+    pub fn pretrain(&mut self) -> Result<Outcome, TrainError> {
+        let config = &self.config;
+        let seed = random::seed(config.seed, Purpose::Weights);
+        let model = Vit::new(
+            &config.model,
+            &config.model.dense_blocks(),
+            &mut Init::<B>::new(seed, &self.device),
+        );
+        let architecture = Architecture::dense(config.model.clone(), config.search.cost_model);
+        let training = config.pretrain.clone();
+        let own = (config.seed, config.run.shards);
+        let mut stage =
+            Pretrain::<B>::new(model, architecture, training.clone(), own, &self.device);
+        let outcome = self.run_stage(&mut stage, training, Purpose::PretrainData)?;
+        if outcome == Outcome::Finished {
+            self.promote("pretrain", &self.folder.dense())?;
+        }
+        Ok(outcome)
+    }
+
+    /// Makes a stage's best weights its result, and removes its checkpoints.
+    fn promote(&self, stage: &str, result: &Path) -> Result<(), TrainError> {
+        let best = self.folder.best(stage);
+        std::fs::rename(&best, result).map_err(|error| TrainError::io(&best, error))?;
+        self.folder.remove_checkpoints(stage);
+        Ok(())
+    }
+
+    fn dense_path(&self) -> PathBuf {
+        match self.config.dense.weights.as_os_str().is_empty() {
+            true => self.folder.dense(),
+            false => self.config.dense.weights.clone(),
+        }
+    }
+
+    fn dense(&self) -> Result<Vit<B::InnerBackend>, TrainError> {
+        let path = self.dense_path();
+        if !path.exists() {
+            let hint = "set dense.weights to a dense model's weights, or run `spvit pretrain` first";
+            return Err(TrainError::Missing { path, hint: hint.into() });
+        }
+        weights::read_dense(&path, &self.config.model, &self.device)
+    }
+
+    /// Searches from the dense model; writes `searched.safetensors`.
+    ///
+    /// # Errors
+    /// [`TrainError`].
+    pub fn search(&mut self) -> Result<Outcome, TrainError> {
+        // Whether any architecture meets the budget is known before the first step.
+        let fresh = Gates::<B::InnerBackend>::new(&self.config.model, 0.0, &self.device);
+        let cost_model = self.config.search.cost_model;
+        derive(&self.config.model, cost_model, &fresh.probabilities(), self.config.target_flops())?;
+
+        let seed = random::seed(self.config.seed, Purpose::Weights);
+        let mut init = Init::<B::InnerBackend>::new(seed, &self.device);
+        let model = expand(&self.dense()?, &self.config.model, &mut init).train::<B>();
+        let mut stage = Search::<B>::new(model, &self.config, &self.device);
+        let training = self.config.search.training();
+        let outcome = self.run_stage(&mut stage, training, Purpose::SearchData)?;
+        if outcome == Outcome::Finished {
+            self.promote("search", &self.folder.searched())?;
+        }
+        Ok(outcome)
+    }
+
+    /// Derives the architecture from the searched gates and prunes the searched (or dense) weights;
+    /// writes `architecture.json` and `pruned.safetensors`. An `architecture.json` that is already
+    /// there, edited by hand perhaps, is kept.
+    ///
+    /// # Errors
+    /// [`TrainError`].
+    pub fn prune(&mut self) -> Result<Architecture, TrainError> {
+        let path = self.folder.searched();
+        if !path.exists() {
+            let hint = "run `spvit search` first";
+            return Err(TrainError::Missing { path, hint: hint.into() });
+        }
+        let state = weights::from_host(spvit_formats::read(&path)?.tensors);
+        let config = &self.config;
+        let json = self.folder.architecture();
+        let architecture = match json.exists() {
+            true => read_architecture(&json)?,
+            false => {
+                let gates = Gates::<B::InnerBackend>::new(&config.model, 0.0, &self.device);
+                let probabilities = restore_gates(gates, &state).probabilities();
+                let target = config.target_flops();
+                derive(&config.model, config.search.cost_model, &probabilities, target)?
+            }
+        };
+        let mut init = Init::<B::InnerBackend>::new(config.seed, &self.device);
+        let search = match config.finetune.init {
+            InitialWeights::Searched => {
+                let mut model = state;
+                model.retain(|name, _| !name.starts_with("thresholds."));
+                weights::import_search(model, &config.model, &path, &self.device)?
+            }
+            InitialWeights::Dense => {
+                let mut search = expand(&self.dense()?, &config.model, &mut init);
+                for block in &mut search.blocks {
+                    block.attn.reset_head_distribution();
+                }
+                search
+            }
+        };
+        let compact = prune(&search, &architecture);
+        let text = architecture
+            .to_json()
+            .map_err(|error| TrainError::Architecture { path: json.clone(), error })?;
+        weights::write_model(&self.folder.pruned(), &compact, &architecture)?;
+        write_atomically(&json, text.as_bytes())?;
+        Ok(architecture)
+    }
+
+    /// Fine-tunes the pruned model; writes `compact.safetensors`.
+    ///
+    /// # Errors
+    /// [`TrainError`].
+    pub fn finetune(&mut self) -> Result<Outcome, TrainError> {
+        let path = self.folder.pruned();
+        if !path.exists() {
+            let hint = "run `spvit prune` first";
+            return Err(TrainError::Missing { path, hint: hint.into() });
+        }
+        let (model, architecture) = weights::read_model::<B::InnerBackend>(&path, &self.device)?;
+        let training = self.config.finetune.training();
+        let own = (self.config.seed, self.config.run.shards);
+        let model = model.train::<B>();
+        let mut stage =
+            Finetune::<B>::new(model, architecture, training.clone(), own, &self.device);
+        let share = self.config.finetune.distillation;
+        if share > 0.0 {
+            stage.teacher = Some(Teacher { model: self.dense()?, share });
+        }
+        let outcome = self.run_stage(&mut stage, training, Purpose::FinetuneData)?;
+        if outcome == Outcome::Finished {
+            self.promote("finetune", &self.folder.compact())?;
+        }
+        Ok(outcome)
+    }
+
+    /// Evaluates the dense, the pruned and the compact model, as far as they are there, on the test
+    /// split; writes `summary.json`.
+    ///
+    /// # Errors
+    /// [`TrainError`].
+    pub fn evaluate(&mut self) -> Result<Summary, TrainError> {
+        let config = self.config.clone();
+        let mut models = Vec::new();
+        if self.dense_path().exists() {
+            let dense = Architecture::dense(config.model.clone(), config.search.cost_model);
+            models.push(("dense", self.dense()?, dense));
+        }
+        for (name, path) in [("searched", self.folder.pruned()), ("compact", self.folder.compact())] {
+            if path.exists() {
+                let (model, architecture) =
+                    weights::read_model::<B::InnerBackend>(&path, &self.device)?;
+                models.push((name, model, architecture));
+            }
+        }
+        if models.is_empty() {
+            let hint = "the run has no model yet; run `spvit pretrain` or `spvit search` first";
+            return Err(TrainError::Missing { path: self.folder.compact(), hint: hint.into() });
+        }
+        let images = self.evaluation_loader(self.data.test.clone())?;
+        self.say(&format!("evaluating on {} test images", images.set().len()));
+        let vits: Vec<&Vit<B::InnerBackend>> = models.iter().map(|(_, model, _)| model).collect();
+        let timing = |batch: usize, runs: usize| {
+            evaluate::latency(&vits, &config.model, batch, (runs, 5.0), &self.device)
+        };
+        let one = timing(1, 50);
+        let many = timing(LATENCY_BATCH, 20);
+        let figures = models.iter().zip(one).zip(many).map(|(((name, model, architecture), one), many)| {
+            ModelFigures {
+                name: name.to_string(),
+                accuracy: evaluate::accuracy(model, &images, &self.device),
+                flops: architecture.flops,
+                parameters: spvit_layers::state::parameter_count(model),
+                latency_one: one,
+                latency_batch: many,
+            }
+        });
+        let summary = Summary {
+            backend: self.backend.clone(),
+            seed: config.seed,
+            data: self.data.name.clone(),
+            data_fingerprint: self.data.fingerprint.clone(),
+            test_images: images.set().len(),
+            cost_model: config.search.cost_model,
+            target_flops: config.target_flops(),
+            latency_batch_size: LATENCY_BATCH,
+            models: figures.collect(),
+        };
+        let json = serde_json::to_string_pretty(&summary)
+            .map_err(|error| TrainError::io(&self.folder.summary(), error.into()))?;
+        write_atomically(&self.folder.summary(), (json + "\n").as_bytes())?;
+        Ok(summary)
+    }
+
+    /// Whatever is left of search, pruning, fine-tuning and evaluation; `None` if it was stopped.
+    ///
+    /// # Errors
+    /// [`TrainError`].
+    pub fn run(&mut self) -> Result<Option<Summary>, TrainError> {
+        if !self.folder.searched().exists() && self.search()? == Outcome::Stopped {
+            return Ok(None);
+        }
+        if !self.folder.pruned().exists() {
+            self.prune()?;
+        }
+        if !self.folder.compact().exists() && self.finetune()? == Outcome::Stopped {
+            return Ok(None);
+        }
+        self.evaluate().map(Some)
+    }
+}
+
+/// Writes the configuration as resolved into the run folder.
+///
+/// # Errors
+/// [`TrainError`] naming the file.
+pub fn write_config(folder: &RunFolder, config: &RunConfig) -> Result<(), TrainError> {
+    write_atomically(&folder.config(), config.to_toml()?.as_bytes())
+}
+
+/// Reads an architecture file.
+///
+/// # Errors
+/// [`TrainError`] naming the file, and the block and field if one is wrong.
+pub fn read_architecture(path: &Path) -> Result<Architecture, TrainError> {
+    let text = std::fs::read_to_string(path).map_err(|error| TrainError::io(path, error))?;
+    Architecture::from_json(&text)
+        .map_err(|error| TrainError::Architecture { path: path.to_path_buf(), error })
+}

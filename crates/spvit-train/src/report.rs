@@ -1,0 +1,44 @@
+//! The figures of a finished run.
+
+use serde::{Deserialize, Serialize};
+use spvit_search::CostModel;
+
+/// One model's figures.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct ModelFigures {
+    /// `dense`, `searched` (pruned, before fine-tuning) or `compact`.
+    pub name: String,
+    /// On the test split, 0 to 1.
+    pub accuracy: f64,
+    /// Multiply-adds counted once, by the run's cost model.
+    pub flops: u64,
+    /// Trained values.
+    pub parameters: usize,
+    /// Median seconds of a forward pass of one image.
+    pub latency_one: f64,
+    /// Median seconds of a forward pass of a batch.
+    pub latency_batch: f64,
+}
+
+/// What `summary.json` holds and the final screen prints.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Summary {
+    /// The device that computed it.
+    pub backend: String,
+    /// Seed of every random decision.
+    pub seed: u64,
+    /// Name of the data set.
+    pub data: String,
+    /// SHA-256 over its splits.
+    pub data_fingerprint: String,
+    /// Number of test images.
+    pub test_images: usize,
+    /// How FLOPs are counted.
+    pub cost_model: CostModel,
+    /// The budget in FLOPs.
+    pub target_flops: u64,
+    /// Images of a batch in [`ModelFigures::latency_batch`].
+    pub latency_batch_size: usize,
+    /// The models that there are, in the order dense, searched, compact.
+    pub models: Vec<ModelFigures>,
+}

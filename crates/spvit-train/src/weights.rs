@@ -1,0 +1,102 @@
+//! Models in files.
+
+use std::{collections::BTreeMap, path::Path};
+
+use burn::tensor::TensorData;
+use spvit_core::FusedOps;
+use spvit_formats::HostTensor;
+use spvit_layers::{
+    Init, SearchVit, Vit, VitConfig,
+    state::{self, Named, StateDict},
+};
+use spvit_search::Architecture;
+
+use crate::TrainError;
+
+/// Key of the architecture in a file's metadata.
+const ARCHITECTURE: &str = "spvit.architecture";
+
+/// Host tensors of the files' crate.
+pub fn to_host(state: StateDict) -> spvit_formats::StateDict {
+    let convert = |data: TensorData| {
+        let shape = data.shape.to_vec();
+        HostTensor { shape, data: data.iter::<f32>().collect() }
+    };
+    state.into_iter().map(|(name, data)| (name, convert(data))).collect()
+}
+
+/// Tensor data of host tensors.
+pub fn from_host(state: spvit_formats::StateDict) -> StateDict {
+    state
+        .into_iter()
+        .map(|(name, tensor)| (name, TensorData::new(tensor.data, tensor.shape)))
+        .collect()
+}
+
+/// Writes a model with its architecture, whole or not at all.
+///
+/// # Errors
+/// [`TrainError::Format`] naming the file.
+pub fn write_model<B: FusedOps, M: Named<B>>(
+    path: &Path,
+    model: &M,
+    architecture: &Architecture,
+) -> Result<(), TrainError> {
+    let json = architecture.to_json().map_err(|error| TrainError::Architecture {
+        path: path.to_path_buf(),
+        error,
+    })?;
+    let metadata = BTreeMap::from([(ARCHITECTURE.to_string(), json)]);
+    Ok(spvit_formats::write_safetensors(path, &to_host(state::export(model)), &metadata)?)
+}
+
+/// Reads a compact or dense model that [`write_model`] wrote.
+///
+/// # Errors
+/// [`TrainError`] naming the file: it cannot be read, has no architecture, or does not fit it.
+pub fn read_model<B: FusedOps>(
+    path: &Path,
+    device: &B::Device,
+) -> Result<(Vit<B>, Architecture), TrainError> {
+    let checkpoint = spvit_formats::read(path)?;
+    let Some(json) = checkpoint.metadata.get(ARCHITECTURE) else {
+        return Err(TrainError::Missing {
+            path: path.join(ARCHITECTURE),
+            hint: "the file has no architecture in its metadata; give a model that spvit wrote".into(),
+        });
+    };
+    let architecture = Architecture::from_json(json)
+        .map_err(|error| TrainError::Architecture { path: path.to_path_buf(), error })?;
+    let model = Vit::new(&architecture.model, &architecture.block_configs(), &mut Init::new(0, device));
+    let model = load(model, from_host(checkpoint.tensors), path)?;
+    Ok((model, architecture))
+}
+
+/// Reads the weights of a dense model of this shape, whoever wrote them.
+///
+/// # Errors
+/// [`TrainError`] naming the file and every tensor that does not fit.
+pub fn read_dense<B: FusedOps>(
+    path: &Path,
+    config: &VitConfig,
+    device: &B::Device,
+) -> Result<Vit<B>, TrainError> {
+    let checkpoint = spvit_formats::read(path)?;
+    let model = Vit::new(config, &config.dense_blocks(), &mut Init::new(0, device));
+    load(model, from_host(checkpoint.tensors), path)
+}
+
+/// A search model of this shape with these weights, which `path` names in errors.
+pub(crate) fn import_search<B: FusedOps>(
+    tensors: StateDict,
+    config: &VitConfig,
+    path: &Path,
+    device: &B::Device,
+) -> Result<SearchVit<B>, TrainError> {
+    load(SearchVit::new(config, &mut Init::new(0, device)), tensors, path)
+}
+
+fn load<B: FusedOps, M: Named<B>>(model: M, state: StateDict, path: &Path) -> Result<M, TrainError> {
+    state::import(model, &state)
+        .map_err(|error| TrainError::State { path: path.to_path_buf(), error })
+}
