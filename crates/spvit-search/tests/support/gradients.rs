@@ -1,0 +1,70 @@
+//! Gradients by published name.
+
+use burn::module::{Module, ModuleMapper, Param};
+use burn::tensor::{
+    Int, Tensor, TensorData,
+    activation::log_softmax,
+    backend::{AutodiffBackend, Backend},
+};
+use spvit_layers::state::{self, Named, StateDict};
+use spvit_search::Gates;
+
+use super::{host, values};
+
+/// Mean cross-entropy of logits `[batch, classes]`, `[1]`.
+pub fn cross_entropy<B: Backend>(logits: Tensor<B, 2>, labels: Tensor<B, 1, Int>) -> Tensor<B, 1> {
+    -log_softmax(logits, 1).gather(1, labels.unsqueeze_dim::<2>(1)).mean()
+}
+
+/// Gradients of a module's parameters by published name and layout; zero where there is none.
+pub fn gradients<A: AutodiffBackend, M: Named<A>>(module: &M, grads: &A::Gradients) -> StateDict {
+    struct Replace<'a, A: AutodiffBackend>(&'a A::Gradients);
+    impl<A: AutodiffBackend> ModuleMapper<A> for Replace<'_, A> {
+        fn map_float<const D: usize>(&mut self, param: Param<Tensor<A, D>>) -> Param<Tensor<A, D>> {
+            param.map(|value| match value.grad(self.0) {
+                Some(grad) => Tensor::from_inner(grad),
+                None => value.detach().zeros_like(),
+            })
+        }
+    }
+    let mut gradients = state::export(&module.clone().map(&mut Replace(grads)));
+    gradients.retain(|name, _| !name.contains("running_"));
+    gradients
+}
+
+/// The inverse of [`state::merge_qkv`], so that each published tensor is held to its own scale.
+pub fn split_qkv(state: &mut StateDict) {
+    let names: Vec<String> = state.keys().filter(|name| name.contains(".qkv.")).cloned().collect();
+    for name in names {
+        let data = state.remove(&name).unwrap();
+        let mut shape = data.shape.to_vec();
+        let all = values(&data);
+        let dim = shape[0] / 3;
+        let (qk, v) = all.split_at(all.len() / 3 * 2);
+        for (part, rows, values) in [("qk", 2 * dim, qk), ("v", dim, v)] {
+            shape[0] = rows;
+            state.insert(
+                name.replace("qkv", part),
+                TensorData::new(values.to_vec(), shape.clone()),
+            );
+        }
+    }
+}
+
+/// Gradients of thresholds by published name; zero where there is none.
+pub fn threshold_gradients<A: AutodiffBackend>(
+    gates: &Gates<A>,
+    grads: &A::Gradients,
+) -> StateDict {
+    let [blocks, operations] = gates.operations.dims();
+    let ffn = gates.ffn.dims()[0];
+    let own = gates.operations.val().grad(grads).map_or(vec![0.0; blocks * operations], host);
+    let hidden = gates.ffn.val().grad(grads).map_or(vec![0.0; ffn], host);
+    let name = |i: usize, name: &str| format!("blocks.{i}.{name}");
+    let rows = |all: Vec<f32>, kind: &str| -> Vec<(String, TensorData)> {
+        let rows = all.chunks(all.len() / blocks).enumerate();
+        rows.map(|(i, row)| (name(i, kind), TensorData::new(row.to_vec(), [row.len()]))).collect()
+    };
+    let operations = rows(own, "attn.kernel_thresholds");
+    operations.into_iter().chain(rows(hidden, "mlp.ffn_thresholds")).collect()
+}

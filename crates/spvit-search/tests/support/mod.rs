@@ -1,0 +1,39 @@
+//! What the tests share: the stored cases, models and gates from them, gradients by published
+//! name, and comparisons that remember their largest error.
+
+// Every test program compiles this module and uses a part of it.
+#![allow(dead_code, unused_imports)]
+
+mod case;
+mod compare;
+mod gradients;
+mod noise;
+
+pub use case::{Case, cases, operation, read};
+pub use compare::{Errors, Scale, gradient_scale, magnitude};
+pub use gradients::{cross_entropy, gradients, split_qkv, threshold_gradients};
+pub use noise::Noise;
+
+use burn::tensor::{Tensor, TensorData, backend::Backend};
+
+/// Makes a test of every generic function for each CPU backend.
+macro_rules! on_both_backends {
+    ($($name:ident),* $(,)?) => {
+        mod flex {
+            $(#[test] fn $name() { super::$name::<burn::backend::Flex>(); })*
+        }
+        mod ndarray {
+            $(#[test] fn $name() { super::$name::<burn::backend::NdArray>(); })*
+        }
+    };
+}
+
+/// A tensor's values as f32.
+pub fn values(data: &TensorData) -> Vec<f32> {
+    data.iter::<f32>().collect()
+}
+
+/// A tensor's values on the host.
+pub fn host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f32> {
+    values(&tensor.into_data())
+}
