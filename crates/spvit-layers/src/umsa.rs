@@ -158,8 +158,8 @@ impl<B: FusedOps> Umsa<B> {
         // V serves every convolution; where attention is open it is a slice of Q, K, V.
         let mut shared = qkv.map(|qkv| {
             let width = qkv.dims()[2] / 3;
-            let v = qkv.detach().narrow(2, 2 * width, width).narrow(1, 1, patches.dims()[1]);
-            v - weights.qkv.1.clone().narrow(0, 2 * width, width).unsqueeze()
+            let bias = weights.qkv.1.clone().narrow(0, 2 * width, width);
+            fused::value_part(qkv.detach(), bias)
         });
         plan.values
             .iter()

@@ -149,6 +149,10 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         (record!(Attention, C, [qkv], state, output), probabilities)
     }
 
+    fn value_part(qkv: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::from_inner(B::value_part(qkv.primitive, bias.primitive))
+    }
+
     fn mix_shift(v: FloatTensor<Self>, p: FloatTensor<Self>, grid: Grid) -> FloatTensor<Self> {
         let output = B::mix_shift(v.primitive.clone(), p.primitive.clone(), grid);
         record!(MixShift, C, [v, p], (v.primitive, p.primitive, grid), output)

@@ -158,6 +158,12 @@ pub trait FusedOps: Backend {
         plain::self_attention_backward::<Self>(qkv, probabilities, grad, heads)
     }
 
+    /// V' of Eq. 6 from Q, K and V: the values of every token but the first (the class token),
+    /// without their bias. qkv `[b, t, 3·d]`, bias `[d]` to `[b, t - 1, d]`. Never in a graph.
+    fn value_part(qkv: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+        plain::value_part::<Self>(qkv, bias)
+    }
+
     /// Search-time convolution by indexing values (Eqs. 6 and 7, without the bias):
     /// v `[b, n, heads·d]`, p `[heads, k²]` to `[b, n, d]`,
     /// `y(t) = Σ_k Σ_h P[h, k]·v_h(neighbour k of t)`, tokens outside the map counting 0.
@@ -266,6 +272,11 @@ pub fn layer_norm<B: FusedOps, const D: usize>(
 /// Multi-head self-attention without its projections, see [`FusedOps::self_attention`].
 pub fn self_attention<B: FusedOps>(qkv: Tensor<B, 3>, heads: usize) -> Tensor<B, 3> {
     wrap(B::self_attention(raw(qkv), heads).0)
+}
+
+/// Values without their bias, see [`FusedOps::value_part`].
+pub fn value_part<B: FusedOps>(qkv: Tensor<B, 3>, bias: Tensor<B, 1>) -> Tensor<B, 3> {
+    wrap(B::value_part(raw(qkv), raw(bias)))
 }
 
 /// Convolution by indexing values, see [`FusedOps::mix_shift`].

@@ -157,6 +157,16 @@ pub(super) fn self_attention_backward<B: Backend>(
     raw(all.permute([1, 3, 0, 2, 4]).reshape([b, t, 3 * heads * d]))
 }
 
+pub(super) fn value_part<B: Backend>(
+    qkv: FloatTensor<B>,
+    bias: FloatTensor<B>,
+) -> FloatTensor<B> {
+    let qkv = wrap::<B, 3>(qkv);
+    let [_, tokens, width] = qkv.dims();
+    let d = width / 3;
+    raw(qkv.narrow(2, 2 * d, d).narrow(1, 1, tokens - 1) - wrap::<B, 1>(bias).unsqueeze())
+}
+
 /// For every output token and kernel position, the row `token·stride_token + k·stride_position`
 /// that it reads; tokens off the map read `outside`.
 fn neighbour_rows<B: Backend>(

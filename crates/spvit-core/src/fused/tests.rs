@@ -132,6 +132,13 @@ fn plain_backward_passes_equal_the_kernels() {
         plain::self_attention_backward::<Flex>(raw(qkv.clone()), p.clone(), raw(g.clone()), 2),
         Flex::self_attention_backward(raw(qkv), p, raw(g.clone()), 2),
     );
+    let bias: Tensor<Flex, 1> = random([1, 1, 6]).flatten(0, 2);
+    let values = random([2, 12, 18]);
+    close(
+        "value_part",
+        plain::value_part::<Flex>(raw(values.clone()), raw(bias.clone())),
+        Flex::value_part(raw(values), raw(bias)),
+    );
     let p: Tensor<Flex, 2> = random([1, 2, 9]).squeeze_dim(0);
     let g: Tensor<Flex, 3> = g.narrow(2, 0, 3);
     let a = plain::mix_shift_backward::<Flex>(raw(x.clone()), raw(p.clone()), raw(g.clone()), grid);

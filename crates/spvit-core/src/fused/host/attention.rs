@@ -7,6 +7,7 @@ use super::{
     linear::{Strides, product},
     math::exp,
     simd::{max, simd_fn, sum, sum2},
+    written,
 };
 
 simd_fn! {
@@ -60,13 +61,14 @@ pub(crate) fn forward(
     assert_eq!(qkv.len(), b * t * 3 * width);
     let d = width / heads;
     let scale = (d as f32).sqrt().recip();
-    let mut out = vec![0.0; b * t * width];
-    let mut probabilities = vec![0.0; b * heads * t * t];
+    let mut out = Vec::with_capacity(b * t * width);
+    let mut probabilities = Vec::with_capacity(b * heads * t * t);
     let shared = Shared(out.as_mut_ptr());
     let wide = Strides { row: 3 * width as isize, column: 1 };
     let across = Strides { row: 1, column: 3 * width as isize };
     let square = Strides { row: t as isize, column: 1 };
-    probabilities.par_chunks_mut((t * t).max(1)).enumerate().for_each(|(index, p)| {
+    let spare = &mut probabilities.spare_capacity_mut()[..b * heads * t * t];
+    spare.par_chunks_mut((t * t).max(1)).enumerate().for_each(|(index, p)| {
         let (image, head) = (index / heads, index % heads);
         let base = image * t * 3 * width + head * d;
         let part = |i: usize| qkv.as_ptr().wrapping_add(base + i * width);
@@ -77,14 +79,23 @@ pub(crate) fn forward(
         #[allow(unsafe_code)]
         unsafe {
             let (q, k, v) = (part(0), part(1), part(2));
-            let to = (p.as_mut_ptr(), square);
+            let to = (p.as_mut_ptr().cast(), square);
             product([t, t, d], to, (q, wide), (k, across), false, scale, Parallelism::None);
+            // The product has written all of it.
+            let p = p.assume_init_mut();
             softmax_rows(p, t);
             let from = (p.as_ptr(), square);
             let to = (out, out_strides);
             product([t, d, t], to, from, (v, wide), false, 1.0, Parallelism::None);
         }
     });
+    // SAFETY: every image and head has written its columns of `out` and its square of
+    // probabilities, which together are all of both.
+    #[allow(unsafe_code)]
+    unsafe {
+        out.set_len(b * t * width);
+        probabilities.set_len(b * heads * t * t);
+    }
     (out, probabilities)
 }
 
@@ -100,7 +111,7 @@ pub(crate) fn backward(
     assert_eq!(grad.len(), b * t * width);
     let d = width / heads;
     let scale = (d as f32).sqrt().recip();
-    let mut out = vec![0.0; qkv.len()];
+    let mut out = Vec::with_capacity(qkv.len());
     let shared = Shared(out.as_mut_ptr());
     let wide = Strides { row: 3 * width as isize, column: 1 };
     let across = Strides { row: 1, column: 3 * width as isize };
@@ -130,5 +141,34 @@ pub(crate) fn backward(
             }
         },
     );
+    // SAFETY: dQ, dK and dV of every image and head, written above, are all of it.
+    #[allow(unsafe_code)]
+    unsafe {
+        out.set_len(qkv.len());
+    }
     out
+}
+
+/// V of every token but the first, less its bias: qkv `[b, tokens, 3·width]` to
+/// `[b, tokens - 1, width]`.
+pub(crate) fn value_part(qkv: &[f32], bias: &[f32], tokens: usize) -> Vec<f32> {
+    let width = bias.len();
+    let image = tokens * 3 * width;
+    let count = qkv.len() / image * (tokens - 1) * width;
+    // SAFETY: every row of every image's chunk is written.
+    #[allow(unsafe_code)]
+    unsafe {
+        written(count, |out| {
+            out.par_chunks_mut(((tokens - 1) * width).max(1)).zip(qkv.par_chunks(image)).for_each(
+                |(out, qkv)| {
+                    let tokens = qkv.chunks_exact(3 * width).skip(1);
+                    for (out, token) in out.chunks_exact_mut(width).zip(tokens) {
+                        for ((out, &v), &b) in out.iter_mut().zip(&token[2 * width..]).zip(bias) {
+                            out.write(v - b);
+                        }
+                    }
+                },
+            );
+        })
+    }
 }

@@ -1,9 +1,11 @@
 //! Products with a weight matrix, over rows of any number of leading dimensions.
 
+use std::mem::MaybeUninit;
+
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::simd::simd_fn;
+use super::{simd::simd_fn, written};
 
 /// Multiply-adds from which a product is worth more than one thread.
 const PARALLEL: usize = 1 << 19;
@@ -56,10 +58,11 @@ pub(super) unsafe fn product(
     }
 }
 
-/// A product of whole slices; `transposed` says which factor is read across.
+/// A product of whole slices; `transposed` says which factor is read across. Writes all of `dst`;
+/// with `add`, `dst` must hold values, to which the product is added.
 fn whole(
     [m, n, k]: [usize; 3],
-    dst: &mut [f32],
+    dst: &mut [MaybeUninit<f32>],
     (a, a_transposed): (&[f32], bool),
     (b, b_transposed): (&[f32], bool),
     add: bool,
@@ -78,7 +81,7 @@ fn whole(
     unsafe {
         product(
             [m, n, k],
-            (dst.as_mut_ptr(), strides(m, n, false)),
+            (dst.as_mut_ptr().cast(), strides(m, n, false)),
             (a.as_ptr(), strides(m, k, a_transposed)),
             (b.as_ptr(), strides(k, n, b_transposed)),
             add,
@@ -92,28 +95,40 @@ fn whole(
 pub(crate) fn affine(x: &[f32], w: &[f32], b: Option<&[f32]>, n: usize) -> Vec<f32> {
     let k = w.len() / n.max(1);
     let m = x.len() / k.max(1);
-    let mut y = vec![0.0; m * n];
-    if let Some(b) = b {
-        y.chunks_exact_mut(n).for_each(|row| row.copy_from_slice(b));
+    // SAFETY: the product writes every element.
+    #[allow(unsafe_code)]
+    unsafe {
+        written(m * n, |y| {
+            if let Some(b) = b {
+                y.par_chunks_mut((ROWS * n).max(1)).for_each(|rows| {
+                    rows.chunks_exact_mut(n).for_each(|row| {
+                        row.write_copy_of_slice(b);
+                    });
+                });
+            }
+            whole([m, n, k], y, (x, false), (w, false), b.is_some());
+        })
     }
-    whole([m, n, k], &mut y, (x, false), (w, false), b.is_some());
-    y
 }
 
 /// `g·wᵀ`: g `[rows, n]`, w `[k, n]`.
 pub(crate) fn times_transposed(g: &[f32], w: &[f32], k: usize) -> Vec<f32> {
     let n = w.len() / k.max(1);
     let m = g.len() / n.max(1);
-    let mut y = vec![0.0; m * k];
-    whole([m, k, n], &mut y, (g, false), (w, true), false);
-    y
+    // SAFETY: the product writes every element.
+    #[allow(unsafe_code)]
+    unsafe {
+        written(m * k, |y| whole([m, k, n], y, (g, false), (w, true), false))
+    }
 }
 
 /// `xᵀ·g`: x `[rows, k]`, g `[rows, n]`.
 pub(crate) fn transposed_times(x: &[f32], g: &[f32], k: usize, n: usize) -> Vec<f32> {
-    let mut y = vec![0.0; k * n];
-    whole([k, n, x.len() / k.max(1)], &mut y, (x, true), (g, false), false);
-    y
+    // SAFETY: the product writes every element.
+    #[allow(unsafe_code)]
+    unsafe {
+        written(k * n, |y| whole([k, n, x.len() / k.max(1)], y, (x, true), (g, false), false))
+    }
 }
 
 simd_fn! {

@@ -16,6 +16,8 @@ mod flex;
 #[cfg(feature = "ndarray")]
 mod ndarray;
 
+use std::mem::MaybeUninit;
+
 use burn::tensor::{Shape, backend::Backend, ops::FloatTensor};
 
 /// A backend whose float tensors can be lent as slices.
@@ -28,6 +30,19 @@ pub(super) trait HostAccess: Backend {
 
     /// Takes a buffer over.
     fn own(data: Vec<f32>, shape: Shape) -> FloatTensor<Self>;
+}
+
+/// A buffer that `write` fills, without zeroing it first.
+///
+/// # Safety
+/// `write` must write every element.
+#[allow(unsafe_code)]
+unsafe fn written(len: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])) -> Vec<f32> {
+    let mut buffer = Vec::with_capacity(len);
+    write(&mut buffer.spare_capacity_mut()[..len]);
+    // SAFETY: the capacity is there, and the caller promises that the elements are written.
+    unsafe { buffer.set_len(len) };
+    buffer
 }
 
 /// Elements that one task of an elementwise kernel handles.
@@ -196,6 +211,18 @@ macro_rules! impl_fused_ops {
                     _ => {
                         plain::self_attention_backward::<Self>(qkv, probabilities, grad, heads)
                     }
+                }
+            }
+
+            fn value_part(qkv: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
+                match (Self::lend(&qkv), Self::lend(&bias)) {
+                    (Some(data), Some(b)) => {
+                        let shape = qkv.shape();
+                        let (batch, tokens) = (shape[0], shape[1]);
+                        let y = host::attention::value_part(&data, &b, tokens);
+                        Self::own(y, [batch, tokens - 1, b.len()].into())
+                    }
+                    _ => plain::value_part::<Self>(qkv, bias),
                 }
             }
 

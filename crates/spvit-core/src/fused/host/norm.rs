@@ -1,10 +1,13 @@
 //! Layer normalisation.
 
+use std::mem::MaybeUninit;
+
 use rayon::prelude::*;
 
 use super::{
     linear::add_in_order,
     simd::{simd_fn, sum, sum2},
+    written,
 };
 
 /// Rows that one task normalises.
@@ -19,12 +22,18 @@ fn moments(x: &[f32], epsilon: f32) -> (f32, f32) {
 }
 
 simd_fn! {
-    fn forward_rows(x: &[f32], weight: &[f32], bias: &[f32], epsilon: f32, y: &mut [f32]) {
+    fn forward_rows(
+        x: &[f32],
+        weight: &[f32],
+        bias: &[f32],
+        epsilon: f32,
+        y: &mut [MaybeUninit<f32>],
+    ) {
         let d = weight.len();
         for (x, y) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)) {
             let (mean, inverse) = moments(x, epsilon);
             for i in 0..d {
-                y[i] = (x[i] - mean) * inverse * weight[i] + bias[i];
+                y[i].write((x[i] - mean) * inverse * weight[i] + bias[i]);
             }
         }
     }
@@ -36,7 +45,7 @@ simd_fn! {
         weight: &[f32],
         grad: &[f32],
         epsilon: f32,
-        x_grad: &mut [f32],
+        x_grad: &mut [MaybeUninit<f32>],
         weight_grad: &mut [f32],
         bias_grad: &mut [f32],
     ) {
@@ -56,7 +65,7 @@ simd_fn! {
             let average = sum(&scaled, |s| s) / d as f32;
             let along = sum2(&scaled, &normal, |s, n| s * n) / d as f32;
             for i in 0..d {
-                dx[i] = (scaled[i] - average - normal[i] * along) * inverse;
+                dx[i].write((scaled[i] - average - normal[i] * along) * inverse);
             }
         }
     }
@@ -65,11 +74,16 @@ simd_fn! {
 /// `(x - mean)/√(variance + ε)·weight + bias` of every row.
 pub(crate) fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], epsilon: f64) -> Vec<f32> {
     let size = (ROWS * weight.len()).max(1);
-    let mut y = vec![0.0; x.len()];
-    y.par_chunks_mut(size)
-        .zip(x.par_chunks(size))
-        .for_each(|(y, x)| forward_rows(x, weight, bias, epsilon as f32, y));
-    y
+    assert!(x.len().is_multiple_of(weight.len()) && weight.len() == bias.len());
+    // SAFETY: the chunks cover the buffer in whole rows, and the kernel writes every row.
+    #[allow(unsafe_code)]
+    unsafe {
+        written(x.len(), |y| {
+            y.par_chunks_mut(size)
+                .zip(x.par_chunks(size))
+                .for_each(|(y, x)| forward_rows(x, weight, bias, epsilon as f32, y));
+        })
+    }
 }
 
 /// Gradients for the input, the weight and the bias.
@@ -81,17 +95,24 @@ pub(crate) fn layer_norm_backward(
 ) -> (Vec<f32>, Vec<f32>, Vec<f32>) {
     let d = weight.len();
     let size = (ROWS * d).max(1);
-    let mut x_grad = vec![0.0; x.len()];
-    let parts: Vec<(Vec<f32>, Vec<f32>)> = x_grad
-        .par_chunks_mut(size)
-        .zip(x.par_chunks(size))
-        .zip(grad.par_chunks(size))
-        .map(|((dx, x), g)| {
-            let (mut dw, mut db) = (vec![0.0; d], vec![0.0; d]);
-            backward_rows(x, weight, g, epsilon as f32, dx, &mut dw, &mut db);
-            (dw, db)
+    assert!(x.len().is_multiple_of(d) && x.len() == grad.len());
+    let mut parts: Vec<(Vec<f32>, Vec<f32>)> = Vec::new();
+    // SAFETY: as in `layer_norm`.
+    #[allow(unsafe_code)]
+    let x_grad = unsafe {
+        written(x.len(), |x_grad| {
+            parts = x_grad
+                .par_chunks_mut(size)
+                .zip(x.par_chunks(size))
+                .zip(grad.par_chunks(size))
+                .map(|((dx, x), g)| {
+                    let (mut dw, mut db) = (vec![0.0; d], vec![0.0; d]);
+                    backward_rows(x, weight, g, epsilon as f32, dx, &mut dw, &mut db);
+                    (dw, db)
+                })
+                .collect();
         })
-        .collect();
+    };
     let (weights, biases) = parts.into_iter().unzip();
     (x_grad, add_in_order(weights, d), add_in_order(biases, d))
 }
