@@ -55,7 +55,8 @@ impl RunFolder {
         if folder.config().exists() {
             return Err(TrainError::Occupied { path: root.to_path_buf() });
         }
-        fs::create_dir_all(root).map_err(|error| TrainError::io(root, error))?;
+        let checkpoints = root.join("checkpoints");
+        fs::create_dir_all(&checkpoints).map_err(|error| TrainError::io(&checkpoints, error))?;
         Ok(folder)
     }
 
