@@ -44,25 +44,33 @@ fn describe(
     parts.join("; ")
 }
 
+/// From a parameter's path of fields to its published name. It holds none of the model's tensors.
+pub type Naming = Box<dyn Fn(&str) -> String>;
+
 /// A module whose parameters have published names.
 pub trait Named<B: Backend>: Module<B> {
-    /// The published name of a parameter, from its path of fields.
-    fn published_name(&self, path: &str) -> String;
+    /// How the parameters are named.
+    fn naming(&self) -> Naming;
 }
 
 impl<B: Backend> Named<B> for Vit<B> {
-    fn published_name(&self, path: &str) -> String {
-        path.replace(".attn.conv.", ".attn.bconv.0.").replace(".attn.bn.", ".attn.bconv.1.")
+    fn naming(&self) -> Naming {
+        Box::new(|path| {
+            path.replace(".attn.conv.", ".attn.bconv.0.").replace(".attn.bn.", ".attn.bconv.1.")
+        })
     }
 }
 
 impl<B: Backend> Named<B> for SearchVit<B> {
-    fn published_name(&self, path: &str) -> String {
-        let mut name = path.to_string();
-        for (index, k) in self.kernels.iter().enumerate() {
-            name = name.replace(&format!(".bn.{index}."), &format!(".bn_{k}x{k}."));
-        }
-        name
+    fn naming(&self) -> Naming {
+        let kernels = self.kernels.clone();
+        Box::new(move |path| {
+            let mut name = path.to_string();
+            for (index, k) in kernels.iter().enumerate() {
+                name = name.replace(&format!(".bn.{index}."), &format!(".bn_{k}x{k}."));
+            }
+            name
+        })
     }
 }
 
@@ -118,13 +126,13 @@ impl Path {
     }
 }
 
-struct Exporter<'a, F> {
+struct Exporter {
     path: Path,
-    name: &'a F,
+    name: Naming,
     out: StateDict,
 }
 
-impl<B: Backend, F: Fn(&str) -> String> ModuleVisitor<B> for Exporter<'_, F> {
+impl<B: Backend> ModuleVisitor<B> for Exporter {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }
@@ -149,21 +157,21 @@ impl<B: Backend, F: Fn(&str) -> String> ModuleVisitor<B> for Exporter<'_, F> {
 
 /// Every parameter and buffer of a model, on the host.
 pub fn export<B: Backend, M: Named<B>>(model: &M) -> StateDict {
-    let name = |path: &str| model.published_name(path);
-    let mut exporter = Exporter { path: Path::default(), name: &name, out: StateDict::new() };
+    let name = model.naming();
+    let mut exporter = Exporter { path: Path::default(), name, out: StateDict::new() };
     model.visit(&mut exporter);
     exporter.out
 }
 
-struct Importer<'a, F> {
+struct Importer<F> {
     path: Path,
-    name: F,
-    state: &'a StateDict,
+    name: Naming,
+    take: F,
     seen: BTreeSet<String>,
     error: StateError,
 }
 
-impl<B: Backend, F: Fn(&str) -> String> ModuleMapper<B> for Importer<'_, F> {
+impl<B: Backend, F: FnMut(&str) -> Option<TensorData>> ModuleMapper<B> for Importer<F> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }
@@ -175,7 +183,7 @@ impl<B: Backend, F: Fn(&str) -> String> ModuleMapper<B> for Importer<'_, F> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
         let (path, layout) = self.path.here();
         let name = (self.name)(&path);
-        let Some(data) = self.state.get(&name) else {
+        let Some(mut data) = (self.take)(&name) else {
             self.error.missing.push(name);
             return param;
         };
@@ -188,12 +196,11 @@ impl<B: Backend, F: Fn(&str) -> String> ModuleMapper<B> for Importer<'_, F> {
         if layout == Layout::Pointwise {
             stored.extend([1, 1]);
         }
+        self.seen.insert(name.clone());
         if data.shape.to_vec() != stored {
             self.error.misshapen.push((name, stored, data.shape.to_vec()));
             return param;
         }
-        self.seen.insert(name);
-        let mut data = data.clone();
         data.shape = shape.into();
         let tensor = Tensor::<B, D>::from_data(data.convert::<f32>(), &own.device());
         let tensor = match layout {
@@ -216,22 +223,35 @@ fn contiguous<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Tensor<B, D> 
 /// # Errors
 /// [`StateError`] with every missing, unexpected or wrongly shaped tensor.
 pub fn import<B: Backend, M: Named<B>>(model: M, state: &StateDict) -> Result<M, StateError> {
-    let names = model.clone();
+    import_with(model, state.keys().cloned().collect(), |name| state.get(name).cloned())
+}
+
+/// [`import`] that uses the tensors up one by one, so that a large model is not held twice.
+///
+/// # Errors
+/// [`StateError`] with every missing, unexpected or wrongly shaped tensor.
+pub fn import_owned<B: Backend, M: Named<B>>(
+    model: M,
+    mut state: StateDict,
+) -> Result<M, StateError> {
+    import_with(model, state.keys().cloned().collect(), |name| state.remove(name))
+}
+
+fn import_with<B: Backend, M: Named<B>>(
+    model: M,
+    given: Vec<String>,
+    take: impl FnMut(&str) -> Option<TensorData>,
+) -> Result<M, StateError> {
     let mut importer = Importer {
         path: Path::default(),
-        name: move |path: &str| names.published_name(path),
-        state,
+        name: model.naming(),
+        take,
         seen: BTreeSet::new(),
         error: StateError { missing: vec![], unexpected: vec![], misshapen: vec![] },
     };
     let model = model.map(&mut importer);
-    let mut error = importer.error;
-    let misshapen: BTreeSet<_> = error.misshapen.iter().map(|(name, ..)| name.clone()).collect();
-    error.unexpected = state
-        .keys()
-        .filter(|name| !importer.seen.contains(*name) && !misshapen.contains(*name))
-        .cloned()
-        .collect();
+    let Importer { seen, mut error, .. } = importer;
+    error.unexpected = given.into_iter().filter(|name| !seen.contains(name)).collect();
     match error.missing.is_empty() && error.unexpected.is_empty() && error.misshapen.is_empty() {
         true => Ok(model),
         false => Err(error),
