@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use burn::module::Module;
-use spvit_core::TrainBackend;
+use burn::tensor::backend::Backend;
+use spvit_core::{FusedOps, TrainBackend};
 use spvit_data::{Dataset, Loader, LoaderOptions};
 use spvit_layers::{Init, Vit};
 use spvit_search::{Architecture, Gates, derive, expand, prune};
@@ -149,7 +149,12 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         }
     }
 
-    fn dense(&self) -> Result<Vit<B::InnerBackend>, TrainError> {
+    /// The dense model, on a backend with or without a graph. Weights that are to be trained must
+    /// be made on the one with: a module remembers whether its parameters want gradients.
+    fn dense<A>(&self) -> Result<Vit<A>, TrainError>
+    where
+        A: FusedOps + Backend<Device = B::Device>,
+    {
         let path = self.dense_path();
         if !path.exists() {
             let hint = "set dense.weights to a dense model's weights, or run `spvit pretrain` first";
@@ -169,8 +174,8 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         derive(&self.config.model, cost_model, &fresh.probabilities(), self.config.target_flops())?;
 
         let seed = random::seed(self.config.seed, Purpose::Weights);
-        let mut init = Init::<B::InnerBackend>::new(seed, &self.device);
-        let model = expand(&self.dense()?, &self.config.model, &mut init).train::<B>();
+        let mut init = Init::<B>::new(seed, &self.device);
+        let model = expand(&self.dense::<B>()?, &self.config.model, &mut init);
         let mut stage = Search::<B>::new(model, &self.config, &self.device);
         let training = self.config.search.training();
         let outcome = self.run_stage(&mut stage, training, Purpose::SearchData)?;
@@ -238,10 +243,9 @@ impl<'a, B: TrainBackend> Run<'a, B> {
             let hint = "run `spvit prune` first";
             return Err(TrainError::Missing { path, hint: hint.into() });
         }
-        let (model, architecture) = weights::read_model::<B::InnerBackend>(&path, &self.device)?;
+        let (model, architecture) = weights::read_model::<B>(&path, &self.device)?;
         let training = self.config.finetune.training();
         let own = (self.config.seed, self.config.run.shards);
-        let model = model.train::<B>();
         let mut stage =
             Finetune::<B>::new(model, architecture, training.clone(), own, &self.device);
         let share = self.config.finetune.distillation;
@@ -265,7 +269,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         let mut models = Vec::new();
         if self.dense_path().exists() {
             let dense = Architecture::dense(config.model.clone(), config.search.cost_model);
-            models.push(("dense", self.dense()?, dense));
+            models.push(("dense", self.dense::<B::InnerBackend>()?, dense));
         }
         for (name, path) in [("searched", self.folder.pruned()), ("compact", self.folder.compact())] {
             if path.exists() {
