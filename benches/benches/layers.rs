@@ -1,0 +1,108 @@
+//! Layers: attention against bottleneck convolutions over growing maps, and the searched layer in
+//! each of its states.
+
+use std::hint::black_box;
+
+use burn::backend::Autodiff;
+use burn::tensor::{Distribution, Tensor, backend::Backend};
+use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
+use spvit_core::{FusedOps, gates};
+use spvit_layers::{
+    BottleneckConv, Init, Mode, Msa, OperationGates, TrainContext, Umsa, VitConfig,
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// DeiT-Ti's layer over a map with `side` patches a side.
+fn config(side: usize) -> VitConfig {
+    VitConfig {
+        image_size: [16 * side; 2],
+        ..VitConfig::preset("deit_tiny").unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+fn input<B: Backend>(config: &VitConfig, batch: usize, device: &B::Device) -> Tensor<B, 3> {
+    let shape = [batch, config.patches() + 1, config.dim];
+    Tensor::random(shape, Distribution::Normal(0.0, 1.0), device)
+}
+
+/// Time of a forward pass of one image by the side of the map.
+fn scaling<B: FusedOps>(c: &mut Criterion, backend: &str) {
+    let device = B::Device::default();
+    let mut group = c.benchmark_group(format!("{backend}/scaling"));
+    group.sample_size(10);
+    for side in [14, 28, 42, 56] {
+        let config = config(side);
+        let x = input::<B>(&config, 1, &device);
+        let msa = Msa::<B>::new(&config, &mut Init::new(0, &device));
+        group.bench_with_input(BenchmarkId::new("msa", side), &x, |bench, x| {
+            bench.iter(|| black_box(msa.forward(x.clone()).into_data()));
+        });
+        for kernel in [1, 3] {
+            let bconv = BottleneckConv::<B>::new(&config, kernel, &mut Init::new(0, &device));
+            let name = BenchmarkId::new(format!("bconv{kernel}x{kernel}"), side);
+            group.bench_with_input(name, &x, |bench, x| {
+                bench.iter(|| black_box(bconv.forward(x.clone(), &Mode::Evaluate).into_data()));
+            });
+        }
+    }
+    group.finish();
+}
+
+/// A searched layer, forward and backward, for every state of its gates; and plain attention.
+fn searched<B: FusedOps>(c: &mut Criterion, backend: &str) {
+    let device = B::Device::default();
+    let config = config(14);
+    let umsa = Umsa::<Autodiff<B>>::new(&config, &mut Init::new(0, &device));
+    let msa = Msa::<Autodiff<B>>::new(&config, &mut Init::new(0, &device));
+    let x = input::<Autodiff<B>>(&config, 8, &device).require_grad();
+    let mut group = c.benchmark_group(format!("{backend}/umsa"));
+    group.sample_size(10);
+    group.bench_function("msa", |bench| {
+        bench.iter(|| black_box(msa.forward(x.clone()).sum().backward()));
+    });
+    for open in [[1, 1, 1], [1, 1, 0], [1, 0, 0], [0, 0, 0]] {
+        let name = format!("gates_{}{}{}", open[0], open[1], open[2]);
+        group.bench_function(name, |bench| {
+            bench.iter(|| {
+                let own = open.map(|gate| gate as f32);
+                let own = Tensor::<Autodiff<B>, 2>::from_floats([own], &device).require_grad();
+                let gates = OperationGates::Sampled {
+                    coefficients: gates::coefficients(own).squeeze_dim(0),
+                    open: open.map(|gate| gate == 1).to_vec(),
+                };
+                let context = TrainContext::new();
+                let y = umsa.forward(x.clone(), &gates, &Mode::Train(&context));
+                black_box(y.sum().backward())
+            });
+        });
+    }
+    group.finish();
+}
+
+fn benches(c: &mut Criterion) {
+    #[cfg(feature = "flex")]
+    {
+        scaling::<burn::backend::Flex>(c, "flex");
+        searched::<burn::backend::Flex>(c, "flex");
+    }
+    #[cfg(feature = "ndarray")]
+    {
+        scaling::<burn::backend::NdArray>(c, "ndarray");
+        searched::<burn::backend::NdArray>(c, "ndarray");
+    }
+    #[cfg(feature = "cuda")]
+    {
+        scaling::<burn::backend::Cuda>(c, "cuda");
+        searched::<burn::backend::Cuda>(c, "cuda");
+    }
+    #[cfg(feature = "tch")]
+    {
+        scaling::<burn::backend::LibTorch>(c, "tch");
+        searched::<burn::backend::LibTorch>(c, "tch");
+    }
+}
+
+criterion_group!(layers, benches);
+criterion_main!(layers);
