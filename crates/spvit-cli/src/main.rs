@@ -1,2 +1,24 @@
-//! The `spvit` program.
-fn main() {}
+//! The `spvit` program: arguments to configuration to one call into `spvit-train`.
+
+mod args;
+mod commands;
+mod device;
+mod failure;
+mod folders;
+mod interrupt;
+mod progress;
+mod table;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+// Tensors are allocated and freed by the thousand in every step; docs/DEPENDENCIES.md has the
+// measured difference.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+fn main() -> ExitCode {
+    let arguments = args::Arguments::parse();
+    failure::catch(|| commands::execute(arguments.command))
+}

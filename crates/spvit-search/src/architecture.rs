@@ -43,6 +43,14 @@ pub enum ArchitectureError {
     /// Not JSON of the expected form.
     #[error("not an architecture: {0}")]
     Json(#[from] serde_json::Error),
+    /// A block that is not of the expected form.
+    #[error("{place}: {source}")]
+    Block {
+        /// Block and, where it can be told, field.
+        place: String,
+        /// What is wrong.
+        source: serde_json::Error,
+    },
     /// The model's shape is wrong.
     #[error(transparent)]
     Config(#[from] ConfigError),
@@ -139,7 +147,8 @@ impl Architecture {
     /// # Errors
     /// [`ArchitectureError`], naming the block and field.
     pub fn from_json(text: &str) -> Result<Self, ArchitectureError> {
-        let mut architecture: Self = serde_json::from_str(text)?;
+        let mut architecture: Self = serde_json::from_str(text)
+            .map_err(|error| faulty_block(text).unwrap_or(ArchitectureError::Json(error)))?;
         architecture.validate()?;
         architecture.compute_figures();
         Ok(architecture)
@@ -175,4 +184,17 @@ impl Architecture {
         }
         Ok(())
     }
+}
+
+/// The first block that is not of the expected form: serde_json itself names lines, not places.
+fn faulty_block(text: &str) -> Option<ArchitectureError> {
+    let file: serde_json::Value = serde_json::from_str(text).ok()?;
+    file.get("blocks")?.as_array()?.iter().enumerate().find_map(|(i, block)| {
+        let operation = block.get("operation").and_then(|v| Operation::deserialize(v).err());
+        let kept = block.get("kept").and_then(|v| Vec::<usize>::deserialize(v).err());
+        let whole = BlockArchitecture::deserialize(block).err();
+        let faults = [(".operation", operation), (".kept", kept), ("", whole)];
+        let (field, source) = faults.into_iter().find_map(|(field, e)| Some((field, e?)))?;
+        Some(ArchitectureError::Block { place: format!("blocks[{i}]{field}"), source })
+    })
 }

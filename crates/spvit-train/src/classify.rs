@@ -191,6 +191,9 @@ pub(crate) fn restore_model<B: TrainBackend, M: state::Named<B>>(
     state: &StateDict,
     stage: &str,
 ) -> Result<M, TrainError> {
-    state::import(model, &under(state, "model."))
-        .map_err(|error| TrainError::State { path: format!("checkpoint of {stage}").into(), error })
+    state::import_owned(model, under(state, "model.")).map_err(|error| TrainError::State {
+        path: format!("checkpoint of {stage}").into(),
+        error,
+        hint: String::new(),
+    })
 }

@@ -28,12 +28,22 @@ pub enum TrainError {
     #[error(transparent)]
     Format(#[from] spvit_formats::FormatError),
     /// Weights do not fit the model.
-    #[error("{}: {error}", path.display())]
+    #[error("{}: {error}{hint}", path.display())]
     State {
         /// The weights file.
         path: PathBuf,
         /// What does not fit.
         error: spvit_layers::state::StateError,
+        /// What to do, after a semicolon; or nothing.
+        hint: String,
+    },
+    /// A file that other programs wrote cannot become a model or an architecture.
+    #[error("{}: {problem}", path.display())]
+    Import {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and found, and what to do.
+        problem: String,
     },
     /// An architecture cannot be read.
     #[error("{}: {error}", path.display())]

@@ -10,6 +10,7 @@ mod error;
 pub mod evaluate;
 mod events;
 mod folder;
+pub mod interchange;
 pub mod optim;
 mod pipeline;
 pub mod random;

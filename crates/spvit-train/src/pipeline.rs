@@ -14,6 +14,7 @@ use crate::{
     config::{InitialWeights, RunConfig, TrainingConfig},
     evaluate,
     folder::{RunFolder, write_atomically},
+    interchange,
     random::{self, Purpose},
     report::{ModelFigures, Summary},
     search::{Search, restore_gates},
@@ -151,7 +152,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
 
     /// The dense model, on a backend with or without a graph. Weights that are to be trained must
     /// be made on the one with: a module remembers whether its parameters want gradients.
-    fn dense<A>(&self) -> Result<Vit<A>, TrainError>
+    fn dense<A>(&self) -> Result<interchange::Dense<A>, TrainError>
     where
         A: FusedOps + Backend<Device = B::Device>,
     {
@@ -160,7 +161,8 @@ impl<'a, B: TrainBackend> Run<'a, B> {
             let hint = "set dense.weights to a dense model's weights, or run `spvit pretrain` first";
             return Err(TrainError::Missing { path, hint: hint.into() });
         }
-        weights::read_dense(&path, &self.config.model, &self.device)
+        let seed = random::seed(self.config.seed, Purpose::Weights);
+        interchange::read_dense(&path, &self.config.model, seed, &self.device)
     }
 
     /// Searches from the dense model; writes `searched.safetensors`.
@@ -175,7 +177,11 @@ impl<'a, B: TrainBackend> Run<'a, B> {
 
         let seed = random::seed(self.config.seed, Purpose::Weights);
         let mut init = Init::<B>::new(seed, &self.device);
-        let model = expand(&self.dense::<B>()?, &self.config.model, &mut init);
+        let dense = self.dense::<B>()?;
+        for note in &dense.notes {
+            self.say(note);
+        }
+        let model = expand(&dense.model, &self.config.model, &mut init);
         let mut stage = Search::<B>::new(model, &self.config, &self.device);
         let training = self.config.search.training();
         let outcome = self.run_stage(&mut stage, training, Purpose::SearchData)?;
@@ -217,7 +223,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
                 weights::import_search(model, &config.model, &path, &self.device)?
             }
             InitialWeights::Dense => {
-                let mut search = expand(&self.dense()?, &config.model, &mut init);
+                let mut search = expand(&self.dense()?.model, &config.model, &mut init);
                 for block in &mut search.blocks {
                     block.attn.reset_head_distribution();
                 }
@@ -250,7 +256,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
             Finetune::<B>::new(model, architecture, training.clone(), own, &self.device);
         let share = self.config.finetune.distillation;
         if share > 0.0 {
-            stage.teacher = Some(Teacher { model: self.dense()?, share });
+            stage.teacher = Some(Teacher { model: self.dense()?.model, share });
         }
         let outcome = self.run_stage(&mut stage, training, Purpose::FinetuneData)?;
         if outcome == Outcome::Finished {
@@ -269,7 +275,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         let mut models = Vec::new();
         if self.dense_path().exists() {
             let dense = Architecture::dense(config.model.clone(), config.search.cost_model);
-            models.push(("dense", self.dense::<B::InnerBackend>()?, dense));
+            models.push(("dense", self.dense::<B::InnerBackend>()?.model, dense));
         }
         for (name, path) in [("searched", self.folder.pruned()), ("compact", self.folder.compact())] {
             if path.exists() {

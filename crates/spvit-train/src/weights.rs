@@ -1,4 +1,4 @@
-//! Models in files.
+//! Models in the files of a run. Files of other programs: [`interchange`](crate::interchange).
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -14,13 +14,14 @@ use spvit_search::Architecture;
 use crate::TrainError;
 
 /// Key of the architecture in a file's metadata.
-const ARCHITECTURE: &str = "spvit.architecture";
+pub(crate) const ARCHITECTURE: &str = "spvit.architecture";
 
 /// Host tensors of the files' crate.
 pub fn to_host(state: StateDict) -> spvit_formats::StateDict {
     let convert = |data: TensorData| {
         let shape = data.shape.to_vec();
-        HostTensor { shape, data: data.iter::<f32>().collect() }
+        // Exported tensors are f32, so that this moves them and cannot fail.
+        HostTensor { shape, data: data.convert::<f32>().into_vec().unwrap_or_default() }
     };
     state.into_iter().map(|(name, data)| (name, convert(data))).collect()
 }
@@ -46,8 +47,15 @@ pub fn write_model<B: FusedOps, M: Named<B>>(
         path: path.to_path_buf(),
         error,
     })?;
-    let metadata = BTreeMap::from([(ARCHITECTURE.to_string(), json)]);
-    Ok(spvit_formats::write_safetensors(path, &to_host(state::export(model)), &metadata)?)
+    write_tensors(path, state::export(model), &json)
+}
+
+/// Writes named tensors with an architecture's JSON beside them.
+pub(crate) fn write_tensors(path: &Path, tensors: StateDict, json: &str) -> Result<(), TrainError> {
+    // Hugging Face's and timm's loaders ask for the format.
+    let format = ("format".to_string(), "pt".to_string());
+    let metadata = BTreeMap::from([format, (ARCHITECTURE.to_string(), json.to_string())]);
+    Ok(spvit_formats::write_safetensors(path, &to_host(tensors), &metadata)?)
 }
 
 /// Reads a compact or dense model that [`write_model`] wrote.
@@ -72,20 +80,6 @@ pub fn read_model<B: FusedOps>(
     Ok((model, architecture))
 }
 
-/// Reads the weights of a dense model of this shape, whoever wrote them.
-///
-/// # Errors
-/// [`TrainError`] naming the file and every tensor that does not fit.
-pub fn read_dense<B: FusedOps>(
-    path: &Path,
-    config: &VitConfig,
-    device: &B::Device,
-) -> Result<Vit<B>, TrainError> {
-    let checkpoint = spvit_formats::read(path)?;
-    let model = Vit::new(config, &config.dense_blocks(), &mut Init::new(0, device));
-    load(model, from_host(checkpoint.tensors), path)
-}
-
 /// A search model of this shape with these weights, which `path` names in errors.
 pub(crate) fn import_search<B: FusedOps>(
     tensors: StateDict,
@@ -97,6 +91,7 @@ pub(crate) fn import_search<B: FusedOps>(
 }
 
 fn load<B: FusedOps, M: Named<B>>(model: M, state: StateDict, path: &Path) -> Result<M, TrainError> {
-    state::import(model, &state)
-        .map_err(|error| TrainError::State { path: path.to_path_buf(), error })
+    let hint = String::new();
+    state::import_owned(model, state)
+        .map_err(|error| TrainError::State { path: path.to_path_buf(), error, hint })
 }

@@ -1,0 +1,124 @@
+//! One call into `spvit-train` for each command.
+
+use spvit_core::TrainBackend;
+use spvit_train::{Outcome, Run, RunConfig, RunFolder, Summary};
+
+use crate::{
+    args::{Command, RunArguments},
+    device::{DeviceName, Work, dispatch},
+    failure::Failure,
+    folders, interrupt,
+    progress::Display,
+    table,
+};
+
+/// Does what the command says.
+pub fn execute(command: Command) -> Result<(), Failure> {
+    use Stage::{Evaluate, Finetune, Pretrain, Prune, Search, Whole};
+    let (stage, arguments) = match command {
+        Command::Pretrain(arguments) => (Pretrain, arguments),
+        Command::Search(arguments) => (Search, arguments),
+        Command::Prune(arguments) => (Prune, arguments),
+        Command::Finetune(arguments) => (Finetune, arguments),
+        Command::Evaluate(arguments) => (Evaluate, arguments),
+        Command::Run(arguments) => (Whole, arguments),
+        Command::Profile(_) => return Err(Failure::run("not yet")),
+    };
+    on_run(stage, &arguments)
+}
+
+/// What a command does with a run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Pretrain,
+    Search,
+    Prune,
+    Finetune,
+    Evaluate,
+    Whole,
+}
+
+impl Stage {
+    fn command(self) -> &'static str {
+        match self {
+            Self::Pretrain => "pretrain",
+            Self::Search => "search",
+            Self::Prune => "prune",
+            Self::Finetune => "finetune",
+            Self::Evaluate => "evaluate",
+            Self::Whole => "run",
+        }
+    }
+
+    fn starts_a_run(self) -> bool {
+        matches!(self, Self::Pretrain | Self::Search | Self::Whole)
+    }
+}
+
+fn on_run(stage: Stage, arguments: &RunArguments) -> Result<(), Failure> {
+    let command = stage.command();
+    let (config, folder) = match stage.starts_a_run() {
+        true => folders::start(command, arguments)?,
+        false => folders::continued(command, arguments)?,
+    };
+    interrupt::listen()?;
+    let root = folder.root().display().to_string();
+    eprintln!("run folder {root}, device {}, seed {}", arguments.device.name(), config.seed);
+    let work = OnRun { stage, config, folder: folder.clone(), name: arguments.device };
+    match dispatch(arguments.device, work)? {
+        End::Stopped => {
+            let device = match arguments.device.name() {
+                DeviceName::DEFAULT => String::new(),
+                name => format!(" --device {name}"),
+            };
+            eprintln!("stopped; go on with: spvit {command} --resume {root}{device}");
+            std::process::exit(interrupt::INTERRUPTED);
+        }
+        End::Wrote(what) => println!("wrote {what}"),
+        End::Evaluated(summary) => {
+            print!("{}", table::render(&summary));
+            println!("Run folder: {root}");
+        }
+    }
+    Ok(())
+}
+
+enum End {
+    Stopped,
+    Wrote(String),
+    Evaluated(Summary),
+}
+
+struct OnRun {
+    stage: Stage,
+    config: RunConfig,
+    folder: RunFolder,
+    name: DeviceName,
+}
+
+impl Work for OnRun {
+    type Output = End;
+
+    fn on<B: TrainBackend>(self, device: B::Device) -> Result<End, Failure> {
+        let Self { stage, config, folder, name } = self;
+        let mut display = Display::new();
+        let backend = (name.name(), device);
+        let mut run = Run::<B>::new(config, folder.clone(), backend, &mut display)?;
+        let trained = |outcome: Outcome, result: std::path::PathBuf| match outcome {
+            Outcome::Finished => End::Wrote(result.display().to_string()),
+            Outcome::Stopped => End::Stopped,
+        };
+        Ok(match stage {
+            Stage::Pretrain => trained(run.pretrain()?, folder.dense()),
+            Stage::Search => trained(run.search()?, folder.searched()),
+            Stage::Prune => {
+                run.prune()?;
+                let (json, model) = (folder.architecture(), folder.pruned());
+                End::Wrote(format!("{} and {}", json.display(), model.display()))
+            }
+            Stage::Finetune => trained(run.finetune()?, folder.compact()),
+            Stage::Evaluate => End::Evaluated(run.evaluate()?),
+            Stage::Whole => run.run()?.map_or(End::Stopped, End::Evaluated),
+        })
+    }
+}

@@ -1,0 +1,68 @@
+//! Errors: one line on stderr and an exit code.
+
+use std::{
+    panic,
+    process::ExitCode,
+    sync::{Mutex, PoisonError},
+};
+
+use spvit_train::TrainError;
+
+/// Exit code of a failed run.
+const RUN: u8 = 1;
+/// Exit code of wrong arguments and configurations, clap's too.
+const USAGE: u8 = 2;
+
+/// Why the program ends early.
+#[derive(Debug)]
+pub struct Failure {
+    message: String,
+    code: u8,
+}
+
+impl Failure {
+    pub fn usage(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: USAGE }
+    }
+
+    pub fn run(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: RUN }
+    }
+}
+
+impl From<TrainError> for Failure {
+    fn from(error: TrainError) -> Self {
+        let message = error.to_string();
+        match error {
+            TrainError::Config { .. } | TrainError::Occupied { .. } => Self::usage(message),
+            _ => Self::run(message),
+        }
+    }
+}
+
+static PANIC: Mutex<Option<String>> = Mutex::new(None);
+
+/// Runs the program; an error becomes one line, and so does a panic of a library below.
+pub fn catch(program: impl FnOnce() -> Result<(), Failure> + panic::UnwindSafe) -> ExitCode {
+    if std::env::var_os("RUST_BACKTRACE").is_none() {
+        panic::set_hook(Box::new(|info| {
+            let mut first = PANIC.lock().unwrap_or_else(PoisonError::into_inner);
+            first.get_or_insert_with(|| {
+                let place = info.location().map(|at| format!(" ({at})")).unwrap_or_default();
+                format!("{}{place}", info.payload_as_str().unwrap_or("a panic"))
+            });
+        }));
+    }
+    let failure = match panic::catch_unwind(program) {
+        Ok(Ok(())) => return ExitCode::SUCCESS,
+        Ok(Err(failure)) => failure,
+        Err(_) => {
+            let first = PANIC.lock().unwrap_or_else(PoisonError::into_inner).take();
+            let cause = first.unwrap_or_else(|| "see above".into());
+            Failure::run(format!("internal error, which is a bug of spvit or its backend: {cause}"))
+        }
+    };
+    let line = failure.message.split_whitespace().collect::<Vec<_>>().join(" ");
+    eprintln!("error: {line}");
+    ExitCode::from(failure.code)
+}

@@ -1,0 +1,132 @@
+//! Progress on stderr: a bar on a terminal, plain lines elsewhere.
+
+use std::{
+    io::{IsTerminal, stderr},
+    time::{Duration, Instant},
+};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use spvit_train::{EpochReport, Event, Observer, Progress};
+
+use crate::interrupt;
+
+/// Seconds between plain lines.
+const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
+
+/// Shows a run's events.
+pub struct Display {
+    bar: Option<ProgressBar>,
+    terminal: bool,
+    printed: Instant,
+}
+
+impl Display {
+    pub fn new() -> Self {
+        Self { bar: None, terminal: stderr().is_terminal(), printed: Instant::now() }
+    }
+
+    fn line(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.println(text),
+            None => eprintln!("{text}"),
+        }
+    }
+
+    fn progress(&mut self, progress: &Progress) {
+        if !self.terminal {
+            if self.printed.elapsed() >= PLAIN_INTERVAL {
+                self.printed = Instant::now();
+                let Progress { stage, epoch, epochs, step, steps, .. } = progress;
+                let place = format!("{stage} epoch {}/{epochs} step {step}/{steps}", epoch + 1);
+                eprintln!("{place}: {}", figures(progress));
+            }
+            return;
+        }
+        let bar = self.bar.get_or_insert_with(|| {
+            let bar = ProgressBar::new(0);
+            let template = "{prefix} {bar:24} {msg}";
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                bar.set_style(style.progress_chars("=> "));
+            }
+            bar
+        });
+        let Progress { stage, epoch, epochs, step, steps, .. } = progress;
+        bar.set_length((epochs * steps) as u64);
+        bar.set_prefix(format!("{stage} {}/{epochs}", epoch + 1));
+        bar.set_message(figures(progress));
+        bar.set_position((epoch * steps + step) as u64);
+    }
+
+    fn epoch(&mut self, report: &EpochReport) {
+        let EpochReport { stage, epoch, epochs, loss, .. } = report;
+        let mut line = format!(
+            "{stage} epoch {}/{epochs} done: loss {loss:.4}, training {}, validation {}",
+            epoch + 1,
+            percent(report.train_accuracy),
+            percent(report.validation_accuracy),
+        );
+        if let Some(flops) = report.flops {
+            line += &format!(", expected {}", flops_text(flops));
+        }
+        if let Some(flops) = report.derived_flops {
+            line += &format!(", derived {}", flops_text(flops));
+        }
+        if report.best {
+            line += ", best so far";
+        }
+        self.line(&line);
+        if epoch + 1 == *epochs
+            && let Some(bar) = self.bar.take()
+        {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+impl Observer for Display {
+    fn event(&mut self, event: Event<'_>) {
+        match event {
+            Event::Message(text) => self.line(text),
+            Event::Progress(progress) => self.progress(progress),
+            Event::Epoch(report) => self.epoch(report),
+        }
+    }
+
+    fn stop_requested(&self) -> bool {
+        interrupt::requested()
+    }
+}
+
+fn figures(progress: &Progress) -> String {
+    let mut text = format!("loss {:.4}, {}", progress.loss, percent(progress.accuracy));
+    if let (Some(flops), Some(target)) = (progress.flops, progress.target) {
+        let share = 100.0 * flops as f64 / target as f64;
+        text += &format!(", {} ({share:.1} % of the budget)", flops_text(flops));
+    }
+    let left = duration_text(progress.seconds_left);
+    text + &format!(", {:.0} images/s, {left} left", progress.images_per_second)
+}
+
+/// A share as a percentage.
+pub fn percent(share: f64) -> String {
+    format!("{:.2} %", 100.0 * share)
+}
+
+/// FLOPs in millions or billions.
+pub fn flops_text(flops: u64) -> String {
+    match flops as f64 {
+        f if f < 1e9 => format!("{:.2} M", f / 1e6),
+        f => format!("{:.3} G", f / 1e9),
+    }
+}
+
+/// A duration as `41 s`, `3:07` or `1:02:03`.
+pub fn duration_text(seconds: f64) -> String {
+    let seconds = seconds.max(0.0).round() as u64;
+    let (hours, minutes, rest) = (seconds / 3600, seconds / 60 % 60, seconds % 60);
+    match seconds {
+        0..60 => format!("{rest} s"),
+        60..3600 => format!("{minutes}:{rest:02}"),
+        _ => format!("{hours}:{minutes:02}:{rest:02}"),
+    }
+}

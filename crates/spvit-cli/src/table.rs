@@ -1,0 +1,66 @@
+//! The final screen.
+
+use comfy_table::{CellAlignment, Table, presets};
+use spvit_train::Summary;
+
+use crate::progress::{flops_text, percent};
+
+/// The table and the lines around it.
+pub fn render(summary: &Summary) -> String {
+    let dense = summary.models.iter().find(|model| model.name == "dense");
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY);
+    let batch = format!("batch of {}", summary.latency_batch_size);
+    table.set_header(["model", "accuracy", "FLOPs", "parameters", "one image", &batch]);
+    for model in &summary.models {
+        let relative = |own: f64, whole: Option<f64>| match whole {
+            Some(whole) if whole > 0.0 => format!(" ({:.1} %)", 100.0 * own / whole),
+            _ => String::new(),
+        };
+        let flops = relative(model.flops as f64, dense.map(|dense| dense.flops as f64));
+        let parameters =
+            relative(model.parameters as f64, dense.map(|dense| dense.parameters as f64));
+        table.add_row([
+            model.name.clone(),
+            percent(model.accuracy),
+            flops_text(model.flops) + &flops,
+            thousands(model.parameters) + &parameters,
+            milliseconds(model.latency_one),
+            milliseconds(model.latency_batch),
+        ]);
+    }
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let Summary { data, test_images, cost_model, backend, .. } = summary;
+    let mut text = format!("{table}\n");
+    text += &format!(
+        "Accuracy on the {test_images} test images of {data}. FLOPs are multiply-adds counted once \
+         (cost model {cost_model}).\nLatency on {backend}, median.\n"
+    );
+    let reached = summary.models.iter().rev().find(|model| model.name != "dense");
+    if let Some(model) = reached {
+        let (target, reached) = (summary.target_flops, model.flops);
+        let error = 100.0 * (reached as f64 / target as f64 - 1.0);
+        let (target, reached) = (flops_text(target), flops_text(reached));
+        text += &format!("Budget {target} FLOPs, reached {reached}: {error:+.3} %.\n");
+    }
+    text
+}
+
+fn milliseconds(seconds: f64) -> String {
+    format!("{:.2} ms", 1e3 * seconds)
+}
+
+/// A count with its digits in groups of three.
+pub fn thousands(count: usize) -> String {
+    let digits = count.to_string();
+    let mut text = String::new();
+    for (i, digit) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            text.push(' ');
+        }
+        text.push(digit);
+    }
+    text
+}

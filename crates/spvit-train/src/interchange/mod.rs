@@ -1,0 +1,76 @@
+//! Models that other programs wrote, and models for other programs.
+//!
+//! - [`read_dense`] makes a dense model of a given shape from the weights of timm, DeiT or Hugging
+//!   Face, with another head or resolution if the shape asks for it.
+//! - [`read`] makes a model of whatever shape the file has: dense, compact, or in the forms of the
+//!   published code.
+//! - [`read_search_result`] makes an [`Architecture`] from a search result of the published code.
+//! - [`write`] writes a model for other programs.
+//!
+//! What was done to the weights on the way comes back as notes for the person who asked for it.
+
+mod fit;
+mod infer;
+mod names;
+mod published;
+mod read;
+mod resize;
+mod write;
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::backend::Backend;
+use spvit_layers::Vit;
+use spvit_search::Architecture;
+
+use crate::TrainError;
+
+pub use published::{read_operations, read_search_result, search_result_shape};
+pub use read::{describe, read, read_dense};
+pub use write::{Target, network, write};
+
+/// What a file does not say about its model.
+#[derive(Debug, Clone, Default)]
+pub struct ReadOptions {
+    /// The entry of a training checkpoint that holds the weights, such as `model_ema`.
+    pub entry: Option<String>,
+    /// Attention heads; otherwise one for each 64 dimensions, where nothing in the file tells.
+    pub heads: Option<usize>,
+    /// Height and width of an image in pixels; otherwise those of the file, as a square. The
+    /// position embedding is resized to it.
+    pub image_size: Option<[usize; 2]>,
+    /// Number of classes; otherwise that of the file. Another one means a new head.
+    pub classes: Option<usize>,
+    /// An architecture file, for a compact model whose file does not say which hidden dimensions
+    /// it kept.
+    pub architecture: Option<PathBuf>,
+    /// Whether shortcuts add norm1(x), as they do in models that the published code fine-tuned.
+    pub shortcut_adds_norm: bool,
+}
+
+/// A model of whatever shape its file has.
+#[derive(Debug)]
+pub struct Imported<B: Backend> {
+    /// The model in compact form.
+    pub model: Vit<B>,
+    /// Its architecture.
+    pub architecture: Architecture,
+    /// What was assumed and changed, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// A dense model of a given shape.
+#[derive(Debug)]
+pub struct Dense<B: Backend> {
+    /// The model.
+    pub model: Vit<B>,
+    /// Whether its head is new, so that its logits mean nothing yet.
+    pub new_head: bool,
+    /// What was assumed and changed, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// The error of a file whose content cannot become a model.
+fn refused(path: &Path, problem: impl Into<String>) -> TrainError {
+    TrainError::Import { path: path.to_path_buf(), problem: problem.into() }
+}

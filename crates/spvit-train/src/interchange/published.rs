@@ -1,0 +1,231 @@
+//! The forms in which the published code keeps its results.
+
+use std::path::Path;
+
+use burn::tensor::TensorData;
+use serde::Deserialize;
+use spvit_core::FusedOps;
+use spvit_layers::{
+    Init, Operation, SearchVit, Vit, VitConfig,
+    state::{self, StateDict, StateError},
+};
+use spvit_search::{Architecture, BlockArchitecture, CostModel, prune};
+
+use super::{infer, refused};
+use crate::{TrainError, weights};
+
+/// What the published code calls a block's kept hidden dimensions.
+const INDICATOR: &str = "mlp.assigned_indicator_index";
+
+pub(super) fn is_indicator(name: &str) -> bool {
+    name.ends_with(INDICATOR)
+}
+
+/// Whether the names are those of a model that the published code fine-tuned: bottleneck
+/// convolutions are still maps of values and a distribution over heads there.
+pub(super) fn is_fine_tuned(tensors: &StateDict) -> bool {
+    tensors.keys().any(|name| name.contains(".attn.head_probs") || name.contains(".attn.bn_"))
+}
+
+/// The compact form of a model that the published code fine-tuned.
+///
+/// Its blocks lack what their operation does not need; that is filled up here, then the model is
+/// pruned as a searched one.
+pub(super) fn compact<B: FusedOps>(
+    mut tensors: StateDict,
+    architecture: &Architecture,
+    init: &mut Init<B>,
+) -> Result<Vit<B>, StateError> {
+    let config = &architecture.model;
+    for (index, block) in architecture.blocks.iter().enumerate() {
+        complete(&mut tensors, config, index, block.operation);
+    }
+    state::merge_qkv(&mut tensors);
+    let hidden: Vec<usize> = architecture.blocks.iter().map(|block| block.kept.len()).collect();
+    let search = SearchVit::with_hidden(config, &hidden, init);
+    let search = state::import_owned(search, tensors)?;
+    // The weights are cut already: all of what is left is kept.
+    let kept = |(block, hidden): (&BlockArchitecture, usize)| BlockArchitecture {
+        operation: block.operation,
+        kept: (0..hidden).collect(),
+    };
+    let blocks = architecture.blocks.iter().zip(hidden).map(kept).collect();
+    let whole = Architecture { blocks, ..architecture.clone() };
+    Ok(prune(&search, &whole))
+}
+
+/// Adds to a block what the search form has and the block's operation does not use.
+fn complete(tensors: &mut StateDict, config: &VitConfig, index: usize, operation: Operation) {
+    let (dim, d) = (config.dim, config.head_dim());
+    let mut add = |name: &str, shape: &[usize], value: f32| {
+        let count = shape.iter().product();
+        let data = TensorData::new(vec![value; count], shape.to_vec());
+        tensors.entry(format!("blocks.{index}.attn.{name}")).or_insert(data);
+    };
+    if operation != Operation::Msa {
+        add("qk.weight", &[2 * dim, dim], 0.0);
+        add("qk.bias", &[2 * dim], 0.0);
+    }
+    if operation == Operation::Shortcut {
+        for map in ["v", "proj"] {
+            add(&format!("{map}.weight"), &[dim, dim], 0.0);
+            add(&format!("{map}.bias"), &[dim], 0.0);
+        }
+    }
+    if !matches!(operation, Operation::BConv(_)) {
+        add("head_probs", &[config.heads, config.largest_kernel().pow(2)], 0.0);
+    }
+    let unused = config.kernels.iter().filter(|&&kernel| operation != Operation::BConv(kernel));
+    for kernel in unused {
+        let norm = format!("bn_{kernel}x{kernel}");
+        for (part, value) in [("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)]
+        {
+            add(&format!("{norm}.{part}"), &[d], value);
+        }
+    }
+}
+
+/// The ways in which a file may list operations.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Operations {
+    /// `["bconv1x1", "msa", ...]`
+    Names(Vec<String>),
+    /// `{"blocks": [{"msa": "bconv1x1"}, ...]}`
+    Blocks { blocks: Vec<BlockOperation> },
+    /// `{"msa_indicators": [[1, 0, 0], ...]}`: of each block, which operations' gates are open.
+    Indicators { msa_indicators: Vec<Vec<f64>> },
+}
+
+#[derive(Deserialize)]
+struct BlockOperation {
+    #[serde(alias = "operation")]
+    msa: String,
+}
+
+/// Reads the operation of every block from a small JSON file: a list of names (`shortcut` or
+/// `skip`, `bconv1x1`, `bconv3x3`, `msa`), an object whose `blocks` have them under `msa` or
+/// `operation`, or one with the published code's `msa_indicators`.
+///
+/// # Errors
+/// [`TrainError`] naming the file, and the block whose operation is unknown.
+pub fn read_operations(path: &Path, kernels: &[usize]) -> Result<Vec<Operation>, TrainError> {
+    let text = std::fs::read(path).map_err(|error| TrainError::io(path, error))?;
+    let form = r#"expected a list of operations such as ["bconv1x1", "msa"], or {"blocks": [{"msa": "bconv1x1"}, ...]}, or {"msa_indicators": [[1, 0, 0], ...]}"#;
+    let operations: Operations = serde_json::from_slice(&text)
+        .map_err(|error| refused(path, format!("{form} ({error})")))?;
+    let named = |(index, name): (usize, String)| match name.as_str() {
+        "skip" => Ok(Operation::Shortcut),
+        name => name.parse().map_err(|problem| refused(path, format!("block {index}: {problem}"))),
+    };
+    match operations {
+        Operations::Names(names) => names.into_iter().enumerate().map(named).collect(),
+        Operations::Blocks { blocks } => {
+            blocks.into_iter().map(|block| block.msa).enumerate().map(named).collect()
+        }
+        Operations::Indicators { msa_indicators } => {
+            let all: Vec<Operation> = kernels
+                .iter()
+                .map(|&kernel| Operation::BConv(kernel))
+                .chain([Operation::Msa])
+                .collect();
+            let chosen = |(index, gates): (usize, &Vec<f64>)| {
+                if gates.len() != all.len() {
+                    let (found, expected) = (gates.len(), all.len());
+                    let problem = format!("block {index} has {found} gates; expected {expected}");
+                    return Err(refused(path, problem));
+                }
+                // A costlier operation needs all cheaper gates open (Eq. 2).
+                let open = gates.iter().take_while(|&&gate| gate > 0.5).count();
+                Ok(open.checked_sub(1).map_or(Operation::Shortcut, |last| all[last]))
+            };
+            msa_indicators.iter().enumerate().map(chosen).collect()
+        }
+    }
+}
+
+/// Reads a search result as the published code releases it (`{'model':
+/// {'blocks.0.mlp.assigned_indicator_index': ...}}`) with the blocks' operations, which it keeps
+/// elsewhere (see [`read_operations`]).
+///
+/// `config` is the dense model's shape; its `depth` and `hidden` must be those of the result.
+///
+/// # Errors
+/// [`TrainError`] naming the file and the block that does not fit.
+pub fn read_search_result(
+    path: &Path,
+    operations: &Path,
+    config: &VitConfig,
+) -> Result<Architecture, TrainError> {
+    let tensors = weights::from_host(spvit_formats::read(path)?.tensors);
+    let kinds = read_operations(operations, &config.kernels)?;
+    check_names(path, &tensors, config)?;
+    if kinds.len() != config.depth {
+        let (found, expected) = (kinds.len(), config.depth);
+        let problem = format!("has {found} operations, but the search result {expected} blocks");
+        return Err(refused(operations, problem));
+    }
+    let block = |(index, operation): (usize, Operation)| {
+        let data = &tensors[&format!("blocks.{index}.{INDICATOR}")];
+        let gates = data.iter::<f32>().enumerate();
+        let kept = gates.filter(|(_, gate)| *gate > 0.5).map(|(dimension, _)| dimension).collect();
+        BlockArchitecture { operation, kept }
+    };
+    let blocks = kinds.into_iter().enumerate().map(block).collect();
+    let architecture = Architecture::new(config.clone(), CostModel::Paper, blocks, None);
+    architecture.validate().map_err(|error| {
+        TrainError::Architecture { path: path.to_path_buf(), error }
+    })?;
+    Ok(architecture)
+}
+
+/// The dense shape of a search result, with what is usual where it does not tell: images of
+/// 224×224, patches of 16×16, FFNs of 4·dim, heads of 64 dimensions, 1000 classes.
+///
+/// # Errors
+/// [`TrainError`] naming the file where it is no search result.
+pub fn search_result_shape(path: &Path) -> Result<VitConfig, TrainError> {
+    let tensors = weights::from_host(spvit_formats::read(path)?.tensors);
+    let wrong = || refused(path, format!("expected a search result: tensors blocks.N.{INDICATOR}"));
+    if tensors.keys().any(|name| name.starts_with("layers.")) {
+        let problem = "this is the search result of a Swin transformer; spvit reads those of DeiT";
+        return Err(refused(path, problem));
+    }
+    let first = format!("blocks.0.{INDICATOR}");
+    let [hidden] = infer::shape(&tensors, &first).ok_or_else(wrong)?;
+    let dim = hidden / 4;
+    let config = VitConfig {
+        depth: tensors.keys().filter(|name| is_indicator(name)).count(),
+        dim,
+        heads: dim / 64,
+        hidden,
+        ..VitConfig::preset("deit_tiny").map_err(|error| refused(path, error.to_string()))?
+    };
+    config.validate().map_err(|error| refused(path, error.to_string()))?;
+    Ok(config)
+}
+
+/// Names every tensor of a search result that does not fit the shape.
+fn check_names(path: &Path, tensors: &StateDict, config: &VitConfig) -> Result<(), TrainError> {
+    let expected: Vec<String> =
+        (0..config.depth).map(|index| format!("blocks.{index}.{INDICATOR}")).collect();
+    let mut error = StateError { missing: vec![], unexpected: vec![], misshapen: vec![] };
+    for name in &expected {
+        match tensors.get(name).map(|data| data.shape.to_vec()) {
+            None => error.missing.push(name.clone()),
+            Some(shape) if shape != [config.hidden] => {
+                error.misshapen.push((name.clone(), vec![config.hidden], shape));
+            }
+            Some(_) => {}
+        }
+    }
+    error.unexpected = tensors.keys().filter(|name| !expected.contains(name)).cloned().collect();
+    match error.missing.is_empty() && error.unexpected.is_empty() && error.misshapen.is_empty() {
+        true => Ok(()),
+        false => Err(TrainError::State {
+            path: path.to_path_buf(),
+            error,
+            hint: format!("; expected a search result of {} blocks", config.depth),
+        }),
+    }
+}

@@ -1,0 +1,100 @@
+//! Models for other programs.
+
+use std::path::Path;
+
+use burn::tensor::{TensorData, backend::Backend};
+use spvit_formats::onnx::{self, BlockDescription, NetworkDescription};
+use spvit_layers::{
+    Operation, Vit,
+    state::{self, StateDict},
+};
+use spvit_search::Architecture;
+
+use crate::{TrainError, folder::write_atomically, weights};
+
+/// ε of the batch normalisations of every bottleneck convolution.
+const BATCH_NORM_EPSILON: f64 = 1e-5;
+
+/// What a model is written as.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Target {
+    /// safetensors: timm's names where timm has the layer, `attn.bconv.0`, `.1`, `.3` for bottleneck
+    /// convolutions, the architecture in the metadata. spvit reads it as it is.
+    Safetensors,
+    /// The same with the published code's `attn.qk` and `attn.v` in place of `attn.qkv`.
+    Published,
+    /// ONNX, opset 17.
+    Onnx,
+    /// The architecture alone, as JSON.
+    Architecture,
+}
+
+/// Writes a model, whole or not at all.
+///
+/// # Errors
+/// [`TrainError`] naming the file.
+pub fn write<B: Backend>(
+    path: &Path,
+    target: Target,
+    model: &Vit<B>,
+    architecture: &Architecture,
+) -> Result<(), TrainError> {
+    let json = || {
+        let error = |error| TrainError::Architecture { path: path.to_path_buf(), error };
+        architecture.to_json().map_err(error)
+    };
+    match target {
+        Target::Safetensors => weights::write_tensors(path, state::export(model), &json()?),
+        Target::Published => weights::write_tensors(path, split(state::export(model)), &json()?),
+        Target::Onnx => {
+            let tensors = weights::to_host(state::export(model));
+            Ok(onnx::write(path, &network(architecture), &tensors)?)
+        }
+        Target::Architecture => write_atomically(path, json()?.as_bytes()),
+    }
+}
+
+/// A compact model's forward, as the ONNX writer takes it.
+pub fn network(architecture: &Architecture) -> NetworkDescription {
+    let config = &architecture.model;
+    let block = |block: spvit_layers::BlockConfig| BlockDescription {
+        operation: match block.operation {
+            Operation::Shortcut => onnx::Operation::Shortcut,
+            Operation::BConv(kernel) => onnx::Operation::BConv { kernel },
+            Operation::Msa => onnx::Operation::Msa,
+        },
+        hidden: block.hidden,
+    };
+    NetworkDescription {
+        image_size: config.image_size,
+        patch_size: config.patch_size,
+        in_chans: config.channels,
+        num_classes: config.classes,
+        embed_dim: config.dim,
+        num_heads: config.heads,
+        layer_norm_eps: config.layer_norm_epsilon,
+        bn_eps: BATCH_NORM_EPSILON,
+        blocks: architecture.block_configs().into_iter().map(block).collect(),
+        shortcut_adds_norm1: config.shortcut_adds_norm,
+    }
+}
+
+/// The rows of Q and K, and those of V, as maps of their own.
+fn split(state: StateDict) -> StateDict {
+    let mut out = StateDict::new();
+    for (name, data) in state {
+        let Some((layer, kind)) = name.split_once(".qkv.") else {
+            out.insert(name, data);
+            continue;
+        };
+        let mut shape = data.shape.to_vec();
+        let rows = shape.first().map_or(0, |rows| rows / 3);
+        let mut qk = data.into_vec::<f32>().unwrap_or_default();
+        let v = qk.split_off(qk.len() / 3 * 2);
+        for (part, values, rows) in [("qk", qk, 2 * rows), ("v", v, rows)] {
+            shape[0] = rows;
+            out.insert(format!("{layer}.{part}.{kind}"), TensorData::new(values, shape.clone()));
+        }
+    }
+    out
+}
