@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use spvit_layers::state::StateDict;
 
-use crate::TrainError;
+use crate::{RunConfig, TrainError};
 
 /// Checkpoints kept for each stage.
 const KEPT: usize = 2;
@@ -222,6 +222,14 @@ impl RunFolder {
             }
         }
     }
+}
+
+/// Writes the configuration as resolved into the run folder.
+///
+/// # Errors
+/// [`TrainError`] naming the file.
+pub fn write_config(folder: &RunFolder, config: &RunConfig) -> Result<(), TrainError> {
+    write_atomically(&folder.config(), config.to_toml()?.as_bytes())
 }
 
 /// Writes a file under a temporary name in the same folder, syncs it and renames it.

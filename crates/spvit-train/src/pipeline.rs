@@ -1,6 +1,9 @@
 //! From a dense model to a compact, fine-tuned, evaluated one.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
 
 use burn::tensor::backend::Backend;
 use spvit_core::{FusedOps, TrainBackend};
@@ -14,12 +17,12 @@ use crate::{
     config::{InitialWeights, RunConfig, TrainingConfig},
     evaluate,
     folder::{RunFolder, write_atomically},
-    interchange,
+    interchange::{Dense, read_dense},
     random::{self, Purpose},
     report::{ModelFigures, Summary},
     search::{Search, restore_gates},
     stage::{self, Outcome, Surroundings},
-    weights,
+    weights::{self, read_architecture},
 };
 
 /// Images of the second latency figure.
@@ -33,6 +36,8 @@ pub struct Run<'a, B: TrainBackend> {
     device: B::Device,
     backend: String,
     observer: &'a mut dyn Observer,
+    /// What was said about the dense weights, to say it once.
+    noted: BTreeSet<String>,
 }
 
 impl<'a, B: TrainBackend> Run<'a, B> {
@@ -57,7 +62,8 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         };
         fits("channels", model.channels, found.channels())?;
         fits("classes", model.classes, found.classes())?;
-        Ok(Self { config, folder, data, device, backend: backend.to_string(), observer })
+        let (backend, noted) = (backend.to_string(), BTreeSet::new());
+        Ok(Self { config, folder, data, device, backend, observer, noted })
     }
 
     fn say(&mut self, message: &str) {
@@ -152,7 +158,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
 
     /// The dense model, on a backend with or without a graph. Weights that are to be trained must
     /// be made on the one with: a module remembers whether its parameters want gradients.
-    fn dense<A>(&self) -> Result<interchange::Dense<A>, TrainError>
+    fn dense<A>(&mut self) -> Result<Dense<A>, TrainError>
     where
         A: FusedOps + Backend<Device = B::Device>,
     {
@@ -162,7 +168,13 @@ impl<'a, B: TrainBackend> Run<'a, B> {
             return Err(TrainError::Missing { path, hint: hint.into() });
         }
         let seed = random::seed(self.config.seed, Purpose::Weights);
-        interchange::read_dense(&path, &self.config.model, seed, &self.device)
+        let dense = read_dense(&path, &self.config.model, seed, &self.device)?;
+        for note in &dense.notes {
+            if self.noted.insert(note.clone()) {
+                self.say(&format!("{}: {note}", path.display()));
+            }
+        }
+        Ok(dense)
     }
 
     /// Searches from the dense model; writes `searched.safetensors`.
@@ -204,7 +216,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
             return Err(TrainError::Missing { path, hint: hint.into() });
         }
         let state = weights::from_host(spvit_formats::read(&path)?.tensors);
-        let config = &self.config;
+        let config = self.config.clone();
         let json = self.folder.architecture();
         let architecture = match json.exists() {
             true => read_architecture(&json)?,
@@ -339,22 +351,4 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         }
         self.evaluate().map(Some)
     }
-}
-
-/// Writes the configuration as resolved into the run folder.
-///
-/// # Errors
-/// [`TrainError`] naming the file.
-pub fn write_config(folder: &RunFolder, config: &RunConfig) -> Result<(), TrainError> {
-    write_atomically(&folder.config(), config.to_toml()?.as_bytes())
-}
-
-/// Reads an architecture file.
-///
-/// # Errors
-/// [`TrainError`] naming the file, and the block and field if one is wrong.
-pub fn read_architecture(path: &Path) -> Result<Architecture, TrainError> {
-    let text = std::fs::read_to_string(path).map_err(|error| TrainError::io(path, error))?;
-    Architecture::from_json(&text)
-        .map_err(|error| TrainError::Architecture { path: path.to_path_buf(), error })
 }

@@ -80,6 +80,16 @@ pub fn read_model<B: FusedOps>(
     Ok((model, architecture))
 }
 
+/// Reads an architecture file.
+///
+/// # Errors
+/// [`TrainError`] naming the file, and the block and field if one is wrong.
+pub fn read_architecture(path: &Path) -> Result<Architecture, TrainError> {
+    let text = std::fs::read_to_string(path).map_err(|error| TrainError::io(path, error))?;
+    Architecture::from_json(&text)
+        .map_err(|error| TrainError::Architecture { path: path.to_path_buf(), error })
+}
+
 /// A search model of this shape with these weights, which `path` names in errors.
 pub(crate) fn import_search<B: FusedOps>(
     tensors: StateDict,
