@@ -124,12 +124,13 @@ impl CostTable {
             block.operations.windows(2).map(move |pair| scaled(pair[1] - pair[0]))
         });
         let steps = TensorData::new(steps.collect::<Vec<_>>(), [blocks, choices]);
-        let dims = self.blocks.iter().flat_map(|block| {
-            std::iter::repeat_n(scaled(block.hidden_dimension), hidden)
-        });
-        let dims = TensorData::new(dims.collect::<Vec<_>>(), [blocks * hidden]);
+        // Gates are 0 or 1, so that counting them first is exact in float32, and what is left is a
+        // sum of few terms: the budget term squares its small difference to the target.
+        let counts = ffn.reshape([blocks, hidden]).sum_dim(1).reshape([blocks]);
+        let dims = self.blocks.iter().map(|block| scaled(block.hidden_dimension));
+        let dims = TensorData::new(dims.collect::<Vec<_>>(), [blocks]);
         (operations * Tensor::from_data(steps, &device)).sum()
-            + (ffn * Tensor::from_data(dims, &device)).sum()
+            + (counts * Tensor::from_data(dims, &device)).sum()
             + f64::from(scaled(self.fixed))
     }
 }

@@ -4,6 +4,7 @@
 //! - [`CostTable`]: FLOPs (multiply-adds counted once) of every choice, by two cost models.
 //! - [`BudgetTerm`]: the part of the objective that pulls the cost to the budget.
 //! - [`Architecture`]: what a search gives to everything later, a small JSON file.
+//! - [`Profile`]: what every part of an architecture costs.
 //! - [`derive`]: from gates to the architecture that meets a budget.
 //! - [`prune`] and [`expand`]: from search weights to compact ones, from dense to search ones.
 
@@ -12,6 +13,7 @@ mod cost;
 mod derive;
 mod gates;
 mod objective;
+mod profile;
 mod prune;
 
 pub use architecture::{Architecture, ArchitectureError, BlockArchitecture};
@@ -19,4 +21,5 @@ pub use cost::{BlockCost, CostModel, CostTable};
 pub use derive::{DeriveError, derive};
 pub use gates::{BlockProbabilities, BlockUniforms, Gates};
 pub use objective::BudgetTerm;
+pub use profile::{BlockProfile, Cost, Profile};
 pub use prune::{expand, prune};

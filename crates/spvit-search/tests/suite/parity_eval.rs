@@ -1,8 +1,5 @@
 //! The search form in evaluation against the published code's values.
 
-#[macro_use]
-mod support;
-
 use burn::tensor::Tensor;
 use spvit_core::{FusedOps, gates as gate_functions};
 use spvit_layers::state;
@@ -11,7 +8,7 @@ use spvit_search::{
     Architecture, BlockArchitecture, BudgetTerm, CostModel, CostTable, Gates, prune,
 };
 
-use support::{Case, Errors, Scale, cases, host, operation};
+use crate::support::{Case, Errors, Scale, cases, host, operation};
 
 on_both_backends!(
     logits_of_the_search_form,

@@ -1,0 +1,198 @@
+//! Deriving an architecture from gate probabilities at a budget.
+
+use spvit_layers::{Operation, VitConfig};
+use spvit_search::{
+    Architecture, BlockProbabilities, CostModel, CostTable, DeriveError, derive,
+};
+
+use crate::support::Noise;
+
+const SLACK: f64 = 0.005;
+
+/// The same probability for every gate.
+fn uniform(config: &VitConfig, operations: f32, ffn: f32) -> Vec<BlockProbabilities> {
+    let block = BlockProbabilities {
+        operations: vec![operations; config.operations().len()],
+        ffn: vec![ffn; config.hidden],
+    };
+    vec![block; config.depth]
+}
+
+/// Random probabilities between two bounds.
+fn random(config: &VitConfig, noise: &mut Noise, [low, high]: [f32; 2]) -> Vec<BlockProbabilities> {
+    let mut draws = |count: usize| -> Vec<f32> {
+        (0..count).map(|_| low + (high - low) * noise.uniform()).collect()
+    };
+    let blocks = 0..config.depth;
+    blocks
+        .map(|_| BlockProbabilities {
+            operations: draws(config.operations().len()),
+            ffn: draws(config.hidden),
+        })
+        .collect()
+}
+
+/// The operation that a block's gates expect.
+fn expected(config: &VitConfig, block: &BlockProbabilities) -> Operation {
+    match block.operations.iter().take_while(|&&p| p > 0.5).count() {
+        0 => Operation::Shortcut,
+        level => config.operations()[level - 1],
+    }
+}
+
+fn operations(architecture: &Architecture) -> Vec<Operation> {
+    architecture.blocks.iter().map(|block| block.operation).collect()
+}
+
+/// FLOPs with these operations and FFNs of this width.
+fn cost(table: &CostTable, operations: &[Operation], hidden: usize) -> u64 {
+    let block = |&operation| spvit_layers::BlockConfig { operation, hidden };
+    table.total(&operations.iter().map(block).collect::<Vec<_>>()).unwrap()
+}
+
+/// Calls `check` for shapes, cost models, kinds of probabilities and targets from 10 to 100 %.
+fn for_many(check: impl Fn(&VitConfig, CostModel, &[BlockProbabilities], u64)) {
+    let mut noise = Noise::new(1);
+    for (preset, seeds) in [("vit_micro", 40), ("deit_tiny", 4)] {
+        let config = VitConfig::preset(preset).unwrap();
+        for model in [CostModel::Paper, CostModel::Macs] {
+            let dense = CostTable::new(&config, model).total(&config.dense_blocks()).unwrap();
+            for bounds in [[0.0, 1.0], [0.5, 1.0], [0.0, 0.5], [0.45, 0.95]] {
+                for _ in 0..seeds {
+                    let probabilities = random(&config, &mut noise, bounds);
+                    for percent in [10, 25, 40, 50, 60, 75, 90, 99, 100] {
+                        check(&config, model, &probabilities, dense * percent / 100);
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn the_budget_is_met_within_half_a_percent() {
+    for_many(|config, model, probabilities, target| {
+        let architecture = derive(config, model, probabilities, target).unwrap();
+        let blocks = architecture.block_configs();
+        let flops = CostTable::new(config, model).total(&blocks).unwrap();
+        assert!(flops <= target, "{flops} > {target}");
+        assert!(flops as f64 >= target as f64 * (1.0 - SLACK), "{flops} is far below {target}");
+        assert_eq!((architecture.flops, architecture.target_flops), (flops, Some(target)));
+        assert_eq!(architecture.cost_model, model);
+        // Among others: at least one kept dimension per block, in ascending order.
+        architecture.validate().unwrap();
+    });
+}
+
+#[test]
+fn likelier_dimensions_of_the_whole_network_are_kept_first() {
+    for_many(|config, model, probabilities, target| {
+        let architecture = derive(config, model, probabilities, target).unwrap();
+        let mut least_kept = f32::INFINITY;
+        let mut most_dropped = 0.0f32;
+        for (block, p) in architecture.blocks.iter().zip(probabilities) {
+            let best = p.ffn.iter().copied().fold(0.0, f32::max);
+            let has_best = block.kept.iter().any(|&dimension| p.ffn[dimension] == best);
+            assert!(has_best, "an FFN lost its likeliest dimension");
+            for (dimension, &p) in p.ffn.iter().enumerate() {
+                match block.kept.binary_search(&dimension).is_ok() {
+                    // The likeliest of each FFN is kept whatever its probability.
+                    true if p < best => least_kept = least_kept.min(p),
+                    true => {}
+                    false => most_dropped = most_dropped.max(p),
+                }
+            }
+        }
+        assert!(most_dropped <= least_kept, "dropped {most_dropped}, kept {least_kept}");
+    });
+}
+
+#[test]
+fn operations_follow_the_expected_gates_where_ffns_can_make_up_the_difference() {
+    let seen = std::cell::Cell::new([0, 0]);
+    for_many(|config, model, probabilities, target| {
+        let table = CostTable::new(config, model);
+        let expected: Vec<_> = probabilities.iter().map(|block| expected(config, block)).collect();
+        let fits = cost(&table, &expected, 1) <= target
+            && cost(&table, &expected, config.hidden) as f64 >= target as f64 * (1.0 - SLACK);
+        let found = operations(&derive(config, model, probabilities, target).unwrap());
+        assert_eq!(found == expected, fits);
+        let [yes, no] = seen.get();
+        seen.set(if fits { [yes + 1, no] } else { [yes, no + 1] });
+    });
+    assert!(seen.get().iter().all(|&count| count > 100), "both happen often: {seen:?}");
+}
+
+#[test]
+fn the_least_likely_open_operation_is_lowered_first() {
+    let config = VitConfig::preset("vit_micro").unwrap();
+    let table = CostTable::new(&config, CostModel::Paper);
+    let mut probabilities = uniform(&config, 0.9, 0.9);
+    probabilities[2].operations = vec![0.9, 0.9, 0.6];
+    probabilities[4].operations = vec![0.9, 0.7, 0.8];
+    let derived = |target| {
+        operations(&derive(&config, CostModel::Paper, &probabilities, target).unwrap())
+    };
+    let mut expected = vec![Operation::Msa; 6];
+    for (block, operation) in [
+        (2, Operation::BConv(3)),
+        (4, Operation::BConv(3)),
+        // Block 4's 3×3 gate, at 0.7, is now the least likely open one.
+        (4, Operation::BConv(1)),
+    ] {
+        let before = expected.clone();
+        expected[block] = operation;
+        // One multiply-add less than one dimension each needs before, and the last that suffices.
+        assert_eq!(derived(cost(&table, &before, 1) - 1), expected);
+        assert_eq!(derived(cost(&table, &before, 1)), before);
+    }
+}
+
+#[test]
+fn the_likeliest_closed_operation_is_raised_first() {
+    let config = VitConfig::preset("vit_micro").unwrap();
+    let table = CostTable::new(&config, CostModel::Paper);
+    let mut probabilities = uniform(&config, 0.1, 0.9);
+    probabilities[1].operations = vec![0.4, 0.2, 0.3];
+    probabilities[3].operations = vec![0.3, 0.4, 0.1];
+    let derived = |target| {
+        operations(&derive(&config, CostModel::Paper, &probabilities, target).unwrap())
+    };
+    let mut expected = vec![Operation::Shortcut; 6];
+    for (block, operation) in [
+        (1, Operation::BConv(1)),
+        (3, Operation::BConv(1)),
+        // Its next gate, at 0.4, is likelier than block 1's, at 0.2.
+        (3, Operation::BConv(3)),
+        (1, Operation::BConv(3)),
+        (1, Operation::Msa),
+    ] {
+        let before = expected.clone();
+        let most = cost(&table, &before, config.hidden) as f64;
+        assert_eq!(derived((most / (1.0 - SLACK)) as u64), before);
+        expected[block] = operation;
+        assert_eq!(derived((most / (1.0 - SLACK)) as u64 + 1), expected);
+    }
+    let dense = table.total(&config.dense_blocks()).unwrap();
+    let whole = derive(&config, CostModel::Paper, &probabilities, dense).unwrap();
+    assert_eq!(whole.blocks, Architecture::dense(config, CostModel::Paper).blocks);
+}
+
+#[test]
+fn a_budget_below_the_smallest_model_is_an_error_that_says_so() {
+    let config = VitConfig::preset("vit_micro").unwrap();
+    for model in [CostModel::Paper, CostModel::Macs] {
+        let table = CostTable::new(&config, model);
+        let smallest = cost(&table, &[Operation::Shortcut; 6], 1);
+        let probabilities = uniform(&config, 0.9, 0.9);
+        let least = derive(&config, model, &probabilities, smallest).unwrap();
+        assert_eq!(operations(&least), [Operation::Shortcut; 6]);
+        assert!(least.blocks.iter().all(|block| block.kept.len() == 1));
+
+        let target = smallest - 1;
+        let error = derive(&config, model, &probabilities, target).unwrap_err();
+        assert_eq!(error, DeriveError::TooSmall { target, smallest });
+        let text = error.to_string();
+        assert!(text.contains(&target.to_string()) && text.contains(&smallest.to_string()), "{text}");
+    }
+}

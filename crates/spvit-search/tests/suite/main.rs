@@ -1,0 +1,15 @@
+//! The claims of this crate and of the layers below it, as one program: their code is generic, and
+//! every further program would compile it again for each backend.
+
+#[macro_use]
+#[path = "../support/mod.rs"]
+mod support;
+
+mod architecture_file;
+mod deriving;
+mod forms;
+mod one_branch;
+mod parity_eval;
+mod parity_finetune;
+mod parity_train;
+mod released;

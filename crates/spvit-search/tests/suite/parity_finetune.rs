@@ -1,0 +1,206 @@
+//! The fine-tuning and compact forms against the published code's.
+
+use burn::backend::Autodiff;
+use burn::tensor::backend::Backend;
+use spvit_core::FusedOps;
+use spvit_layers::state::{self, StateDict};
+use spvit_layers::{
+    BlockConfig, BlockGates, Init, Mode, Operation, SearchVit, TrainContext, Vit, VitConfig,
+    apply_batch_statistics,
+};
+use spvit_search::{Architecture, BlockArchitecture, CostModel, prune};
+
+use crate::support::{
+    Case, Errors, Scale, cases, cross_entropy, gradients, host, magnitude, operation, read,
+    split_qkv, values,
+};
+
+on_both_backends!(
+    finetune_form_in_evaluation,
+    a_step_of_the_finetune_form,
+    compact_form_is_the_published_one,
+    published_compact_file_loads,
+    dense_file_loads,
+);
+
+const LOGITS: (f32, Scale) = (1e-5, Scale::One);
+
+/// The model's shape, with the published shortcut.
+fn config(case: &Case) -> VitConfig {
+    VitConfig { shortcut_adds_norm: true, ..case.config() }
+}
+
+/// Operation and width of every block.
+fn blocks(case: &Case) -> Vec<BlockConfig> {
+    let config = case.config();
+    let gates = case.rows("/msa_indicators");
+    let block = |(gates, kept): (&Vec<f64>, &Vec<f64>)| BlockConfig {
+        operation: operation(&config, gates),
+        hidden: kept.len(),
+    };
+    gates.iter().zip(&case.rows("/ffn_keep")).map(block).collect()
+}
+
+fn fixed<B: Backend>(case: &Case) -> Vec<BlockGates<B>> {
+    blocks(case).iter().map(|block| BlockGates::fixed(block.operation)).collect()
+}
+
+/// The published fine-tuning form: searched attention layers whose operation is given, FFNs cut.
+fn finetune_form<B: FusedOps>(case: &Case) -> SearchVit<B> {
+    let hidden: Vec<usize> = blocks(case).iter().map(|block| block.hidden).collect();
+    let mut init = Init::new(0, &B::Device::default());
+    let fresh = SearchVit::with_hidden(&config(case), &hidden, &mut init);
+    let state = case.state(&fresh);
+    state::import(fresh, &state).unwrap()
+}
+
+/// The compact form of the case. Its FFNs are cut already, so every block keeps what it has.
+fn compact_form<B: FusedOps>(case: &Case) -> Vit<B> {
+    let kept = |block: BlockConfig| BlockArchitecture {
+        operation: block.operation,
+        kept: (0..block.hidden).collect(),
+    };
+    let blocks = blocks(case).into_iter().map(kept).collect();
+    let architecture = Architecture::new(config(case), CostModel::Paper, blocks, None);
+    prune(&finetune_form(case), &architecture)
+}
+
+/// Tensors of a file in this project's names.
+fn file(case: &Case, name: &str) -> StateDict {
+    let mut state = read(&case.folder.join(name));
+    state.retain(|name, _| !name.ends_with("num_batches_tracked"));
+    state::merge_qkv(&mut state);
+    state
+}
+
+fn finetune_form_in_evaluation<B: FusedOps>() {
+    let mut errors = Errors::new::<B>("fine-tuning");
+    for case in cases("deit_finetune") {
+        let logits =
+            finetune_form::<B>(&case).forward(case.tensor("input"), &fixed(&case), &Mode::Evaluate);
+        errors.check("logits", &case.name, &host(logits), &case.stored("eval.logits"), LOGITS);
+    }
+}
+
+fn a_step_of_the_finetune_form<B: FusedOps>() {
+    let mut errors = Errors::new::<B>("fine-tuning");
+    for case in cases("deit_finetune") {
+        let model = finetune_form::<Autodiff<B>>(&case);
+        let context = TrainContext::new();
+        let logits = model.forward(case.tensor("input"), &fixed(&case), &Mode::Train(&context));
+        errors.check("logits in training", &case.name, &host(logits.clone()),
+            &case.stored("train.logits"), LOGITS);
+
+        let loss = cross_entropy(logits, case.labels());
+        errors.check("cross-entropy", &case.name, &host(loss.clone()),
+            &[case.number("/ce_train") as f32], (1e-5, Scale::AtLeastOne));
+        let mut found = gradients(&model, &loss.backward());
+        split_qkv(&mut found);
+        // Layers that a block's operation does not use are not in the published form, so they are
+        // not in the file and must have no gradient.
+        let stored = case.io.iter().filter_map(|(k, v)| Some((k.strip_prefix("grad.")?, v)));
+        let stored = stored.map(|(name, data)| (name.to_string(), data.clone())).collect();
+        errors.check_gradients("gradients", &found, &stored);
+
+        let before = state::export(&model);
+        let after = state::export(&apply_batch_statistics(model, vec![context.into_statistics()]));
+        for (name, data) in after.iter().filter(|(name, _)| name.contains("running_")) {
+            match case.io.get(&format!("train.after.{name}")) {
+                Some(expected) => errors.check("running statistics", name, &values(data),
+                    &values(expected), (1e-5, Scale::AtLeastOne)),
+                None => assert_eq!(data, &before[name], "{}: {name}", case.name),
+            }
+        }
+    }
+}
+
+fn compact_form_is_the_published_one<B: FusedOps>() {
+    let mut errors = Errors::new::<B>("compact");
+    for case in cases("deit_finetune") {
+        let compact = compact_form::<B>(&case);
+        let logits = compact.forward(case.tensor("input"), &Mode::Evaluate);
+        errors.check("logits", &case.name, &host(logits), &case.stored("optimized.eval.logits"), LOGITS);
+
+        let found = state::export(&compact);
+        let expected = file(&case, &format!("{}.optimized.safetensors", case.name));
+        assert_eq!(found.keys().collect::<Vec<_>>(), expected.keys().collect::<Vec<_>>());
+        for (name, data) in &expected {
+            assert_eq!(found[name].shape, data.shape, "{}: {name}", case.name);
+            let (found, expected) = (values(&found[name]), values(data));
+            let scale = Scale::Given(magnitude(&expected));
+            errors.check("exported tensors", name, &found, &expected, (1e-6, scale));
+        }
+        let parameters = case.number("/n_params_optimized") as usize;
+        assert_eq!(state::parameter_count(&compact), parameters, "{}", case.name);
+    }
+}
+
+fn published_compact_file_loads<B: FusedOps>() {
+    let mut errors = Errors::new::<B>("published compact file");
+    for case in cases("deit_finetune") {
+        let fresh = Vit::<B>::new(&config(&case), &blocks(&case), &mut Init::new(0, &B::Device::default()));
+        let state = file(&case, &format!("{}.optimized.safetensors", case.name));
+        let model = state::import(fresh, &state).unwrap();
+        let logits = model.forward(case.tensor("input"), &Mode::Evaluate);
+        errors.check("logits", &case.name, &host(logits), &case.stored("optimized.eval.logits"), LOGITS);
+    }
+}
+
+fn dense_file_loads<B: FusedOps>() {
+    let mut errors = Errors::new::<B>("dense file");
+    for case in cases("deit_finetune") {
+        let config = case.config();
+        let fresh = Vit::<B>::new(&config, &config.dense_blocks(), &mut Init::new(0, &B::Device::default()));
+        // One file serves the cases of a prefix: dense.safetensors, or w4_dense.safetensors for
+        // w4_allkinds.
+        let prefix = case.name.rsplit_once('_').map_or(String::new(), |(prefix, _)| format!("{prefix}_"));
+        let own = format!("{}.dense.safetensors", case.name);
+        let names = [own, format!("{prefix}dense.safetensors"), "dense.safetensors".to_string()];
+        let name = names.iter().find(|name| case.folder.join(name).exists()).unwrap();
+        let model = state::import(fresh, &file(&case, name)).unwrap();
+        let logits = model.forward(case.tensor("input"), &Mode::Evaluate);
+        errors.check("logits", &case.name, &host(logits), &case.stored("dense.logits"), LOGITS);
+    }
+}
+
+/// Q and K without V, or of another width, are left for the import to name.
+#[test]
+fn only_matching_maps_are_merged() {
+    use burn::tensor::TensorData;
+    let tensor = |shape: &[usize]| {
+        TensorData::new(vec![1.0f32; shape.iter().product()], shape.to_vec())
+    };
+    let mut state = StateDict::from([
+        ("a.qk.weight".to_string(), TensorData::new(vec![1.0f32, 2.0, 3.0, 4.0], [2, 2])),
+        ("a.v.weight".to_string(), TensorData::new(vec![5.0f32, 6.0], [1, 2])),
+        ("b.qk.weight".to_string(), tensor(&[4, 2])),
+        ("b.v.weight".to_string(), tensor(&[2, 3])),
+        ("c.qk.bias".to_string(), tensor(&[4])),
+        ("c.v.weight".to_string(), tensor(&[2, 2])),
+    ]);
+    state::merge_qkv(&mut state);
+    let names: Vec<_> = state.keys().map(String::as_str).collect();
+    assert_eq!(names, ["a.qkv.weight", "b.qk.weight", "b.v.weight", "c.qk.bias", "c.v.weight"]);
+    assert_eq!(state["a.qkv.weight"].shape.to_vec(), [3, 2]);
+    assert_eq!(values(&state["a.qkv.weight"]), [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+}
+
+/// The published shortcut is norm1(x) and this project's is 0; the case has to show which is which.
+#[test]
+fn the_two_shortcuts_differ() {
+    type B = burn::backend::Flex;
+    for case in cases("deit_finetune") {
+        if !blocks(&case).iter().any(|block| block.operation == Operation::Shortcut) {
+            continue;
+        }
+        let config = case.config();
+        assert!(!config.shortcut_adds_norm);
+        let fresh = Vit::<B>::new(&config, &blocks(&case), &mut Init::new(0, &Default::default()));
+        let state = file(&case, &format!("{}.optimized.safetensors", case.name));
+        let model = state::import(fresh, &state).unwrap();
+        let logits = host(model.forward(case.tensor("input"), &Mode::Evaluate));
+        let stored = case.stored("optimized.eval.logits");
+        let difference = logits.iter().zip(&stored).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
+        assert!(difference > 0.01, "{}: {difference}", case.name);
+    }
+}
