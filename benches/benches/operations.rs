@@ -3,7 +3,7 @@
 use std::hint::black_box;
 
 use burn::backend::Autodiff;
-use burn::tensor::{Distribution, Tensor, backend::Backend};
+use burn::tensor::{Distribution, Tensor};
 use criterion::{Criterion, criterion_group, criterion_main};
 use spvit_core::{FusedOps, Grid, fused};
 
@@ -11,7 +11,8 @@ use spvit_core::{FusedOps, Grid, fused};
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// A name, batch, tokens (patches), dim and heads.
-const SHAPES: [(&str, [usize; 4]); 2] = [("deit_tiny", [8, 196, 192, 3]), ("vit_mini", [64, 64, 128, 4])];
+const SHAPES: [(&str, [usize; 4]); 2] =
+    [("deit_tiny", [8, 196, 192, 3]), ("vit_mini", [64, 64, 128, 4])];
 
 fn measure<B: FusedOps>(c: &mut Criterion, backend: &str) {
     let device = B::Device::default();

@@ -1,7 +1,7 @@
 //! What the benchmarks measure: training steps and forward passes of whole models.
 
 use burn::module::AutodiffModule;
-use burn::tensor::{Distribution, Tensor, TensorData, activation::log_softmax, backend::Backend};
+use burn::tensor::{Distribution, Tensor, TensorData, activation::log_softmax};
 use spvit_core::{FusedOps, TrainBackend};
 use spvit_layers::{Init, Mode, Operation, SearchVit, TrainContext, Vit, VitConfig};
 use spvit_search::{

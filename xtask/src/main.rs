@@ -1,2 +1,110 @@
-//! What a person types in the checkout.
-fn main() {}
+//! What a person types in the checkout: `cargo xtask COMMAND`.
+
+mod bench;
+mod ci;
+mod interop;
+mod shell;
+
+use std::{path::Path, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+use shell::{Failure, cargo, run};
+
+/// Tasks of the checkout.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Search, prune, fine-tune and evaluate on the bundled images (configs/demo.toml)
+    Search {
+        /// More arguments for `spvit run`, such as --set search.budget=0.5
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Train the dense model that is bundled under models/ (configs/fashion-mnist.toml)
+    Pretrain {
+        /// More arguments for `spvit pretrain`
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Run all tests
+    Test,
+    /// Everything that must hold before a change lands: format, lints, documentation, tests, the
+    /// cuda feature's types and the README's commands
+    Ci,
+    /// Write the bundled images anew from the full Fashion-MNIST
+    BundleData {
+        /// Folder with the four IDX files
+        source: String,
+    },
+    /// Check files that other programs write and read (needs Python and PyPI)
+    Interop {
+        /// Presets to check
+        #[arg(default_values_t = ["deit_tiny".to_string()])]
+        shapes: Vec<String>,
+    },
+    /// Benchmarks
+    Bench(bench::Arguments),
+}
+
+fn main() -> ExitCode {
+    let task = Arguments::parse().task;
+    match shell::enter_checkout().and_then(|()| perform(task)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("error: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(task: Task) -> Result<(), Failure> {
+    match task {
+        Task::Search { arguments } => spvit("run", "configs/demo.toml", "runs/demo", arguments),
+        Task::Pretrain { arguments } => {
+            spvit("pretrain", "configs/fashion-mnist.toml", "runs/pretrain", arguments)
+        }
+        Task::Test => ci::test(),
+        Task::Ci => ci::all(),
+        Task::BundleData { source } => bundle(&source),
+        Task::Interop { shapes } => interop::check(&shapes),
+        Task::Bench(arguments) => bench::run(arguments),
+    }
+}
+
+/// Builds the program and calls it in a free run folder.
+fn spvit(command: &str, config: &str, folder: &str, more: Vec<String>) -> Result<(), Failure> {
+    // The whole workspace, as the tests build it: one set of features, one build of Burn.
+    run(cargo().args(["build", "--release", "--workspace"]))?;
+    let mut program = shell::spvit();
+    program.arg(command);
+    let own = |option: &str| more.iter().any(|argument| argument == option);
+    if !own("--config") && !own("--resume") {
+        program.args(["--config", config]);
+    }
+    if !own("--out") && !own("--resume") {
+        program.args(["--out", &free(folder)]);
+    }
+    run(program.args(more))
+}
+
+/// The folder, or the first of `folder-2`, `folder-3`, … that is not there yet.
+fn free(folder: &str) -> String {
+    let names = std::iter::once(folder.to_string()).chain((2..).map(|n| format!("{folder}-{n}")));
+    let mut free = names.filter(|name| !Path::new(name).exists());
+    free.next().unwrap_or_else(|| folder.to_string())
+}
+
+fn bundle(source: &str) -> Result<(), Failure> {
+    let folder = Path::new("data/fashion-mnist-mini");
+    let subset = spvit_data::bundle::write_subset(Path::new(source), folder, 9000, 1000, 2000)
+        .map_err(|error| Failure::new(error.to_string()))?;
+    println!("wrote {} files, {} bytes, to {}", subset.files.len(), subset.bytes, folder.display());
+    Ok(())
+}

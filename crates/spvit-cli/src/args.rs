@@ -1,6 +1,6 @@
 //! What a person types.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand};
 
@@ -82,6 +82,10 @@ pub struct ProfileArguments {
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
+    /// Writes a picture of the architecture
+    #[arg(long, value_name = "FILE")]
+    pub svg: Option<PathBuf>,
+
     /// Also measures the latency of this and of the dense model
     #[arg(long)]
     pub measure: bool,
@@ -89,4 +93,20 @@ pub struct ProfileArguments {
     /// What computes, with --measure: flex, ndarray, cuda, wgpu, vulkan or tch
     #[arg(long, default_value = DeviceName::DEFAULT)]
     pub device: DeviceName,
+}
+
+/// Ends on arguments that cannot be read: one line on stderr; help and version go to stdout.
+pub fn refuse(error: &clap::Error) -> ExitCode {
+    use clap::error::ErrorKind;
+
+    let text = error.to_string();
+    if !error.use_stderr() || error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        // Nobody is left to tell if this cannot be written.
+        let _ = error.print();
+        return ExitCode::from(if error.use_stderr() { 2 } else { 0 });
+    }
+    let words: Vec<&str> = text.lines().take_while(|line| !line.starts_with("Usage:")).collect();
+    let words: Vec<&str> = words.iter().flat_map(|line| line.split_whitespace()).collect();
+    eprintln!("{}", words.join(" ").replace(" For more information, try '--help'.", ""));
+    ExitCode::from(2)
 }

@@ -7,7 +7,8 @@ use crate::{
     args::{Command, RunArguments},
     device::{DeviceName, Work, dispatch},
     failure::Failure,
-    folders, interrupt,
+    folders::{self, Place},
+    interrupt, profile,
     progress::Display,
     table,
 };
@@ -22,7 +23,7 @@ pub fn execute(command: Command) -> Result<(), Failure> {
         Command::Finetune(arguments) => (Finetune, arguments),
         Command::Evaluate(arguments) => (Evaluate, arguments),
         Command::Run(arguments) => (Whole, arguments),
-        Command::Profile(_) => return Err(Failure::run("not yet")),
+        Command::Profile(arguments) => return profile::show(&arguments),
     };
     on_run(stage, &arguments)
 }
@@ -50,21 +51,36 @@ impl Stage {
         }
     }
 
-    fn starts_a_run(self) -> bool {
-        matches!(self, Self::Pretrain | Self::Search | Self::Whole)
+    /// Its name in checkpoints, if it trains.
+    fn trains(self) -> Option<&'static str> {
+        match self {
+            Self::Pretrain | Self::Search | Self::Finetune => Some(self.command()),
+            Self::Prune | Self::Evaluate | Self::Whole => None,
+        }
     }
 }
 
 fn on_run(stage: Stage, arguments: &RunArguments) -> Result<(), Failure> {
     let command = stage.command();
-    let (config, folder) = match stage.starts_a_run() {
-        true => folders::start(command, arguments)?,
-        false => folders::continued(command, arguments)?,
+    let place = match stage {
+        Stage::Pretrain | Stage::Search | Stage::Whole => folders::start(command, arguments)?,
+        Stage::Prune | Stage::Finetune => folders::continued(command, arguments)?,
+        // A dense model can be evaluated without a run.
+        Stage::Evaluate => folders::either(command, arguments)?,
     };
-    interrupt::listen()?;
+    let Place { config, folder, .. } = &place;
     let root = folder.root().display().to_string();
+    if let Some(stage) = stage.trains()
+        && folder.result(stage).exists()
+    {
+        let result = folder.result(stage).display().to_string();
+        println!("{result} is there; nothing to do (remove it to do the {stage} anew)");
+        return Ok(());
+    }
+    interrupt::listen()?;
     eprintln!("run folder {root}, device {}, seed {}", arguments.device.name(), config.seed);
-    let work = OnRun { stage, config, folder: folder.clone(), name: arguments.device };
+    let work =
+        OnRun { stage, config: config.clone(), folder: folder.clone(), name: arguments.device };
     match dispatch(arguments.device, work)? {
         End::Stopped => {
             let device = match arguments.device.name() {
@@ -72,7 +88,7 @@ fn on_run(stage: Stage, arguments: &RunArguments) -> Result<(), Failure> {
                 name => format!(" --device {name}"),
             };
             eprintln!("stopped; go on with: spvit {command} --resume {root}{device}");
-            std::process::exit(interrupt::INTERRUPTED);
+            return Err(Failure::interrupted());
         }
         End::Wrote(what) => println!("wrote {what}"),
         End::Evaluated(summary) => {

@@ -68,10 +68,7 @@ impl FromStr for DeviceName {
 pub trait Work {
     type Output;
 
-    fn on<B: TrainBackend>(
-        self,
-        device: B::Device,
-    ) -> Result<Self::Output, Failure>;
+    fn on<B: TrainBackend>(self, device: B::Device) -> Result<Self::Output, Failure>;
 }
 
 /// Does the work on the backend of this name.

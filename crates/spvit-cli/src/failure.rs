@@ -13,9 +13,13 @@ const RUN: u8 = 1;
 /// Exit code of wrong arguments and configurations, clap's too.
 const USAGE: u8 = 2;
 
+/// Exit code of a run that an interrupt ended, as shells have it.
+pub const INTERRUPTED: u8 = 130;
+
 /// Why the program ends early.
 #[derive(Debug)]
 pub struct Failure {
+    /// Empty if everything is said.
     message: String,
     code: u8,
 }
@@ -23,6 +27,11 @@ pub struct Failure {
 impl Failure {
     pub fn usage(message: impl Into<String>) -> Self {
         Self { message: message.into(), code: USAGE }
+    }
+
+    /// The run was stopped and can be resumed.
+    pub fn interrupted() -> Self {
+        Self { message: String::new(), code: INTERRUPTED }
     }
 
     pub fn run(message: impl Into<String>) -> Self {
@@ -34,7 +43,11 @@ impl From<TrainError> for Failure {
     fn from(error: TrainError) -> Self {
         let message = error.to_string();
         match error {
-            TrainError::Config { .. } | TrainError::Occupied { .. } => Self::usage(message),
+            TrainError::Config { .. }
+            | TrainError::Occupied { .. }
+            | TrainError::Busy { .. }
+            | TrainError::Fixed { .. }
+            | TrainError::Derive(_) => Self::usage(message),
             _ => Self::run(message),
         }
     }
@@ -63,6 +76,8 @@ pub fn catch(program: impl FnOnce() -> Result<(), Failure> + panic::UnwindSafe) 
         }
     };
     let line = failure.message.split_whitespace().collect::<Vec<_>>().join(" ");
-    eprintln!("error: {line}");
+    if !line.is_empty() {
+        eprintln!("error: {line}");
+    }
     ExitCode::from(failure.code)
 }

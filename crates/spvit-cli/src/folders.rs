@@ -1,54 +1,88 @@
 //! Which configuration and run folder a command works with.
 
-use std::path::{Path, PathBuf};
+use std::{
+    fs::File,
+    path::{Path, PathBuf},
+};
 
-use spvit_train::{RunConfig, RunFolder, write_config};
+use spvit_train::{RunConfig, RunFolder, TrainError, check_changes, write_config};
 
 use crate::{args::RunArguments, failure::Failure};
 
-/// The configuration and the folder of a command that starts a run, or goes on with `--resume`.
-pub fn start(command: &str, arguments: &RunArguments) -> Result<(RunConfig, RunFolder), Failure> {
+/// A command's configuration and folder, which stays locked as long as this lives.
+pub struct Place {
+    pub config: RunConfig,
+    pub folder: RunFolder,
+    _lock: File,
+}
+
+/// For a command that starts a run, or goes on with `--resume`.
+pub fn start(command: &str, arguments: &RunArguments) -> Result<Place, Failure> {
     if let Some(root) = &arguments.resume {
         return go_on(root, arguments);
     }
-    let config = configuration(arguments.config.as_deref(), arguments)?;
+    let config = configuration(arguments)?;
     let root = match &arguments.out {
         Some(out) => out.clone(),
         None => free_folder(&format!("{command}-{}", config.seed)),
     };
     let folder = RunFolder::create(&root)?;
-    write_config(&folder, &config)?;
-    Ok((config, folder))
+    place(config, folder)
 }
 
-/// The configuration and the folder of a command that goes on with a run.
-pub fn continued(
-    command: &str,
-    arguments: &RunArguments,
-) -> Result<(RunConfig, RunFolder), Failure> {
+/// For a command that goes on with a run in `--out` or `--resume`.
+pub fn continued(command: &str, arguments: &RunArguments) -> Result<Place, Failure> {
+    match arguments.resume.as_ref().or(arguments.out.as_ref()) {
+        Some(root) => go_on(root, arguments),
+        None => Err(Failure::usage(format!(
+            "{command} goes on with a run: name its folder with --out DIR"
+        ))),
+    }
+}
+
+/// For a command that goes on with a run, or works in a folder of its own where there is none.
+pub fn either(command: &str, arguments: &RunArguments) -> Result<Place, Failure> {
     let root = arguments.resume.as_ref().or(arguments.out.as_ref());
-    let Some(root) = root else {
-        let problem = format!("{command} goes on with a run: name its folder with --out DIR");
-        return Err(Failure::usage(problem));
+    match root.is_some_and(|root| RunFolder::open(root).is_ok()) {
+        true => continued(command, arguments),
+        false => start(command, arguments),
+    }
+}
+
+fn go_on(root: &Path, arguments: &RunArguments) -> Result<Place, Failure> {
+    let folder = RunFolder::open(root).map_err(|error| Failure::usage(error.to_string()))?;
+    let before = RunConfig::read(&folder.config(), &[])?;
+    let config = match &arguments.config {
+        Some(_) => configuration(arguments)?,
+        None => RunConfig::read(&folder.config(), &settings(arguments))?,
     };
-    go_on(root, arguments)
+    check_changes(&folder, &before, &config)?;
+    place(config, folder)
 }
 
-fn go_on(root: &Path, arguments: &RunArguments) -> Result<(RunConfig, RunFolder), Failure> {
-    let folder = RunFolder::open(root)?;
-    let config = configuration(Some(&folder.config()), arguments)?;
+fn place(config: RunConfig, folder: RunFolder) -> Result<Place, Failure> {
+    let lock = folder.lock()?;
     write_config(&folder, &config)?;
-    Ok((config, folder))
+    Ok(Place { config, folder, _lock: lock })
 }
 
-fn configuration(file: Option<&Path>, arguments: &RunArguments) -> Result<RunConfig, Failure> {
-    let mut settings = arguments.settings.clone();
-    settings.extend(arguments.seed.map(|seed| format!("seed={seed}")));
-    let config = match file {
+fn configuration(arguments: &RunArguments) -> Result<RunConfig, Failure> {
+    let settings = settings(arguments);
+    let config = match &arguments.config {
         Some(file) => RunConfig::read(file, &settings),
         None => RunConfig::parse("", "built-in configuration", &settings),
     };
-    Ok(config?)
+    config.map_err(|error| match error {
+        TrainError::Io { path, error } => {
+            Failure::usage(format!("--config {}: {error}", path.display()))
+        }
+        error => error.into(),
+    })
+}
+
+fn settings(arguments: &RunArguments) -> Vec<String> {
+    let seed = arguments.seed.map(|seed| format!("seed={seed}"));
+    arguments.settings.iter().cloned().chain(seed).collect()
 }
 
 /// `runs/NAME`, or the first of `runs/NAME-2`, `runs/NAME-3`, ... that is free.
@@ -58,5 +92,5 @@ fn free_folder(name: &str) -> PathBuf {
         _ => Path::new("runs").join(format!("{name}-{number}")),
     };
     let mut free = (1..).map(path).filter(|path| !path.exists());
-    free.next().unwrap_or_else(|| Path::new("runs").join(name))
+    free.next().unwrap_or_else(|| path(1))
 }

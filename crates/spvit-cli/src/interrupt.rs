@@ -2,18 +2,15 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use crate::failure::Failure;
+use crate::failure::{Failure, INTERRUPTED};
 
 static STOP: AtomicBool = AtomicBool::new(false);
-
-/// Exit code of a process that an interrupt ended, as shells have it.
-pub const INTERRUPTED: i32 = 130;
 
 /// Listens for Ctrl-C (also SIGTERM and SIGHUP, so that a machine that shuts down keeps the run).
 pub fn listen() -> Result<(), Failure> {
     ctrlc::set_handler(|| {
         if STOP.swap(true, Ordering::Relaxed) {
-            std::process::exit(INTERRUPTED);
+            std::process::exit(i32::from(INTERRUPTED));
         }
         eprintln!("stopping after a checkpoint; once more stops at once");
     })

@@ -6,6 +6,8 @@ mod device;
 mod failure;
 mod folders;
 mod interrupt;
+mod picture;
+mod profile;
 mod progress;
 mod table;
 
@@ -19,6 +21,9 @@ use clap::Parser;
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
-    let arguments = args::Arguments::parse();
+    let arguments = match args::Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return args::refuse(&error),
+    };
     failure::catch(|| commands::execute(arguments.command))
 }

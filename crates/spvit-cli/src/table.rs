@@ -48,7 +48,8 @@ pub fn render(summary: &Summary) -> String {
     text
 }
 
-fn milliseconds(seconds: f64) -> String {
+/// Seconds as milliseconds.
+pub fn milliseconds(seconds: f64) -> String {
     format!("{:.2} ms", 1e3 * seconds)
 }
 

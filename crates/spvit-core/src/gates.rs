@@ -134,9 +134,8 @@ impl Plan {
 /// Derivative of an operation's coefficient (Eq. 3) for one own gate, at hard gates.
 fn derivative(own: &[bool], op: usize, gate: usize) -> i32 {
     // A cumulative gate and its derivative, as 0 or 1.
-    let product = |i: usize, skip: Option<usize>| {
-        i32::from((0..=i).all(|n| own[n] || Some(n) == skip))
-    };
+    let product =
+        |i: usize, skip: Option<usize>| i32::from((0..=i).all(|n| own[n] || Some(n) == skip));
     let factors: Vec<(i32, i32)> = (op..own.len())
         .map(|i| {
             let slope = if gate <= i { product(i, Some(gate)) } else { 0 };
@@ -147,7 +146,12 @@ fn derivative(own: &[bool], op: usize, gate: usize) -> i32 {
         })
         .collect();
     let others = |skip: usize| -> i32 {
-        factors.iter().enumerate().filter(|(i, _)| *i != skip).map(|(_, (value, _))| value).product()
+        factors
+            .iter()
+            .enumerate()
+            .filter(|(i, _)| *i != skip)
+            .map(|(_, (value, _))| value)
+            .product()
     };
     factors.iter().enumerate().map(|(i, (_, slope))| slope * others(i)).sum()
 }

@@ -96,29 +96,20 @@ fn write_holding_out(
     let selected = balanced(source, "held-out training", training.1, validation)?;
     chosen.extend(selected.iter().map(|index| boundary + index));
     let training = full.train.select(&chosen);
-    let testing = full
-        .test
-        .select(&balanced(source, "test", full.test.labels(), test)?);
+    let testing = full.test.select(&balanced(source, "test", full.test.labels(), test)?);
 
     let is_fashion =
         fingerprint([&full.train, &full.train.select(&[]), &full.test]) == FASHION_MNIST;
-    let names = if is_fashion {
-        FASHION_CLASSES.map(str::to_owned).to_vec()
-    } else {
-        full.class_names
-    };
+    let names =
+        if is_fashion { FASHION_CLASSES.map(str::to_owned).to_vec() } else { full.class_names };
     let mut files = Vec::new();
-    for (set, images, labels) in [
-        (&training, TRAIN_IMAGES, TRAIN_LABELS),
-        (&testing, TEST_IMAGES, TEST_LABELS),
-    ] {
+    for (set, images, labels) in
+        [(&training, TRAIN_IMAGES, TRAIN_LABELS), (&testing, TEST_IMAGES, TEST_LABELS)]
+    {
         files.push((format!("{images}.gz"), compress(&encode_images(set), dest)?));
         files.push((format!("{labels}.gz"), compress(&encode_labels(set), dest)?));
     }
-    files.push((
-        CLASS_NAMES.to_owned(),
-        (names.join("\n") + "\n").into_bytes(),
-    ));
+    files.push((CLASS_NAMES.to_owned(), (names.join("\n") + "\n").into_bytes()));
     files.push((
         "README.md".to_owned(),
         readme(is_fashion, [train, validation, test], held_out).into_bytes(),
@@ -185,9 +176,7 @@ fn encode_labels(set: &ImageSet) -> Vec<u8> {
 
 /// A gzip stream that says neither when nor where it was made.
 fn compress(bytes: &[u8], dest: &Path) -> Result<Vec<u8>, DataError> {
-    let mut stream = GzBuilder::new()
-        .mtime(0)
-        .write(Vec::new(), Compression::best());
+    let mut stream = GzBuilder::new().mtime(0).write(Vec::new(), Compression::best());
     stream
         .write_all(bytes)
         .and_then(|()| stream.finish())
@@ -217,18 +206,9 @@ fn write_all(source: &Path, dest: &Path, files: &[(String, Vec<u8>)]) -> Result<
     if let (Ok(source), Ok(dest)) = (source.canonicalize(), dest.canonicalize())
         && source == dest
     {
-        return Err(DataError::option(
-            "dest",
-            "another folder than the source",
-            dest.display(),
-        ));
+        return Err(DataError::option("dest", "another folder than the source", dest.display()));
     }
-    let staged = Staged(
-        files
-            .iter()
-            .map(|(name, _)| dest.join(format!(".{name}.tmp")))
-            .collect(),
-    );
+    let staged = Staged(files.iter().map(|(name, _)| dest.join(format!(".{name}.tmp"))).collect());
     for ((_, bytes), path) in files.iter().zip(&staged.0) {
         fs::write(path, bytes).map_err(|cause| DataError::io("write", path, cause))?;
     }
@@ -236,10 +216,7 @@ fn write_all(source: &Path, dest: &Path, files: &[(String, Vec<u8>)]) -> Result<
     for (path, target) in staged.0.iter().zip(&targets) {
         fs::rename(path, target).map_err(|cause| DataError::io("write", target, cause))?;
     }
-    Ok(Subset {
-        files: targets,
-        bytes: files.iter().map(|(_, bytes)| bytes.len() as u64).sum(),
-    })
+    Ok(Subset { files: targets, bytes: files.iter().map(|(_, bytes)| bytes.len() as u64).sum() })
 }
 
 /// Files under temporary names; what is left of them when this is dropped is deleted.

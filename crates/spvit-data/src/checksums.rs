@@ -50,19 +50,12 @@ impl Files {
                 return Err(DataError::malformed(
                     list,
                     "lines of 64 hexadecimal digits, two spaces and a file's name",
-                    format!(
-                        "line {}: {}",
-                        number + 1,
-                        line.chars().take(80).collect::<String>()
-                    ),
+                    format!("line {}: {}", number + 1, line.chars().take(80).collect::<String>()),
                     "Write the list again with sha256sum, or delete it",
                 ));
             };
             let name = name.trim().trim_start_matches('*').trim_start_matches("./");
-            self.listed.insert(
-                folder.join(name),
-                (hash.to_ascii_lowercase(), list.to_path_buf()),
-            );
+            self.listed.insert(folder.join(name), (hash.to_ascii_lowercase(), list.to_path_buf()));
         }
         Ok(())
     }
@@ -71,11 +64,7 @@ impl Files {
     pub(crate) fn read(&self, file: &Path) -> Result<Vec<u8>, DataError> {
         let metadata = fs::metadata(file).map_err(|cause| DataError::io("read", file, cause))?;
         if !metadata.is_file() || metadata.len() > MAX_BYTES {
-            let kind = if metadata.is_file() {
-                "file"
-            } else {
-                "folder or device"
-            };
+            let kind = if metadata.is_file() { "file" } else { "folder or device" };
             return Err(DataError::malformed(
                 file,
                 format!("a file of at most {MAX_BYTES} bytes"),
@@ -88,12 +77,7 @@ impl Files {
             let found = hex(&Sha256::digest(&bytes));
             if *expected != found {
                 let (file, list, expected) = (file.to_path_buf(), list.clone(), expected.clone());
-                return Err(DataError::Checksum {
-                    file,
-                    list,
-                    expected,
-                    found,
-                });
+                return Err(DataError::Checksum { file, list, expected, found });
             }
         }
         Ok(bytes)
@@ -116,23 +100,12 @@ impl Files {
                 "Correct or delete the file",
             )
         })?;
-        let names: Vec<String> = text
-            .lines()
-            .map(str::trim)
-            .filter(|n| !n.is_empty())
-            .map(str::to_owned)
-            .collect();
+        let names: Vec<String> =
+            text.lines().map(str::trim).filter(|n| !n.is_empty()).map(str::to_owned).collect();
         if names.len() != classes {
-            let (expected, found) = (
-                format!("{classes} class names, one a line"),
-                format!("{} names", names.len()),
-            );
-            return Err(DataError::malformed(
-                file,
-                expected,
-                found,
-                "Correct or delete the file",
-            ));
+            let (expected, found) =
+                (format!("{classes} class names, one a line"), format!("{} names", names.len()));
+            return Err(DataError::malformed(file, expected, found, "Correct or delete the file"));
         }
         Ok(names)
     }

@@ -55,14 +55,9 @@ impl Layout {
     /// The folder that holds at least one of the files: `folder`, or the archive's folder in it.
     pub(crate) fn find(&self, folder: &Path) -> Option<PathBuf> {
         let holds = |folder: &Path| {
-            self.train
-                .iter()
-                .chain([&self.test])
-                .any(|name| folder.join(name).is_file())
+            self.train.iter().chain([&self.test]).any(|name| folder.join(name).is_file())
         };
-        [folder.to_path_buf(), folder.join(self.folder)]
-            .into_iter()
-            .find(|folder| holds(folder))
+        [folder.to_path_buf(), folder.join(self.folder)].into_iter().find(|folder| holds(folder))
     }
 
     /// Reads the files found in `folder` or in the archive's folder in it.
@@ -79,9 +74,7 @@ impl Layout {
     }
 
     fn classes(&self) -> usize {
-        self.label_ranges
-            .last()
-            .map_or(0, |&range| usize::from(range))
+        self.label_ranges.last().map_or(0, |&range| usize::from(range))
     }
 
     fn read_files(&self, files: &Files, paths: &[PathBuf]) -> Result<ImageSet, DataError> {
@@ -89,14 +82,9 @@ impl Layout {
         for path in paths {
             if !path.is_file() {
                 let names = self.train.join(", ");
-                let expected = format!(
-                    "{}'s binary version has {names} and {}",
-                    self.name, self.test
-                );
-                return Err(DataError::MissingFile {
-                    file: path.clone(),
-                    expected,
-                });
+                let expected =
+                    format!("{}'s binary version has {names} and {}", self.name, self.test);
+                return Err(DataError::MissingFile { file: path.clone(), expected });
             }
             self.read_records(path, &files.read(path)?, &mut pixels, &mut labels)?;
         }

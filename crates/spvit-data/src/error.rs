@@ -117,11 +117,7 @@ pub enum DataError {
 
 impl DataError {
     pub(crate) fn io(action: &'static str, file: &Path, cause: io::Error) -> Self {
-        Self::Io {
-            file: file.to_path_buf(),
-            action,
-            cause,
-        }
+        Self::Io { file: file.to_path_buf(), action, cause }
     }
 
     pub(crate) fn malformed(
@@ -143,10 +139,6 @@ impl DataError {
         expected: impl Into<String>,
         found: impl ToString,
     ) -> Self {
-        Self::Option {
-            option,
-            expected: expected.into(),
-            found: found.to_string(),
-        }
+        Self::Option { option, expected: expected.into(), found: found.to_string() }
     }
 }

@@ -38,20 +38,13 @@ pub(crate) fn read(folder: &Path) -> Result<Source, DataError> {
     if (train.height, train.width) != (test.height, test.width) {
         return Err(DataError::malformed(
             &test.image_file,
-            format!(
-                "images of {} x {} as in the training file",
-                train.height, train.width
-            ),
+            format!("images of {} x {} as in the training file", train.height, train.width),
             format!("images of {} x {}", test.height, test.width),
             "Take all four files from one data set",
         ));
     }
     let classes = classes(&train)?;
-    if let Some(&label) = test
-        .labels
-        .iter()
-        .find(|&&label| usize::from(label) >= classes)
-    {
+    if let Some(&label) = test.labels.iter().find(|&&label| usize::from(label) >= classes) {
         return Err(DataError::malformed(
             &test.label_file,
             format!("labels 0 to {}, those of the training file", classes - 1),
@@ -60,11 +53,7 @@ pub(crate) fn read(folder: &Path) -> Result<Source, DataError> {
         ));
     }
     let class_names = files.class_names(&folder.join(CLASS_NAMES), classes)?;
-    Ok(Source {
-        train: train.into_set(classes)?,
-        test: test.into_set(classes)?,
-        class_names,
-    })
+    Ok(Source { train: train.into_set(classes)?, test: test.into_set(classes)?, class_names })
 }
 
 /// One pair of files.
@@ -91,22 +80,12 @@ fn read_part(files: &Files, folder: &Path, images: &str, labels: &str) -> Result
     if count != label_count {
         return Err(DataError::malformed(
             &label_file,
-            format!(
-                "{count} labels, as many as {} has images",
-                image_file.display()
-            ),
+            format!("{count} labels, as many as {} has images", image_file.display()),
             format!("{label_count} labels"),
             "Take both files from one data set",
         ));
     }
-    Ok(Part {
-        image_file,
-        label_file,
-        height,
-        width,
-        pixels,
-        labels,
-    })
+    Ok(Part { image_file, label_file, height, width, pixels, labels })
 }
 
 /// The file called `name` or `name.gz`.
@@ -114,15 +93,14 @@ fn find(folder: &Path, name: &str) -> Result<PathBuf, DataError> {
     // The compressed file comes first: it is the one that data sets are published as, with checksums.
     let compressed = folder.join(format!("{name}.gz"));
     let plain = folder.join(name);
-    [compressed, plain]
-        .into_iter()
-        .find(|file| file.is_file())
-        .ok_or_else(|| DataError::MissingFile {
+    [compressed, plain].into_iter().find(|file| file.is_file()).ok_or_else(|| {
+        DataError::MissingFile {
             file: folder.join(name),
             expected: format!(
                 "an MNIST-family data set has {name} or {name}.gz beside its other three files"
             ),
-        })
+        }
+    })
 }
 
 /// The number of classes: the format does not say it, so it is one more than the largest training label.
@@ -134,17 +112,11 @@ fn classes(train: &Part) -> Result<usize, DataError> {
     for &label in &train.labels {
         seen[usize::from(label)] = true;
     }
-    let classes = seen
-        .iter()
-        .rposition(|&seen| seen)
-        .map_or(0, |largest| largest + 1);
+    let classes = seen.iter().rposition(|&seen| seen).map_or(0, |largest| largest + 1);
     if let Some(gap) = (1..classes).find(|&class| !seen[class]) {
         return Err(DataError::malformed(
             &train.label_file,
-            format!(
-                "images of every class up to the largest label, {}",
-                classes - 1
-            ),
+            format!("images of every class up to the largest label, {}", classes - 1),
             format!("none of class {gap}"),
             "Fetch the file again, or number the classes without gaps",
         ));
@@ -158,39 +130,27 @@ pub(crate) fn decode<const D: usize>(
     stored: &[u8],
 ) -> Result<([usize; D], Vec<u8>), DataError> {
     let gzip = file.extension().is_some_and(|extension| extension == "gz");
-    let mut reader: Box<dyn Read + '_> = if gzip {
-        Box::new(MultiGzDecoder::new(stored))
-    } else {
-        Box::new(stored)
-    };
+    let mut reader: Box<dyn Read + '_> =
+        if gzip { Box::new(MultiGzDecoder::new(stored)) } else { Box::new(stored) };
     let mut read = |limit: u64| {
         let mut bytes = Vec::new();
         match reader.by_ref().take(limit).read_to_end(&mut bytes) {
             Ok(_) => Ok(bytes),
-            Err(cause) => Err(DataError::Gzip {
-                file: file.to_path_buf(),
-                detail: cause.to_string(),
-            }),
+            Err(cause) => {
+                Err(DataError::Gzip { file: file.to_path_buf(), detail: cause.to_string() })
+            }
         }
     };
     let header = read(4 + 4 * D as u64)?;
     let dimensions = dimensions::<D>(file, &header)?;
     // Nothing is allocated on the header's word: `read` grows with what really comes out, one byte past what the
     // header says at most.
-    let expected = dimensions
-        .iter()
-        .try_fold(1u64, |product, &size| product.checked_mul(size as u64));
-    let expected = expected
-        .filter(|&bytes| bytes <= MAX_BYTES)
-        .ok_or_else(|| {
-            let found = format!("a header that announces {dimensions:?}");
-            DataError::malformed(
-                file,
-                format!("at most {MAX_BYTES} bytes of data"),
-                found,
-                FETCH_AGAIN,
-            )
-        })?;
+    let expected =
+        dimensions.iter().try_fold(1u64, |product, &size| product.checked_mul(size as u64));
+    let expected = expected.filter(|&bytes| bytes <= MAX_BYTES).ok_or_else(|| {
+        let found = format!("a header that announces {dimensions:?}");
+        DataError::malformed(file, format!("at most {MAX_BYTES} bytes of data"), found, FETCH_AGAIN)
+    })?;
     let data = read(expected + 1)?;
     let found = data.len() as u64;
     if found != expected {
@@ -220,17 +180,13 @@ fn dimensions<const D: usize>(file: &Path, header: &[u8]) -> Result<[usize; D], 
     }
     let sizes = &header[4..];
     if sizes.len() != 4 * D {
-        let (expected, found) = (
-            format!("a header of {} bytes", 4 + 4 * D),
-            format!("{} bytes", header.len()),
-        );
+        let (expected, found) =
+            (format!("a header of {} bytes", 4 + 4 * D), format!("{} bytes", header.len()));
         return Err(DataError::malformed(file, expected, found, FETCH_AGAIN));
     }
     let mut dimensions = [0; D];
     for (dimension, bytes) in dimensions.iter_mut().zip(sizes.chunks_exact(4)) {
-        *dimension = bytes
-            .iter()
-            .fold(0, |value, &byte| value << 8 | usize::from(byte));
+        *dimension = bytes.iter().fold(0, |value, &byte| value << 8 | usize::from(byte));
     }
     if dimensions.contains(&0) || dimensions[1..].iter().any(|&side| side > MAX_SIDE) {
         let expected = format!("at least one item, and images of 1 to {MAX_SIDE} pixels a side");

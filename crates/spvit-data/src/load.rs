@@ -47,12 +47,7 @@ pub struct DatasetOptions {
 impl DatasetOptions {
     /// All images of any known format, `validation` of them kept from training.
     pub fn new(validation: usize) -> Self {
-        Self {
-            format: Format::Auto,
-            validation,
-            train_limit: None,
-            test_limit: None,
-        }
+        Self { format: Format::Auto, validation, train_limit: None, test_limit: None }
     }
 }
 
@@ -75,20 +70,16 @@ pub(crate) struct Source {
 /// A [`DataError`] that names the folder or file: missing, unreadable, of no or several known formats, damaged, not
 /// matching its companion or its checksum, or with too few images to split as asked.
 pub fn load(folder: &Path, options: &DatasetOptions) -> Result<Dataset, DataError> {
-    for (option, limit) in [
-        ("train_limit", options.train_limit),
-        ("test_limit", options.test_limit),
-    ] {
+    for (option, limit) in
+        [("train_limit", options.train_limit), ("test_limit", options.test_limit)]
+    {
         if limit == Some(0) {
             return Err(DataError::option(option, "at least 1, or no limit", 0));
         }
     }
     let source = read(folder, options.format)?;
     let available = source.train.len();
-    let Some(kept) = available
-        .checked_sub(options.validation)
-        .filter(|&kept| kept > 0)
-    else {
+    let Some(kept) = available.checked_sub(options.validation).filter(|&kept| kept > 0) else {
         return Err(DataError::Split {
             folder: folder.to_path_buf(),
             expected: format!(
@@ -101,28 +92,16 @@ pub fn load(folder: &Path, options: &DatasetOptions) -> Result<Dataset, DataErro
     };
     let (train, validation) = source.train.split_at(kept);
     let (train, _) = train.split_at(options.train_limit.unwrap_or(kept));
-    let (test, _) = source
-        .test
-        .split_at(options.test_limit.unwrap_or(usize::MAX));
-    Ok(Dataset::from_splits(
-        name_of(folder),
-        source.class_names,
-        [train, validation, test],
-    ))
+    let (test, _) = source.test.split_at(options.test_limit.unwrap_or(usize::MAX));
+    Ok(Dataset::from_splits(name_of(folder), source.class_names, [train, validation, test]))
 }
 
 /// Reads the files of `folder` without splitting them.
 pub(crate) fn read(folder: &Path, format: Format) -> Result<Source, DataError> {
     if !folder.is_dir() {
-        return Err(DataError::FolderMissing {
-            folder: folder.to_path_buf(),
-        });
+        return Err(DataError::FolderMissing { folder: folder.to_path_buf() });
     }
-    let format = if format == Format::Auto {
-        detect(folder)?
-    } else {
-        format
-    };
+    let format = if format == Format::Auto { detect(folder)? } else { format };
     match format {
         Format::Auto | Format::Idx => idx::read(folder),
         Format::Cifar10 => CIFAR10.read(folder),
@@ -135,29 +114,17 @@ fn detect(folder: &Path) -> Result<Format, DataError> {
     let present = [
         (Format::Idx, "idx", idx::is_in(folder)),
         (Format::Cifar10, "cifar10", CIFAR10.find(folder).is_some()),
-        (
-            Format::Cifar100,
-            "cifar100",
-            CIFAR100.find(folder).is_some(),
-        ),
+        (Format::Cifar100, "cifar100", CIFAR100.find(folder).is_some()),
     ];
     let present: Vec<(Format, &str)> = present.iter().filter(|f| f.2).map(|f| (f.0, f.1)).collect();
     match present[..] {
         [(format, _)] => Ok(format),
-        [] => Err(DataError::UnknownFormat {
-            folder: folder.to_path_buf(),
-            found: listing(folder)?,
-        }),
+        [] => {
+            Err(DataError::UnknownFormat { folder: folder.to_path_buf(), found: listing(folder)? })
+        }
         _ => {
-            let candidates = present
-                .iter()
-                .map(|format| format.1)
-                .collect::<Vec<_>>()
-                .join(", ");
-            Err(DataError::AmbiguousFormat {
-                folder: folder.to_path_buf(),
-                candidates,
-            })
+            let candidates = present.iter().map(|format| format.1).collect::<Vec<_>>().join(", ");
+            Err(DataError::AmbiguousFormat { folder: folder.to_path_buf(), candidates })
         }
     }
 }
@@ -166,10 +133,8 @@ fn detect(folder: &Path) -> Result<Format, DataError> {
 fn listing(folder: &Path) -> Result<String, DataError> {
     const SHOWN: usize = 8;
     let entries = fs::read_dir(folder).map_err(|cause| DataError::io("read", folder, cause))?;
-    let mut names: Vec<String> = entries
-        .flatten()
-        .map(|e| e.file_name().to_string_lossy().into_owned())
-        .collect();
+    let mut names: Vec<String> =
+        entries.flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
     names.sort();
     let hidden = names.len().saturating_sub(SHOWN);
     names.truncate(SHOWN);
@@ -182,12 +147,6 @@ fn listing(folder: &Path) -> Result<String, DataError> {
 
 /// The folder's own name, also where it is given as `.` or ends in `..`.
 fn name_of(folder: &Path) -> String {
-    let resolved = folder
-        .canonicalize()
-        .unwrap_or_else(|_| folder.to_path_buf());
-    resolved
-        .file_name()
-        .unwrap_or(resolved.as_os_str())
-        .to_string_lossy()
-        .into_owned()
+    let resolved = folder.canonicalize().unwrap_or_else(|_| folder.to_path_buf());
+    resolved.file_name().unwrap_or(resolved.as_os_str()).to_string_lossy().into_owned()
 }

@@ -48,15 +48,7 @@ impl LoaderOptions {
         augment: AugmentConfig,
     ) -> Self {
         let augment = Some(augment);
-        Self {
-            image_size,
-            batch_size,
-            seed,
-            threads: 1,
-            augment,
-            shuffle: true,
-            drop_last: true,
-        }
+        Self { image_size, batch_size, seed, threads: 1, augment, shuffle: true, drop_last: true }
     }
 
     /// For evaluation: every image once, as it is, in the set's order, one background thread.
@@ -74,33 +66,19 @@ impl LoaderOptions {
 
     fn validate(&self, set: &ImageSet, mean: &[f32], std: &[f32]) -> Result<(), DataError> {
         let [height, width] = self.image_size;
-        if !self
-            .image_size
-            .iter()
-            .all(|side| (1..=MAX_SIDE).contains(side))
-        {
+        if !self.image_size.iter().all(|side| (1..=MAX_SIDE).contains(side)) {
             let expected = format!("height and width of 1 to {MAX_SIDE} pixels");
-            return Err(DataError::option(
-                "image_size",
-                expected,
-                format!("{height} x {width}"),
-            ));
+            return Err(DataError::option("image_size", expected, format!("{height} x {width}")));
         }
         let image = set.channels().saturating_mul(height * width);
         let largest = MAX_VALUES / image.max(1);
         if self.batch_size == 0 || self.batch_size > largest {
-            let expected = format!(
-                "1 to {largest} images of {} x {height} x {width}",
-                set.channels()
-            );
+            let expected =
+                format!("1 to {largest} images of {} x {height} x {width}", set.channels());
             return Err(DataError::option("batch_size", expected, self.batch_size));
         }
         if self.threads > MAX_THREADS {
-            return Err(DataError::option(
-                "threads",
-                format!("0 to {MAX_THREADS}"),
-                self.threads,
-            ));
+            return Err(DataError::option("threads", format!("0 to {MAX_THREADS}"), self.threads));
         }
         let channels = set.channels();
         if mean.len() != channels || !mean.iter().all(|mean| mean.is_finite()) {
@@ -117,9 +95,7 @@ impl LoaderOptions {
                 format!("{std:?}"),
             ));
         }
-        self.augment
-            .as_ref()
-            .map_or(Ok(()), |augment| augment.validate(self.image_size))
+        self.augment.as_ref().map_or(Ok(()), |augment| augment.validate(self.image_size))
     }
 }
 
@@ -147,26 +123,16 @@ impl Loader {
     ) -> Result<Self, DataError> {
         options.validate(&set, mean, std)?;
         if set.is_empty() {
-            return Err(DataError::option(
-                "images",
-                "at least one image to load",
-                "an empty set",
-            ));
+            return Err(DataError::option("images", "at least one image to load", "an empty set"));
         }
         if options.drop_last && set.len() < options.batch_size {
             let expected = format!(
                 "at most the {} images there are, since unfilled batches are left out",
                 set.len()
             );
-            return Err(DataError::option(
-                "batch_size",
-                expected,
-                options.batch_size,
-            ));
+            return Err(DataError::option("batch_size", expected, options.batch_size));
         }
-        Ok(Self {
-            pipeline: Arc::new(Pipeline::new(set, mean, std, options)),
-        })
+        Ok(Self { pipeline: Arc::new(Pipeline::new(set, mean, std, options)) })
     }
 
     /// The number of batches in an epoch, at least 1.
@@ -242,14 +208,8 @@ impl Worker {
             }
         };
         // Where the system refuses a thread, the sender is dropped and the epoch makes these batches itself.
-        let thread = Builder::new()
-            .name("spvit-data loader".to_owned())
-            .spawn(work)
-            .ok();
-        Self {
-            batches: Some(receiver),
-            thread,
-        }
+        let thread = Builder::new().name("spvit-data loader".to_owned()).spawn(work).ok();
+        Self { batches: Some(receiver), thread }
     }
 }
 
@@ -304,8 +264,6 @@ impl FusedIterator for Epoch {}
 impl Drop for Epoch {
     fn drop(&mut self) {
         // All receivers first, so that the threads end at the same time and not one after the other.
-        self.workers
-            .iter_mut()
-            .for_each(|worker| worker.batches = None);
+        self.workers.iter_mut().for_each(|worker| worker.batches = None);
     }
 }

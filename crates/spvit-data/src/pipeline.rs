@@ -60,12 +60,7 @@ impl Pipeline {
         let stored = [set.height(), set.width()];
         let resizer =
             (stored != options.image_size).then(|| Resizer::new(stored, options.image_size));
-        Self {
-            set,
-            options,
-            normalised,
-            resizer,
-        }
+        Self { set, options, normalised, resizer }
     }
 
     pub(crate) fn options(&self) -> &LoaderOptions {
@@ -78,11 +73,7 @@ impl Pipeline {
 
     pub(crate) fn batches(&self) -> usize {
         let (images, batch) = (self.set.len(), self.options.batch_size);
-        if self.options.drop_last {
-            images / batch
-        } else {
-            images.div_ceil(batch)
-        }
+        if self.options.drop_last { images / batch } else { images.div_ceil(batch) }
     }
 
     /// The order of an epoch's images.
@@ -102,20 +93,10 @@ impl Pipeline {
         index: usize,
         scratch: &mut Scratch,
     ) -> Batch {
-        let LoaderOptions {
-            image_size,
-            batch_size,
-            seed,
-            augment,
-            ..
-        } = &self.options;
+        let LoaderOptions { image_size, batch_size, seed, augment, .. } = &self.options;
         let [height, width] = *image_size;
-        let members: Vec<usize> = order
-            .iter()
-            .copied()
-            .skip(index * batch_size)
-            .take(*batch_size)
-            .collect();
+        let members: Vec<usize> =
+            order.iter().copied().skip(index * batch_size).take(*batch_size).collect();
         let channels = self.set.channels();
         let image = channels * height * width;
         let mut images = vec![0.0; members.len() * image];
@@ -142,14 +123,10 @@ impl Pipeline {
             )
         });
         mix.apply(&mut images, image, *image_size);
-        let labels: Vec<u16> = members
-            .iter()
-            .filter_map(|&member| self.set.label(member))
-            .collect();
+        let labels: Vec<u16> =
+            members.iter().filter_map(|&member| self.set.label(member)).collect();
         let classes = self.set.classes();
-        let smoothing = augment
-            .as_ref()
-            .map_or(0.0, |config| config.label_smoothing);
+        let smoothing = augment.as_ref().map_or(0.0, |config| config.label_smoothing);
         let targets = targets(&labels, classes, smoothing, mix.lambda(*image_size));
         Batch {
             index,
@@ -163,19 +140,11 @@ impl Pipeline {
 
     /// An image at the model's size, `[channels, height, width]`.
     fn normalised_image<'a>(&self, index: usize, scratch: &'a mut Scratch) -> &'a [f32] {
-        let Scratch {
-            source,
-            resized,
-            rows,
-        } = scratch;
+        let Scratch { source, resized, rows } = scratch;
         let plane = self.set.height() * self.set.width();
         source.clear();
-        for (pixels, table) in self
-            .set
-            .image(index)
-            .unwrap_or_default()
-            .chunks_exact(plane)
-            .zip(&self.normalised)
+        for (pixels, table) in
+            self.set.image(index).unwrap_or_default().chunks_exact(plane).zip(&self.normalised)
         {
             source.extend(pixels.iter().map(|&pixel| table[usize::from(pixel)]));
         }
@@ -184,9 +153,8 @@ impl Pipeline {
         };
         let [height, width] = self.options.image_size;
         resized.resize(self.set.channels() * height * width, 0.0);
-        for (source, target) in source
-            .chunks_exact(plane)
-            .zip(resized.chunks_exact_mut(height * width))
+        for (source, target) in
+            source.chunks_exact(plane).zip(resized.chunks_exact_mut(height * width))
         {
             resizer.plane(source, target, rows);
         }

@@ -34,21 +34,14 @@ impl Resizer {
         for row in source.chunks_exact(self.source_width) {
             scratch.extend(self.columns.iter().map(|taps| {
                 let inputs = &row[taps.first..taps.first + taps.weights.len()];
-                inputs
-                    .iter()
-                    .zip(&taps.weights)
-                    .map(|(input, weight)| input * weight)
-                    .sum::<f32>()
+                inputs.iter().zip(&taps.weights).map(|(input, weight)| input * weight).sum::<f32>()
             }));
         }
         for (taps, target) in self.rows.iter().zip(target.chunks_exact_mut(width)) {
             target.fill(0.0);
             let rows = scratch[taps.first * width..].chunks_exact(width);
             for (weight, row) in taps.weights.iter().zip(rows) {
-                target
-                    .iter_mut()
-                    .zip(row)
-                    .for_each(|(target, input)| *target += weight * input);
+                target.iter_mut().zip(row).for_each(|(target, input)| *target += weight * input);
             }
         }
     }
@@ -64,12 +57,7 @@ fn taps(source: usize, target: usize) -> Vec<Taps> {
         let weight = |input: usize| (1.0 - (input as f64 + 0.5 - centre).abs() / support).max(0.0);
         let total: f64 = (first..last).map(weight).sum();
         // Weights beyond the edge are left out and the rest scaled up, which for enlarging repeats the edge.
-        Taps {
-            first,
-            weights: (first..last)
-                .map(|input| (weight(input) / total) as f32)
-                .collect(),
-        }
+        Taps { first, weights: (first..last).map(|input| (weight(input) / total) as f32).collect() }
     };
     (0..target).map(taps).collect()
 }
@@ -86,10 +74,8 @@ mod tests {
 
     fn assert_close(found: &[f32], expected: &[f32]) {
         assert_eq!(found.len(), expected.len());
-        let close = found
-            .iter()
-            .zip(expected)
-            .all(|(found, expected)| (found - expected).abs() < 1e-5);
+        let close =
+            found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-5);
         assert!(close, "expected {expected:?}, found {found:?}");
     }
 

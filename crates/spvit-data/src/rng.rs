@@ -25,10 +25,7 @@ impl Stream {
     pub(crate) fn new(seed: u64, purpose: Purpose, epoch: u64, index: u64) -> Self {
         // The four numbers are the cipher's key: no two decisions share one, and nothing is mixed or lost.
         let mut key = [0; 32];
-        for (bytes, word) in key
-            .chunks_exact_mut(8)
-            .zip([seed, purpose as u64, epoch, index])
-        {
+        for (bytes, word) in key.chunks_exact_mut(8).zip([seed, purpose as u64, epoch, index]) {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
         Self(ChaCha8Rng::from_seed(key))
@@ -105,11 +102,8 @@ mod tests {
     fn moments(draw: impl FnMut() -> f64) -> (f64, f64) {
         let values: Vec<f64> = std::iter::repeat_with(draw).take(20_000).collect();
         let mean = values.iter().sum::<f64>() / values.len() as f64;
-        let variance = values
-            .iter()
-            .map(|value| (value - mean).powi(2))
-            .sum::<f64>()
-            / values.len() as f64;
+        let variance =
+            values.iter().map(|value| (value - mean).powi(2)).sum::<f64>() / values.len() as f64;
         (mean, variance)
     }
 
@@ -138,10 +132,7 @@ mod tests {
         let mut stream = Stream::new(0, Purpose::Image, 0, 0);
         let mut counts = [0; 5];
         (0..20_000).for_each(|_| counts[stream.below(5)] += 1);
-        assert!(
-            counts.iter().all(|&count| (3800..4200).contains(&count)),
-            "{counts:?}"
-        );
+        assert!(counts.iter().all(|&count| (3800..4200).contains(&count)), "{counts:?}");
     }
 
     #[test]

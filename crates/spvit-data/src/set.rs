@@ -35,10 +35,7 @@ impl ImageSet {
         pixels: Vec<u8>,
         labels: Vec<u16>,
     ) -> Result<Self, DataError> {
-        let image = channels
-            .checked_mul(height)
-            .and_then(|n| n.checked_mul(width))
-            .unwrap_or(0);
+        let image = channels.checked_mul(height).and_then(|n| n.checked_mul(width)).unwrap_or(0);
         if image == 0 {
             let found = format!("{channels} x {height} x {width}");
             return Err(DataError::option(
@@ -51,31 +48,14 @@ impl ImageSet {
             return Err(DataError::option("classes", "1 to 65536", classes));
         }
         if image.checked_mul(labels.len()) != Some(pixels.len()) {
-            let expected = format!(
-                "{} images of {channels} x {height} x {width} bytes",
-                labels.len()
-            );
-            return Err(DataError::option(
-                "pixels",
-                expected,
-                format!("{} bytes", pixels.len()),
-            ));
+            let expected =
+                format!("{} images of {channels} x {height} x {width} bytes", labels.len());
+            return Err(DataError::option("pixels", expected, format!("{} bytes", pixels.len())));
         }
         if let Some(label) = labels.iter().find(|&&label| usize::from(label) >= classes) {
-            return Err(DataError::option(
-                "labels",
-                format!("every label below {classes}"),
-                label,
-            ));
+            return Err(DataError::option("labels", format!("every label below {classes}"), label));
         }
-        Ok(Self {
-            channels,
-            height,
-            width,
-            classes,
-            pixels,
-            labels,
-        })
+        Ok(Self { channels, height, width, classes, pixels, labels })
     }
 
     /// The number of images.
@@ -149,11 +129,7 @@ impl ImageSet {
                 labels.push(label);
             }
         }
-        Self {
-            pixels,
-            labels,
-            ..*self
-        }
+        Self { pixels, labels, ..*self }
     }
 
     /// Bytes, and so values, of one image.
@@ -166,11 +142,7 @@ impl ImageSet {
         let at = at.min(self.len());
         let pixels = self.pixels.split_off(at * self.image_bytes());
         let labels = self.labels.split_off(at);
-        let tail = Self {
-            pixels,
-            labels,
-            ..self
-        };
+        let tail = Self { pixels, labels, ..self };
         (self, tail)
     }
 
@@ -180,11 +152,7 @@ impl ImageSet {
     pub(crate) fn mean_and_std(&self) -> (Vec<f32>, Vec<f32>) {
         // Counting values keeps the sums exact, whatever the number of images.
         let mut counts = vec![[0u64; 256]; self.channels];
-        for (plane, pixels) in self
-            .pixels
-            .chunks_exact(self.height * self.width)
-            .enumerate()
-        {
+        for (plane, pixels) in self.pixels.chunks_exact(self.height * self.width).enumerate() {
             let counts = &mut counts[plane % self.channels];
             for &pixel in pixels {
                 counts[usize::from(pixel)] += 1;
@@ -263,11 +231,7 @@ pub(crate) fn fingerprint(splits: [&ImageSet; 3]) -> String {
         for size in [set.len(), set.channels, set.height, set.width, set.classes] {
             hash.update((size as u64).to_le_bytes());
         }
-        let labels: Vec<u8> = set
-            .labels
-            .iter()
-            .flat_map(|label| label.to_le_bytes())
-            .collect();
+        let labels: Vec<u8> = set.labels.iter().flat_map(|label| label.to_le_bytes()).collect();
         hash.update(&labels);
         hash.update(&set.pixels);
     }

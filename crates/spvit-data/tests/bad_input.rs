@@ -23,9 +23,7 @@ fn sound() -> TempDir {
 }
 
 fn message(folder: &Path) -> String {
-    load(folder, &DatasetOptions::new(2))
-        .unwrap_err()
-        .to_string()
+    load(folder, &DatasetOptions::new(2)).unwrap_err().to_string()
 }
 
 fn assert_says(message: &str, parts: &[&str]) {
@@ -59,15 +57,9 @@ fn a_missing_folder_is_named_with_what_it_should_hold() {
 #[test]
 fn a_folder_without_a_data_set_is_told_what_was_found() {
     let folder = tempdir().unwrap();
-    assert_says(
-        &message(folder.path()),
-        &["no known data set", "an empty folder"],
-    );
+    assert_says(&message(folder.path()), &["no known data set", "an empty folder"]);
     (0..10).for_each(|number| fs::write(folder.path().join(format!("notes{number}")), "").unwrap());
-    assert_says(
-        &message(folder.path()),
-        &["found notes0, notes1", "notes7 and 2 more"],
-    );
+    assert_says(&message(folder.path()), &["found notes0, notes1", "notes7 and 2 more"]);
 }
 
 #[test]
@@ -75,27 +67,18 @@ fn a_missing_companion_is_named() {
     for file in [TRAIN_IMAGES, TRAIN_LABELS, TEST_IMAGES, TEST_LABELS] {
         let folder = sound();
         fs::remove_file(folder.path().join(file)).unwrap();
-        assert_says(
-            &message(folder.path()),
-            &["missing file", file.trim_end_matches(".gz")],
-        );
+        assert_says(&message(folder.path()), &["missing file", file.trim_end_matches(".gz")]);
     }
     let folder = tempdir().unwrap();
     write_cifar10(folder.path());
     fs::remove_file(folder.path().join("data_batch_4.bin")).unwrap();
-    assert_says(
-        &message(folder.path()),
-        &["missing file", "data_batch_4.bin", "CIFAR-10"],
-    );
+    assert_says(&message(folder.path()), &["missing file", "data_batch_4.bin", "CIFAR-10"]);
 }
 
 #[test]
 fn a_format_that_is_not_there_is_missed_by_name() {
     let folder = sound();
-    let options = DatasetOptions {
-        format: Format::Cifar100,
-        ..DatasetOptions::new(0)
-    };
+    let options = DatasetOptions { format: Format::Cifar100, ..DatasetOptions::new(0) };
     assert_says(
         &load(folder.path(), &options).unwrap_err().to_string(),
         &["missing file", "train.bin", "CIFAR-100"],
@@ -105,10 +88,7 @@ fn a_format_that_is_not_there_is_missed_by_name() {
 #[test]
 fn a_wrong_magic_number_is_shown() {
     let found = message_after(TEST_IMAGES, &idx(&[4], &labels(4, 3)));
-    assert_says(
-        &found,
-        &["starts with [00, 00, 08, 03]", "found [00, 00, 08, 01]"],
-    );
+    assert_says(&found, &["starts with [00, 00, 08, 03]", "found [00, 00, 08, 01]"]);
     assert_says(
         &message_after(TEST_LABELS, b"no"),
         &["starts with [00, 00, 08, 01]", "found [6e, 6f]"],
@@ -138,13 +118,7 @@ fn a_short_header_is_refused() {
 fn data_of_another_length_than_announced_is_refused() {
     let images = idx(&[4, 4, 5], &pixels(4, 20));
     let short = message_after(TEST_IMAGES, &images[..images.len() - 1]);
-    assert_says(
-        &short,
-        &[
-            "expected 80 bytes after the header",
-            "only 79: the file is cut short",
-        ],
-    );
+    assert_says(&short, &["expected 80 bytes after the header", "only 79: the file is cut short"]);
     let long = message_after(TEST_IMAGES, &[&images[..], &[0]].concat());
     assert_says(&long, &["expected 80 bytes after the header", "found more"]);
     let long = message_after(TRAIN_LABELS, &gzip(&idx(&[10], &labels(11, 3))));
@@ -166,14 +140,8 @@ fn absurd_sizes_are_refused_without_being_allocated() {
         &message_after(TEST_IMAGES, &idx(&[4, u32::MAX, u32::MAX], &[])),
         &["images of 1 to 4096 pixels"],
     );
-    assert_says(
-        &message_after(TEST_IMAGES, &idx(&[4, 0, 5], &[])),
-        &["dimensions [4, 0, 5]"],
-    );
-    assert_says(
-        &message_after(TEST_LABELS, &idx(&[0], &[])),
-        &["at least one item"],
-    );
+    assert_says(&message_after(TEST_IMAGES, &idx(&[4, 0, 5], &[])), &["dimensions [4, 0, 5]"]);
+    assert_says(&message_after(TEST_LABELS, &idx(&[0], &[])), &["at least one item"]);
 }
 
 #[test]
@@ -198,37 +166,19 @@ fn damaged_gzip_is_refused() {
         &message_after(TRAIN_LABELS, &[&whole[..], b"more"].concat()),
         &["expected a complete gzip stream"],
     );
-    assert_says(
-        &message_after(TRAIN_LABELS, b""),
-        &["expected a complete gzip stream"],
-    );
+    assert_says(&message_after(TRAIN_LABELS, b""), &["expected a complete gzip stream"]);
 }
 
 #[test]
 fn files_that_do_not_belong_together_are_refused() {
     let counts = message_after(TRAIN_LABELS, &gzip(&idx(&[9], &labels(9, 3))));
-    assert_says(
-        &counts,
-        &["10 labels, as many as", "train-images", "found 9 labels"],
-    );
+    assert_says(&counts, &["10 labels, as many as", "train-images", "found 9 labels"]);
     let sizes = message_after(TEST_IMAGES, &idx(&[4, 5, 4], &pixels(4, 20)));
-    assert_says(
-        &sizes,
-        &["images of 4 x 5 as in the training file", "images of 5 x 4"],
-    );
+    assert_says(&sizes, &["images of 4 x 5 as in the training file", "images of 5 x 4"]);
     let range = message_after(TEST_LABELS, &idx(&[4], &[0, 1, 3, 2]));
     assert_says(&range, &["labels 0 to 2", "found label 3"]);
-    let gap = message_after(
-        TRAIN_LABELS,
-        &gzip(&idx(&[10], &[0, 1, 2, 0, 1, 2, 0, 1, 200, 1])),
-    );
-    assert_says(
-        &gap,
-        &[
-            "every class up to the largest label, 200",
-            "none of class 3",
-        ],
-    );
+    let gap = message_after(TRAIN_LABELS, &gzip(&idx(&[10], &[0, 1, 2, 0, 1, 2, 0, 1, 200, 1])));
+    assert_says(&gap, &["every class up to the largest label, 200", "none of class 3"]);
 }
 
 #[test]
@@ -241,22 +191,12 @@ fn cifar_files_of_a_wrong_size_or_label_are_refused() {
     let found = message(folder.path());
     assert_says(
         &found,
-        &[
-            "data_batch_2.bin",
-            "records of 3073 bytes",
-            "6145 bytes, 1 records and 3072 bytes",
-        ],
+        &["data_batch_2.bin", "records of 3073 bytes", "6145 bytes, 1 records and 3072 bytes"],
     );
     fs::write(&file, []).unwrap();
-    assert_says(
-        &message(folder.path()),
-        &["one or more CIFAR-10 records", "0 bytes"],
-    );
+    assert_says(&message(folder.path()), &["one or more CIFAR-10 records", "0 bytes"]);
     write_cifar(&file, &[(&[1], 0), (&[10], 0)]);
-    assert_says(
-        &message(folder.path()),
-        &["labels from 0 to 9", "label 10 in record 1"],
-    );
+    assert_says(&message(folder.path()), &["labels from 0 to 9", "label 10 in record 1"]);
 
     let folder = tempdir().unwrap();
     write_cifar(&folder.path().join("test.bin"), &[(&[0, 0], 0)]);
@@ -266,22 +206,13 @@ fn cifar_files_of_a_wrong_size_or_label_are_refused() {
         &["train.bin", "labels from 0 to 19", "label 20 in record 0"],
     );
     write_cifar(&folder.path().join("train.bin"), &[(&[0, 100], 0)]);
-    assert_says(
-        &message(folder.path()),
-        &["labels from 0 to 99", "label 100 in record 0"],
-    );
+    assert_says(&message(folder.path()), &["labels from 0 to 99", "label 100 in record 0"]);
 }
 
 #[test]
 fn class_names_must_be_as_many_as_classes() {
-    assert_says(
-        &message_after("class_names.txt", b"a\nb\n"),
-        &["3 class names", "found 2 names"],
-    );
-    assert_says(
-        &message_after("class_names.txt", b"a\nb\n\xff\n"),
-        &["UTF-8 text"],
-    );
+    assert_says(&message_after("class_names.txt", b"a\nb\n"), &["3 class names", "found 2 names"]);
+    assert_says(&message_after("class_names.txt", b"a\nb\n\xff\n"), &["UTF-8 text"]);
 }
 
 #[test]
@@ -289,25 +220,15 @@ fn a_file_unlike_its_checksum_is_refused() {
     let zeros = "0".repeat(64);
     let folder = sound();
     let list: PathBuf = folder.path().join("SHA256SUMS");
-    fs::write(
-        &list,
-        format!("# a comment\n\n{zeros}  not-read\n{zeros} *./{TEST_LABELS}\n"),
-    )
-    .unwrap();
+    fs::write(&list, format!("# a comment\n\n{zeros}  not-read\n{zeros} *./{TEST_LABELS}\n"))
+        .unwrap();
     assert_says(
         &message(folder.path()),
-        &[
-            TEST_LABELS,
-            &format!("expected SHA-256 {zeros}"),
-            "SHA256SUMS says",
-        ],
+        &[TEST_LABELS, &format!("expected SHA-256 {zeros}"), "SHA256SUMS says"],
     );
     let cut_short = "68b1b1f4a1f2f8d5f0";
     fs::write(&list, format!("{cut_short}  {TEST_LABELS}\n")).unwrap();
-    assert_says(
-        &message(folder.path()),
-        &["64 hexadecimal digits", "line 1: 68b1"],
-    );
+    assert_says(&message(folder.path()), &["64 hexadecimal digits", "line 1: 68b1"]);
 
     let folder = tempdir().unwrap();
     write_cifar10(&folder.path().join("cifar-10-batches-bin"));
@@ -316,21 +237,14 @@ fn a_file_unlike_its_checksum_is_refused() {
         format!("{zeros}  cifar-10-batches-bin/test_batch.bin\n"),
     )
     .unwrap();
-    assert_says(
-        &message(folder.path()),
-        &["test_batch.bin", "expected SHA-256"],
-    );
+    assert_says(&message(folder.path()), &["test_batch.bin", "expected SHA-256"]);
 }
 
 #[test]
 fn a_file_like_its_checksum_is_taken() {
     let folder = sound();
     let hash = "aa8d9c3040a6303909604492776c9d93556942abf4515506bc82db1cb12a88fc";
-    fs::write(
-        folder.path().join("SHA256SUMS"),
-        format!("{hash}  {TEST_LABELS}\n"),
-    )
-    .unwrap();
+    fs::write(folder.path().join("SHA256SUMS"), format!("{hash}  {TEST_LABELS}\n")).unwrap();
     load(folder.path(), &DatasetOptions::new(0)).unwrap();
 }
 
@@ -338,29 +252,19 @@ fn a_file_like_its_checksum_is_taken() {
 fn a_split_must_leave_something_to_train_on() {
     let folder = sound();
     for validation in [10, 11, usize::MAX] {
-        let message = load(folder.path(), &DatasetOptions::new(validation))
-            .unwrap_err()
-            .to_string();
+        let message =
+            load(folder.path(), &DatasetOptions::new(validation)).unwrap_err().to_string();
         assert_says(
             &message,
-            &[
-                &format!("the {validation} asked for validation"),
-                "found 10 training images",
-            ],
+            &[&format!("the {validation} asked for validation"), "found 10 training images"],
         );
     }
-    let none = DatasetOptions {
-        train_limit: Some(0),
-        ..DatasetOptions::new(0)
-    };
+    let none = DatasetOptions { train_limit: Some(0), ..DatasetOptions::new(0) };
     assert_says(
         &load(folder.path(), &none).unwrap_err().to_string(),
         &["train_limit: expected at least 1"],
     );
-    let none = DatasetOptions {
-        test_limit: Some(0),
-        ..DatasetOptions::new(0)
-    };
+    let none = DatasetOptions { test_limit: Some(0), ..DatasetOptions::new(0) };
     assert_says(
         &load(folder.path(), &none).unwrap_err().to_string(),
         &["test_limit: expected at least 1"],

@@ -11,10 +11,7 @@ fn set() -> Arc<ImageSet> {
 }
 
 fn training() -> LoaderOptions {
-    LoaderOptions {
-        threads: 0,
-        ..LoaderOptions::training([6, 5], 7, 11, AugmentConfig::default())
-    }
+    LoaderOptions { threads: 0, ..LoaderOptions::training([6, 5], 7, 11, AugmentConfig::default()) }
 }
 
 #[test]
@@ -23,90 +20,43 @@ fn options_out_of_range_are_refused_by_name() {
         Ok(_) => "accepted".to_owned(),
         Err(error) => error.to_string(),
     };
-    let augmented = |augment| {
-        refusal(LoaderOptions {
-            augment: Some(augment),
-            ..training()
-        })
-    };
+    let augmented = |augment| refusal(LoaderOptions { augment: Some(augment), ..training() });
     let off = AugmentConfig::default;
     assert!(
-        refusal(LoaderOptions {
-            batch_size: 0,
-            ..training()
-        })
-        .starts_with("batch_size: expected 1 to")
+        refusal(LoaderOptions { batch_size: 0, ..training() })
+            .starts_with("batch_size: expected 1 to")
     );
     assert!(
-        refusal(LoaderOptions {
-            batch_size: usize::MAX,
-            ..training()
-        })
-        .starts_with("batch_size")
+        refusal(LoaderOptions { batch_size: usize::MAX, ..training() }).starts_with("batch_size")
     );
     assert!(
-        refusal(LoaderOptions {
-            batch_size: 51,
-            ..training()
-        })
-        .contains("at most the 50 images")
+        refusal(LoaderOptions { batch_size: 51, ..training() }).contains("at most the 50 images")
+    );
+    assert!(refusal(LoaderOptions { image_size: [0, 5], ..training() }).starts_with("image_size"));
+    assert!(
+        refusal(LoaderOptions { image_size: [6, usize::MAX], ..training() })
+            .starts_with("image_size")
     );
     assert!(
-        refusal(LoaderOptions {
-            image_size: [0, 5],
-            ..training()
-        })
-        .starts_with("image_size")
+        refusal(LoaderOptions { threads: 257, ..training() })
+            .starts_with("threads: expected 0 to 256, found 257")
     );
     assert!(
-        refusal(LoaderOptions {
-            image_size: [6, usize::MAX],
-            ..training()
-        })
-        .starts_with("image_size")
+        augmented(AugmentConfig { pad_crop: 5, ..off() })
+            .starts_with("pad_crop: expected less than")
     );
     assert!(
-        refusal(LoaderOptions {
-            threads: 257,
-            ..training()
-        })
-        .starts_with("threads: expected 0 to 256, found 257")
+        augmented(AugmentConfig { random_erasing: 1.5, ..off() })
+            .starts_with("random_erasing: expected 0 to 1")
     );
     assert!(
-        augmented(AugmentConfig {
-            pad_crop: 5,
-            ..off()
-        })
-        .starts_with("pad_crop: expected less than")
+        augmented(AugmentConfig { label_smoothing: f64::NAN, ..off() })
+            .starts_with("label_smoothing")
     );
     assert!(
-        augmented(AugmentConfig {
-            random_erasing: 1.5,
-            ..off()
-        })
-        .starts_with("random_erasing: expected 0 to 1")
+        augmented(AugmentConfig { mixup: -0.2, ..off() }).starts_with("mixup: expected 0 for off")
     );
-    assert!(
-        augmented(AugmentConfig {
-            label_smoothing: f64::NAN,
-            ..off()
-        })
-        .starts_with("label_smoothing")
-    );
-    assert!(
-        augmented(AugmentConfig {
-            mixup: -0.2,
-            ..off()
-        })
-        .starts_with("mixup: expected 0 for off")
-    );
-    assert!(
-        augmented(AugmentConfig {
-            cutmix: f64::INFINITY,
-            ..off()
-        })
-        .starts_with("cutmix")
-    );
+    assert!(augmented(AugmentConfig { cutmix: f64::INFINITY, ..off() }).starts_with("cutmix"));
     let normalised = |mean: &[f32], std: &[f32]| match Loader::new(set(), mean, std, training()) {
         Ok(_) => "accepted".to_owned(),
         Err(error) => error.to_string(),
@@ -114,13 +64,8 @@ fn options_out_of_range_are_refused_by_name() {
     assert!(normalised(&[0.0], &[1.0, 1.0]).starts_with("mean: expected 2 finite values"));
     assert!(normalised(&[0.0, 0.0], &[1.0, 0.0]).starts_with("std: expected 2 values above 0"));
     let empty = Arc::new(set().select(&[]));
-    let error = Loader::new(
-        empty,
-        &[0.0; 2],
-        &[1.0; 2],
-        LoaderOptions::evaluation([6, 5], 1),
-    )
-    .err();
+    let error =
+        Loader::new(empty, &[0.0; 2], &[1.0; 2], LoaderOptions::evaluation([6, 5], 1)).err();
     assert!(error.is_some_and(|error| error.to_string().contains("an empty set")));
 }
 

@@ -14,11 +14,7 @@ fn options(
     train_limit: Option<usize>,
     test_limit: Option<usize>,
 ) -> DatasetOptions {
-    DatasetOptions {
-        train_limit,
-        test_limit,
-        ..DatasetOptions::new(validation)
-    }
+    DatasetOptions { train_limit, test_limit, ..DatasetOptions::new(validation) }
 }
 
 #[test]
@@ -26,23 +22,13 @@ fn idx_images_come_back_as_they_were_written() {
     let folder = tempdir().unwrap();
     write_idx(folder.path(), 10, 4);
     let data = load(folder.path(), &DatasetOptions::new(0)).unwrap();
-    assert_eq!(
-        (
-            data.train.channels(),
-            data.train.height(),
-            data.train.width()
-        ),
-        (1, 4, 5)
-    );
+    assert_eq!((data.train.channels(), data.train.height(), data.train.width()), (1, 4, 5));
     assert_eq!(data.train.pixels(), pixels(10, 20));
     assert_eq!(data.test.pixels(), pixels(4, 20));
     assert_eq!(data.train.labels(), [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]);
     assert!(data.validation.is_empty());
     assert_eq!(data.class_names, ["class 0", "class 1", "class 2"]);
-    assert_eq!(
-        data.name,
-        folder.path().file_name().unwrap().to_str().unwrap()
-    );
+    assert_eq!(data.name, folder.path().file_name().unwrap().to_str().unwrap());
 }
 
 #[test]
@@ -91,20 +77,9 @@ fn the_fingerprint_depends_on_the_split_and_not_on_the_folder() {
 fn cifar10_is_read_in_the_order_of_its_batches() {
     let folder = tempdir().unwrap();
     write_cifar10(folder.path());
-    fs::write(
-        folder.path().join("batches.meta.txt"),
-        "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n\n",
-    )
-    .unwrap();
+    fs::write(folder.path().join("batches.meta.txt"), "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n\n").unwrap();
     let data = load(folder.path(), &DatasetOptions::new(1)).unwrap();
-    assert_eq!(
-        (
-            data.train.channels(),
-            data.train.height(),
-            data.train.width()
-        ),
-        (3, 32, 32)
-    );
+    assert_eq!((data.train.channels(), data.train.height(), data.train.width()), (3, 32, 32));
     assert_eq!(data.train.labels(), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
     assert_eq!(data.validation.labels(), [9]);
     assert_eq!(data.test.labels(), [3, 4]);
@@ -116,13 +91,7 @@ fn cifar10_is_read_in_the_order_of_its_batches() {
 fn cifar_may_lie_in_the_folder_of_its_archive() {
     let folder = tempdir().unwrap();
     write_cifar10(&folder.path().join("cifar-10-batches-bin"));
-    assert_eq!(
-        load(folder.path(), &DatasetOptions::new(0))
-            .unwrap()
-            .train
-            .len(),
-        10
-    );
+    assert_eq!(load(folder.path(), &DatasetOptions::new(0)).unwrap().train.len(), 10);
 }
 
 #[test]
@@ -133,10 +102,7 @@ fn cifar100_has_its_fine_labels() {
     write_cifar(&inner.join("train.bin"), &[(&[19, 99], 1), (&[0, 42], 2)]);
     write_cifar(&inner.join("test.bin"), &[(&[7, 7], 3)]);
     let data = load(folder.path(), &DatasetOptions::new(0)).unwrap();
-    assert_eq!(
-        (data.train.labels(), data.train.classes()),
-        (&[99, 42][..], 100)
-    );
+    assert_eq!((data.train.labels(), data.train.classes()), (&[99, 42][..], 100));
     assert_eq!(data.train.image(1).unwrap(), [2; 3072]);
     assert_eq!(data.class_names.len(), 100);
 }
@@ -146,15 +112,7 @@ fn a_format_that_is_asked_for_is_the_one_that_is_read() {
     let folder = tempdir().unwrap();
     write_idx(folder.path(), 10, 4);
     write_cifar10(folder.path());
-    let of = |format| {
-        load(
-            folder.path(),
-            &DatasetOptions {
-                format,
-                ..DatasetOptions::new(0)
-            },
-        )
-    };
+    let of = |format| load(folder.path(), &DatasetOptions { format, ..DatasetOptions::new(0) });
     assert_eq!(of(Format::Idx).unwrap().train.channels(), 1);
     assert_eq!(of(Format::Cifar10).unwrap().train.channels(), 3);
     let error = of(Format::Auto).unwrap_err();
@@ -168,23 +126,9 @@ fn a_format_that_is_asked_for_is_the_one_that_is_read() {
 fn options_are_read_strictly() {
     let read = |text: &str| serde_json::from_str::<DatasetOptions>(text);
     let options = read(r#"{"format": "cifar100", "validation": 5}"#).unwrap();
-    assert_eq!(
-        options,
-        DatasetOptions {
-            format: Format::Cifar100,
-            ..DatasetOptions::new(5)
-        }
-    );
-    assert_eq!(
-        read(&serde_json::to_string(&options).unwrap()).unwrap(),
-        options
-    );
-    assert!(
-        read("{}")
-            .unwrap_err()
-            .to_string()
-            .contains("missing field `validation`")
-    );
+    assert_eq!(options, DatasetOptions { format: Format::Cifar100, ..DatasetOptions::new(5) });
+    assert_eq!(read(&serde_json::to_string(&options).unwrap()).unwrap(), options);
+    assert!(read("{}").unwrap_err().to_string().contains("missing field `validation`"));
     assert!(
         read(r#"{"validation": 5, "seed": 1}"#)
             .unwrap_err()

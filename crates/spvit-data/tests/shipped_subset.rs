@@ -17,14 +17,7 @@ fn it_has_the_documented_counts_and_fingerprint() {
     assert_eq!(data.train.class_counts(), [900; 10]);
     assert_eq!(data.validation.class_counts(), [100; 10]);
     assert_eq!(data.test.class_counts(), [200; 10]);
-    assert_eq!(
-        (
-            data.train.channels(),
-            data.train.height(),
-            data.train.width()
-        ),
-        (1, 28, 28)
-    );
+    assert_eq!((data.train.channels(), data.train.height(), data.train.width()), (1, 28, 28));
     assert_eq!(
         (data.class_names[0].as_str(), data.class_names[9].as_str()),
         ("T-shirt/top", "Ankle boot")
@@ -38,9 +31,7 @@ fn it_has_the_documented_counts_and_fingerprint() {
 #[test]
 fn it_is_small_enough_for_a_checkout() {
     let files = fs::read_dir(shipped()).unwrap();
-    let bytes: u64 = files
-        .map(|file| file.unwrap().metadata().unwrap().len())
-        .sum();
+    let bytes: u64 = files.map(|file| file.unwrap().metadata().unwrap().len()).sum();
     assert!(bytes < 6_000_000, "{bytes} bytes");
 }
 

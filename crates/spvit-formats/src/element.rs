@@ -42,33 +42,17 @@ impl Element {
     /// Appends the numbers in `bytes` (little-endian) to `out`. `bytes` holds whole numbers.
     pub(crate) fn decode(self, bytes: &[u8], out: &mut Vec<f32>) {
         match self {
-            Self::F64 => out.extend(
-                bytes
-                    .as_chunks::<8>()
-                    .0
-                    .iter()
-                    .map(|b| f64::from_le_bytes(*b) as f32),
-            ),
-            Self::F32 => out.extend(
-                bytes
-                    .as_chunks::<4>()
-                    .0
-                    .iter()
-                    .map(|b| f32::from_le_bytes(*b)),
-            ),
+            Self::F64 => {
+                out.extend(bytes.as_chunks::<8>().0.iter().map(|b| f64::from_le_bytes(*b) as f32))
+            }
+            Self::F32 => {
+                out.extend(bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)))
+            }
             Self::F16 => out.extend(
-                bytes
-                    .as_chunks::<2>()
-                    .0
-                    .iter()
-                    .map(|b| half::f16::from_le_bytes(*b).to_f32()),
+                bytes.as_chunks::<2>().0.iter().map(|b| half::f16::from_le_bytes(*b).to_f32()),
             ),
             Self::Bf16 => out.extend(
-                bytes
-                    .as_chunks::<2>()
-                    .0
-                    .iter()
-                    .map(|b| half::bf16::from_le_bytes(*b).to_f32()),
+                bytes.as_chunks::<2>().0.iter().map(|b| half::bf16::from_le_bytes(*b).to_f32()),
             ),
             Self::Other(..) => {}
         }
@@ -89,10 +73,7 @@ pub(crate) fn read_numbers(
         .filter(|&n| file.holds(offset, n as u64))
         .ok_or_else(|| {
             Fault::damaged(
-                format!(
-                    "{what} ({count} numbers of {} at byte {offset})",
-                    element.name()
-                ),
+                format!("{what} ({count} numbers of {} at byte {offset})", element.name()),
                 format!("a file of {} bytes", file.len()),
             )
         })?;

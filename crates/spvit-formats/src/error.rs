@@ -59,20 +59,9 @@ pub enum FormatError {
 #[derive(Debug)]
 pub(crate) enum Fault {
     Io(&'static str, io::Error),
-    Malformed {
-        expected: String,
-        found: String,
-        advice: String,
-    },
-    Unsupported {
-        what: String,
-        advice: String,
-    },
-    Invalid {
-        expected: String,
-        found: String,
-        advice: String,
-    },
+    Malformed { expected: String, found: String, advice: String },
+    Unsupported { what: String, advice: String },
+    Invalid { expected: String, found: String, advice: String },
 }
 
 pub(crate) const DAMAGED: &str = "The file is damaged or incomplete: copy or download it again.";
@@ -88,18 +77,11 @@ impl Fault {
         found: impl Into<String>,
         advice: impl Into<String>,
     ) -> Self {
-        Self::Malformed {
-            expected: expected.into(),
-            found: found.into(),
-            advice: advice.into(),
-        }
+        Self::Malformed { expected: expected.into(), found: found.into(), advice: advice.into() }
     }
 
     pub(crate) fn unsupported(what: impl Into<String>, advice: impl Into<String>) -> Self {
-        Self::Unsupported {
-            what: what.into(),
-            advice: advice.into(),
-        }
+        Self::Unsupported { what: what.into(), advice: advice.into() }
     }
 
     pub(crate) fn invalid(
@@ -107,43 +89,21 @@ impl Fault {
         found: impl Into<String>,
         advice: impl Into<String>,
     ) -> Self {
-        Self::Invalid {
-            expected: expected.into(),
-            found: found.into(),
-            advice: advice.into(),
-        }
+        Self::Invalid { expected: expected.into(), found: found.into(), advice: advice.into() }
     }
 
     /// The error as the caller sees it.
     pub(crate) fn at(self, path: &Path) -> FormatError {
         let path = path.to_path_buf();
         match self {
-            Self::Io(action, source) => FormatError::Io {
-                path,
-                action,
-                source,
-            },
-            Self::Malformed {
-                expected,
-                found,
-                advice,
-            } => FormatError::Malformed {
-                path,
-                expected,
-                found,
-                advice,
-            },
+            Self::Io(action, source) => FormatError::Io { path, action, source },
+            Self::Malformed { expected, found, advice } => {
+                FormatError::Malformed { path, expected, found, advice }
+            }
             Self::Unsupported { what, advice } => FormatError::Unsupported { path, what, advice },
-            Self::Invalid {
-                expected,
-                found,
-                advice,
-            } => FormatError::Invalid {
-                path,
-                expected,
-                found,
-                advice,
-            },
+            Self::Invalid { expected, found, advice } => {
+                FormatError::Invalid { path, expected, found, advice }
+            }
         }
     }
 }

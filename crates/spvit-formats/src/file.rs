@@ -15,9 +15,7 @@ pub(crate) struct CheckedFile {
 impl CheckedFile {
     pub(crate) fn open(path: &Path) -> Result<Self, Fault> {
         let file = File::open(path).map_err(|e| Fault::Io("open the file", e))?;
-        let meta = file
-            .metadata()
-            .map_err(|e| Fault::Io("read the file's length", e))?;
+        let meta = file.metadata().map_err(|e| Fault::Io("read the file's length", e))?;
         if meta.is_dir() {
             return Err(Fault::malformed(
                 "a checkpoint file",
@@ -25,10 +23,7 @@ impl CheckedFile {
                 "Name the file inside it.",
             ));
         }
-        Ok(Self {
-            file,
-            len: meta.len(),
-        })
+        Ok(Self { file, len: meta.len() })
     }
 
     pub(crate) fn len(&self) -> u64 {
@@ -49,10 +44,8 @@ impl CheckedFile {
 
     /// `count` bytes from `offset` on; `what` names them in the error.
     pub(crate) fn bytes(&mut self, offset: u64, count: u64, what: &str) -> Result<Vec<u8>, Fault> {
-        let n = usize::try_from(count)
-            .ok()
-            .filter(|_| self.holds(offset, count))
-            .ok_or_else(|| {
+        let n =
+            usize::try_from(count).ok().filter(|_| self.holds(offset, count)).ok_or_else(|| {
                 Fault::damaged(
                     format!("{what} ({count} bytes at byte {offset})"),
                     format!("a file of {} bytes", self.len),
@@ -71,13 +64,7 @@ pub(crate) fn write_whole(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<&File>) -> std::io::Result<()>,
 ) -> Result<(), FormatError> {
-    let io = |action| {
-        move |source| FormatError::Io {
-            path: path.to_path_buf(),
-            action,
-            source,
-        }
-    };
+    let io = |action| move |source| FormatError::Io { path: path.to_path_buf(), action, source };
     let folder = match path.parent() {
         Some(p) if !p.as_os_str().is_empty() => p,
         _ => Path::new("."),
@@ -87,21 +74,13 @@ pub(crate) fn write_whole(
     // Temporary files are private by default; this one becomes an ordinary file (less the umask).
     #[cfg(unix)]
     builder.permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666));
-    let temporary = builder
-        .tempfile_in(folder)
-        .map_err(io("create a temporary file in the folder"))?;
+    let temporary =
+        builder.tempfile_in(folder).map_err(io("create a temporary file in the folder"))?;
     let mut writer = BufWriter::with_capacity(1 << 16, temporary.as_file());
-    fill(&mut writer)
-        .and_then(|()| writer.flush())
-        .map_err(io("write the file"))?;
+    fill(&mut writer).and_then(|()| writer.flush()).map_err(io("write the file"))?;
     drop(writer);
-    temporary
-        .as_file()
-        .sync_all()
-        .map_err(io("sync the file"))?;
-    temporary
-        .persist(path)
-        .map_err(|e| io("rename the temporary file to its name")(e.error))?;
+    temporary.as_file().sync_all().map_err(io("sync the file"))?;
+    temporary.persist(path).map_err(|e| io("rename the temporary file to its name")(e.error))?;
     // The rename itself is durable once the folder is synced; not every system can.
     #[cfg(unix)]
     if let Ok(folder) = File::open(folder) {

@@ -95,10 +95,7 @@ fn unknown(file: &mut CheckedFile, start: &[u8]) -> Fault {
             "Fetch the file it points to: git lfs pull.",
         );
     }
-    if file
-        .bytes(257, 5, "a tar header")
-        .is_ok_and(|bytes| bytes == b"ustar")
-    {
+    if file.bytes(257, 5, "a tar header").is_ok_and(|bytes| bytes == b"ustar") {
         return Fault::unsupported(
             "a tar archive (PyTorch before 0.2 wrote such checkpoints)",
             "Unpack it, or load it with PyTorch and save it again with torch.save.",
@@ -106,10 +103,7 @@ fn unknown(file: &mut CheckedFile, start: &[u8]) -> Fault {
     }
     Fault::malformed(
         expected,
-        format!(
-            "a file of {} bytes that starts with {start:02x?}",
-            file.len()
-        ),
+        format!("a file of {} bytes that starts with {start:02x?}", file.len()),
         "Check that the download is the checkpoint itself, whole, and not a web page.",
     )
 }

@@ -15,17 +15,13 @@ pub(crate) fn strip_prefixes(checkpoint: &mut Checkpoint) -> Result<(), Fault> {
 }
 
 fn strip<V>(map: &mut BTreeMap<String, V>, seen: &mut Vec<String>) -> Result<(), Fault> {
-    if !map
-        .keys()
-        .any(|name| WRAPPERS.iter().any(|w| name.starts_with(w)))
-    {
+    if !map.keys().any(|name| WRAPPERS.iter().any(|w| name.starts_with(w))) {
         return Ok(());
     }
     for (name, value) in std::mem::take(map) {
         let mut short = name.as_str();
-        while let Some((wrapper, rest)) = WRAPPERS
-            .iter()
-            .find_map(|&w| short.strip_prefix(w).map(|rest| (w, rest)))
+        while let Some((wrapper, rest)) =
+            WRAPPERS.iter().find_map(|&w| short.strip_prefix(w).map(|rest| (w, rest)))
         {
             if !seen.iter().any(|s| s == wrapper) {
                 seen.push(wrapper.to_owned());

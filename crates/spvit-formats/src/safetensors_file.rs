@@ -44,10 +44,7 @@ impl<'de> Deserialize<'de> for Header {
                         return Err(A::Error::custom(format!("the tensor {name} occurs twice")));
                     }
                 }
-                Ok(Header {
-                    metadata,
-                    tensors: tensors.into_iter().collect(),
-                })
+                Ok(Header { metadata, tensors: tensors.into_iter().collect() })
             }
         }
         deserializer.deserialize_map(HeaderVisitor)
@@ -84,20 +81,14 @@ fn header(file: &mut CheckedFile) -> Result<(u64, BTreeMap<String, String>, Meta
     if length > allowed {
         return Err(Fault::damaged(
             format!("a safetensors header of at most {allowed} bytes"),
-            format!(
-                "a header length of {length} in a file of {} bytes",
-                file.len()
-            ),
+            format!("a header length of {length} in a file of {} bytes", file.len()),
         ));
     }
     let bytes = file.bytes(8, length, "the safetensors header")?;
     let header: Header = serde_json::from_slice(&bytes).map_err(|e| {
         Fault::damaged("a safetensors header in JSON", format!("{e} in the header"))
     })?;
-    let Header {
-        metadata,
-        mut tensors,
-    } = header;
+    let Header { metadata, mut tensors } = header;
     tensors.sort_by_key(|(_, info)| info.data_offsets);
     let tensors = Metadata::new(None, tensors)
         .map_err(|e| Fault::damaged("tensors that fill the file without gaps", e.to_string()))?;
@@ -130,13 +121,7 @@ pub(crate) fn read(mut file: CheckedFile) -> Result<Checkpoint, Fault> {
             .ok_or_else(|| Fault::damaged("a shape", format!("{:?}", info.shape)))?;
         let offset = 8 + length + info.data_offsets.0 as u64;
         let data = read_numbers(&mut file, offset, count, element, &name)?;
-        tensors.insert(
-            name,
-            HostTensor {
-                shape: info.shape.clone(),
-                data,
-            },
-        );
+        tensors.insert(name, HostTensor { shape: info.shape.clone(), data });
     }
     let origin = Origin {
         container: Container::Safetensors,
@@ -145,11 +130,7 @@ pub(crate) fn read(mut file: CheckedFile) -> Result<Checkpoint, Fault> {
         skipped,
         ignored: Vec::new(),
     };
-    Ok(Checkpoint {
-        tensors,
-        metadata,
-        origin,
-    })
+    Ok(Checkpoint { tensors, metadata, origin })
 }
 
 /// Writes a safetensors file of `f32` tensors with a metadata block.
@@ -186,10 +167,7 @@ fn encode_header(
 ) -> Result<Vec<u8>, Fault> {
     let mut map = serde_json::Map::new();
     if !metadata.is_empty() {
-        let block = metadata
-            .iter()
-            .map(|(k, v)| (k.clone(), v.clone().into()))
-            .collect();
+        let block = metadata.iter().map(|(k, v)| (k.clone(), v.clone().into())).collect();
         map.insert("__metadata__".into(), serde_json::Value::Object(block));
     }
     let mut start = 0;
@@ -203,10 +181,7 @@ fn encode_header(
         }
         if element_count(&tensor.shape) != Some(tensor.data.len()) {
             return Err(Fault::invalid(
-                format!(
-                    "the tensor {name} to hold as many values as its shape {:?}",
-                    tensor.shape
-                ),
+                format!("the tensor {name} to hold as many values as its shape {:?}", tensor.shape),
                 format!("{} values", tensor.data.len()),
                 "This is an error in the program that built the tensor.",
             ));

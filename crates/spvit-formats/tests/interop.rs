@@ -50,26 +50,14 @@ fn every_packaging_gives_the_same_tensors() {
         for path in packed {
             let (found, peak) = memory::peak(|| read(path));
             let found = found.unwrap_or_else(|e| panic!("{e}"));
-            assert!(
-                found.tensors == reference.tensors,
-                "{} has other tensors",
-                path.display()
-            );
+            assert!(found.tensors == reference.tensors, "{} has other tensors", path.display());
             let len = path.metadata().expect("the file is there").len() as usize;
             let times = peak as f64 / len as f64;
             println!("{}: {times:.2} times {len} bytes", path.display());
-            assert!(
-                times < 3.0,
-                "{}: {peak} bytes of memory for {len}",
-                path.display()
-            );
+            assert!(times < 3.0, "{}: {peak} bytes of memory for {len}", path.display());
             count += 1;
         }
-        assert!(
-            count >= 10,
-            "only {count} packagings in {}",
-            model.display()
-        );
+        assert!(count >= 10, "only {count} packagings in {}", model.display());
     }
 }
 
@@ -90,9 +78,6 @@ fn every_network_is_exported() {
         let (written, peak) = memory::peak(|| onnx::write(&file, &network, &weights.tensors));
         written.unwrap_or_else(|e| panic!("{e}"));
         let len = file.metadata().expect("written").len();
-        println!(
-            "{}: {len} bytes, written with {peak} bytes of memory",
-            file.display()
-        );
+        println!("{}: {len} bytes, written with {peak} bytes of memory", file.display());
     }
 }

@@ -67,21 +67,11 @@ fn mutate(bytes: &mut Vec<u8>, structure: &[Range<usize>], seed: u64) -> &'stati
             "bits flipped"
         }
         4 => {
-            let huge = [
-                u64::MAX,
-                u64::MAX >> 1,
-                1 << 40,
-                u32::MAX.into(),
-                1 << 31,
-                bytes.len() as u64,
-            ];
+            let huge =
+                [u64::MAX, u64::MAX >> 1, 1 << 40, u32::MAX.into(), 1 << 31, bytes.len() as u64];
             let huge = huge[rng.random_range(0..huge.len())].to_le_bytes();
             let width = [2, 4, 8][rng.random_range(0..3)];
-            bytes
-                .iter_mut()
-                .skip(at)
-                .zip(&huge[..width])
-                .for_each(|(b, h)| *b = *h);
+            bytes.iter_mut().skip(at).zip(&huge[..width]).for_each(|(b, h)| *b = *h);
             "a huge length"
         }
         5 => {
@@ -99,9 +89,7 @@ fn mutate(bytes: &mut Vec<u8>, structure: &[Range<usize>], seed: u64) -> &'stati
             let found: Vec<(usize, &[u8])> = WORDS
                 .iter()
                 .flat_map(|w| {
-                    (0..bytes.len())
-                        .filter(|&i| bytes[i..].starts_with(w))
-                        .map(move |i| (i, *w))
+                    (0..bytes.len()).filter(|&i| bytes[i..].starts_with(w)).map(move |i| (i, *w))
                 })
                 .collect();
             let (at, word) = found[rng.random_range(0..found.len())];
@@ -141,27 +129,18 @@ fn survives(original: &Path, structure: &[Range<usize>]) {
     }
     println!("{original:?}: {refused} of {MUTATIONS} refused, worst memory {worst:.2} x");
     // Most damage done to the structure must be noticed, or this test has tested nothing.
-    assert!(
-        refused > MUTATIONS / 3,
-        "only {refused} of {MUTATIONS} mutants were refused"
-    );
+    assert!(refused > MUTATIONS / 3, "only {refused} of {MUTATIONS} mutants were refused");
 }
 
 fn find(bytes: &[u8], word: &[u8]) -> usize {
-    bytes
-        .windows(word.len())
-        .position(|w| w == word)
-        .expect("the word is there")
+    bytes.windows(word.len()).position(|w| w == word).expect("the word is there")
 }
 
 #[test]
 fn damaged_safetensors_files() {
     let bytes = std::fs::read(data("model.safetensors")).expect("there");
     let header = 8 + u64::from_le_bytes(*bytes.first_chunk().expect("long enough")) as usize;
-    survives(
-        &data("model.safetensors"),
-        &[0..8, 8..header, 8..header, 0..bytes.len()],
-    );
+    survives(&data("model.safetensors"), &[0..8, 8..header, 8..header, 0..bytes.len()]);
 }
 
 #[test]
@@ -173,13 +152,7 @@ fn damaged_zip_files() {
         let end = bytes.len() - 22..bytes.len();
         survives(
             &data(name),
-            &[
-                pickle.clone(),
-                pickle,
-                directory..bytes.len(),
-                end,
-                0..bytes.len(),
-            ],
+            &[pickle.clone(), pickle, directory..bytes.len(), end, 0..bytes.len()],
         );
     }
 }
@@ -188,11 +161,7 @@ fn damaged_zip_files() {
 fn damaged_legacy_files() {
     for name in ["plain.legacy.pth", "training.legacy.pth"] {
         let bytes = std::fs::read(data(name)).expect("there");
-        let pickles = 0..bytes
-            .windows(2)
-            .rposition(|w| w == b"e.")
-            .expect("the list of keys")
-            + 10;
+        let pickles = 0..bytes.windows(2).rposition(|w| w == b"e.").expect("the list of keys") + 10;
         survives(&data(name), &[pickles.clone(), pickles, 0..bytes.len()]);
     }
 }
@@ -202,25 +171,15 @@ fn damaged_legacy_files() {
 fn greedy_files_get_no_more_than_a_fixed_amount() {
     let _alone = ALONE.lock().unwrap_or_else(|e| e.into_inner());
     let repeated = [b"\x80\x02", &b"]".repeat(1 << 20)[..], b"."].concat();
-    let remembered: Vec<u8> = (0..1u32 << 18)
-        .flat_map(|i| [b"r", &i.to_le_bytes()[..]].concat())
-        .collect();
+    let remembered: Vec<u8> =
+        (0..1u32 << 18).flat_map(|i| [b"r", &i.to_le_bytes()[..]].concat()).collect();
     let json = format!("{{\"a\":{}1{}", "[".repeat(1 << 16), "]".repeat(1 << 16));
-    let shape = format!(
-        "{{\"w\":{{\"dtype\":\"F32\",\"shape\":[{}1]",
-        "1,".repeat(1 << 16)
-    );
+    let shape = format!("{{\"w\":{{\"dtype\":\"F32\",\"shape\":[{}1]", "1,".repeat(1 << 16));
     let header = |json: &str| [&(json.len() as u64).to_le_bytes()[..], json.as_bytes()].concat();
     let files = [
         ("empty lists", zip(&repeated, &[])),
-        (
-            "memo",
-            zip(&[b"\x80\x02]", &remembered[..], b"."].concat(), &[]),
-        ),
-        (
-            "stride 0",
-            zip(&tensor_pickle("w", 1, &[i32::MAX], &[0]), &[("0", &[0; 4])]),
-        ),
+        ("memo", zip(&[b"\x80\x02]", &remembered[..], b"."].concat(), &[])),
+        ("stride 0", zip(&tensor_pickle("w", 1, &[i32::MAX], &[0]), &[("0", &[0; 4])])),
         ("nested JSON", header(&json)),
         ("long shape", header(&shape)),
     ];
@@ -249,9 +208,6 @@ fn loading_peaks_below_three_times_the_file() {
         let (sound, peak) = measure(&path);
         let len = path.metadata().expect("there").len();
         assert!(sound, "{path:?}");
-        assert!(
-            peak as f64 <= limit * len as f64,
-            "{path:?}: {peak} bytes for {len}"
-        );
+        assert!(peak as f64 <= limit * len as f64, "{path:?}: {peak} bytes for {len}");
     }
 }

@@ -13,13 +13,8 @@ fn reference() -> Checkpoint {
 
 fn message(bytes: &[u8]) -> String {
     let (_folder, path) = file("weights.pth", bytes);
-    let error = read(&path)
-        .expect_err("the file must be refused")
-        .to_string();
-    assert!(
-        error.contains("weights.pth"),
-        "the file is not named in: {error}"
-    );
+    let error = read(&path).expect_err("the file must be refused").to_string();
+    assert!(error.contains("weights.pth"), "the file is not named in: {error}");
     error
 }
 
@@ -29,19 +24,10 @@ fn reads_as_reference(name: &str, container: Container) -> Checkpoint {
     let found = read(data(name)).unwrap_or_else(|e| panic!("{e}"));
     assert_eq!(found.origin.container, container);
     assert_eq!(found.tensors, reference().tensors);
-    let skipped: Vec<_> = found
-        .origin
-        .skipped
-        .iter()
-        .map(|(k, v)| format!("{k}: {v}"))
-        .collect();
+    let skipped: Vec<_> = found.origin.skipped.iter().map(|(k, v)| format!("{k}: {v}")).collect();
     assert_eq!(
         skipped,
-        [
-            "bn.num_batches_tracked: int64 tensor",
-            "index: int32 tensor",
-            "mask: bool tensor"
-        ]
+        ["bn.num_batches_tracked: int64 tensor", "index: int32 tensor", "mask: bool tensor"]
     );
     found
 }
@@ -58,22 +44,15 @@ fn a_plain_state_dict_is_read_from_each_container() {
 
 #[test]
 fn a_training_checkpoint_gives_its_model_and_says_what_it_ignored() {
-    for (name, container) in [
-        ("training.zip.pth", Container::PthZip),
-        ("training.legacy.pth", Container::PthLegacy),
-    ] {
+    for (name, container) in
+        [("training.zip.pth", Container::PthZip), ("training.legacy.pth", Container::PthLegacy)]
+    {
         let found = reads_as_reference(name, container);
         assert_eq!(found.origin.nested_under, ["model"]);
         assert_eq!(found.origin.stripped_prefixes, ["module."]);
         assert_eq!(
             found.origin.ignored,
-            [
-                "args",
-                "best_accuracy",
-                "lr_scheduler",
-                "optimizer",
-                "scaler"
-            ]
+            ["args", "best_accuracy", "lr_scheduler", "optimizer", "scaler"]
         );
         assert_eq!(found.metadata["epoch"], "7");
         assert_eq!(found.metadata["arch"], "deit");
@@ -85,31 +64,16 @@ fn a_named_entry_can_be_read_instead() {
     let (_folder, path) = {
         let inner = tensor_pickle("w", 2, &[2], &[1]);
         let inner = &inner[2..inner.len() - 1];
-        let pickle = [
-            b"\x80\x02}",
-            &text("model")[..],
-            inner,
-            b"s",
-            &text("old")[..],
-            inner,
-            b"s.",
-        ]
-        .concat();
-        file(
-            "two.pth",
-            &zip(&pickle, &[("0", &[0, 0, 128, 63, 0, 0, 0, 64])]),
-        )
+        let pickle =
+            [b"\x80\x02}", &text("model")[..], inner, b"s", &text("old")[..], inner, b"s."]
+                .concat();
+        file("two.pth", &zip(&pickle, &[("0", &[0, 0, 128, 63, 0, 0, 0, 64])]))
     };
     let found = read_under(&path, "old").expect("the entry is there");
     assert_eq!(found.origin.nested_under, ["old"]);
     assert_eq!(found.tensors["w"].data, [1.0, 2.0]);
-    let error = read_under(&path, "ema")
-        .expect_err("no such entry")
-        .to_string();
-    assert!(
-        error.contains("'ema'") && error.contains("'model', 'old'"),
-        "{error}"
-    );
+    let error = read_under(&path, "ema").expect_err("no such entry").to_string();
+    assert!(error.contains("'ema'") && error.contains("'model', 'old'"), "{error}");
 }
 
 #[test]
@@ -144,30 +108,18 @@ fn reading_a_pickle_runs_no_code() {
     let (_folder, path) = file("evil.pth", &zip(&pickle, &[("0", &[0; 4])]));
     let found = read(&path).expect("the tensor is sound");
     assert_eq!(found.tensors.len(), 1);
-    assert_eq!(
-        found.origin.skipped["evil"],
-        "a pickled object of posix.system"
-    );
-    assert_eq!(
-        found.origin.skipped["worse"],
-        "a pickled object of builtins.eval"
-    );
+    assert_eq!(found.origin.skipped["evil"], "a pickled object of posix.system");
+    assert_eq!(found.origin.skipped["worse"], "a pickled object of builtins.eval");
     assert!(!mark.exists(), "the pickle's command was executed");
 }
 
 #[test]
 fn a_tensor_beyond_its_storage_is_an_error() {
     let storage: &[u8] = &[0; 16];
-    for (shape, stride) in [
-        (&[5][..], &[1][..]),
-        (&[2, 2], &[3, 1]),
-        (&[2], &[i32::MAX]),
-        (&[i32::MAX; 3], &[1; 3]),
-    ] {
-        let error = message(&zip(
-            &tensor_pickle("w", 4, shape, stride),
-            &[("0", storage)],
-        ));
+    for (shape, stride) in
+        [(&[5][..], &[1][..]), (&[2, 2], &[3, 1]), (&[2], &[i32::MAX]), (&[i32::MAX; 3], &[1; 3])]
+    {
+        let error = message(&zip(&tensor_pickle("w", 4, shape, stride), &[("0", storage)]));
         assert!(error.contains('w'), "{error}");
     }
     // The largest strides do no harm where the dimension has one element.
@@ -178,10 +130,7 @@ fn a_tensor_beyond_its_storage_is_an_error() {
 
 #[test]
 fn a_stride_of_zero_cannot_blow_a_file_up() {
-    let error = message(&zip(
-        &tensor_pickle("w", 1, &[1 << 30], &[0]),
-        &[("0", &[0; 4])],
-    ));
+    let error = message(&zip(&tensor_pickle("w", 1, &[1 << 30], &[0]), &[("0", &[0; 4])]));
     assert!(error.contains("2.5 times"), "{error}");
 }
 
@@ -207,28 +156,16 @@ fn things_that_are_no_checkpoint_are_told_apart() {
     let cases: [(&[u8], &str); 8] = [
         (b"", "an empty file"),
         (b"<!DOCTYPE html><html>", "not a web page"),
-        (
-            b"version https://git-lfs.github.com/spec/v1\n",
-            "git lfs pull",
-        ),
-        (
-            b"\x80\x04\x95\x05\0\0\0\0\0\0\0]\x94.",
-            "something else wrote",
-        ),
+        (b"version https://git-lfs.github.com/spec/v1\n", "git lfs pull"),
+        (b"\x80\x04\x95\x05\0\0\0\0\0\0\0]\x94.", "something else wrote"),
         (b"\x80\x02]q\0.", "something else wrote"),
         (&zip(b"\x80\x02}.", &[]), "no entry"),
         (&zip(b"\x80\x02K\x05.", &[]), "an integer"),
-        (
-            b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
-            "without it",
-        ),
+        (b"PK\x05\x06\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", "without it"),
     ];
     for (bytes, expected) in cases {
         let error = message(bytes);
-        assert!(
-            error.contains(expected),
-            "expected '{expected}' in: {error}"
-        );
+        assert!(error.contains(expected), "expected '{expected}' in: {error}");
     }
     let missing = read(data("no-such-file.pth")).expect_err("there is none");
     assert!(matches!(missing, FormatError::Io { .. }));
@@ -251,9 +188,6 @@ fn a_name_with_and_without_prefix_is_an_error() {
 fn old_and_foreign_opcodes_are_named() {
     let error = message(&zip(b"\x80\x00}.", &[]));
     assert!(error.contains("pickle protocol 0"), "{error}");
-    let error = message(&zip(
-        &[b"\x80\x02", &int(3)[..], b"\x82\x01."].concat(),
-        &[],
-    ));
+    let error = message(&zip(&[b"\x80\x02", &int(3)[..], b"\x82\x01."].concat(), &[]));
     assert!(error.contains("0x82"), "{error}");
 }

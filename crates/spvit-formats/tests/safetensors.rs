@@ -16,11 +16,8 @@ fn sample() -> (StateDict, BTreeMap<String, String>) {
         ("scalar", HostTensor::new([], vec![7.0]).expect("one value")),
         ("empty", HostTensor::new([0, 4], vec![]).expect("no value")),
     ];
-    let metadata = [
-        ("format", "pt"),
-        ("architecture", "{\"blocks\": [\"msa\", \"é\"]}"),
-        ("a", ""),
-    ];
+    let metadata =
+        [("format", "pt"), ("architecture", "{\"blocks\": [\"msa\", \"é\"]}"), ("a", "")];
     (
         tensors.map(|(k, v)| (k.to_owned(), v)).into(),
         metadata.map(|(k, v)| (k.to_owned(), v.to_owned())).into(),
@@ -31,10 +28,7 @@ fn sample() -> (StateDict, BTreeMap<String, String>) {
 fn what_is_written_is_read_and_always_the_same_bytes() {
     let folder = tempfile::tempdir().expect("a folder");
     let (tensors, metadata) = sample();
-    let (one, two) = (
-        folder.path().join("one.safetensors"),
-        folder.path().join("two.safetensors"),
-    );
+    let (one, two) = (folder.path().join("one.safetensors"), folder.path().join("two.safetensors"));
     write_safetensors(&one, &tensors, &metadata).expect("written");
     write_safetensors(&two, &tensors, &metadata).expect("written");
     let bytes = std::fs::read(&one).expect("readable");
@@ -88,10 +82,7 @@ fn an_existing_file_is_replaced_whole_and_readable_by_others() {
 #[test]
 fn what_cannot_be_written_is_refused_and_nothing_changes() {
     let (folder, path) = file("model.safetensors", b"old");
-    let wrong = HostTensor {
-        shape: vec![2, 2],
-        data: vec![0.0; 3],
-    };
+    let wrong = HostTensor { shape: vec![2, 2], data: vec![0.0; 3] };
     let tensors: StateDict = [("head.weight".to_owned(), wrong)].into();
     let error = write_safetensors(&path, &tensors, &BTreeMap::new()).expect_err("3 values for 2x2");
     let text = error.to_string();
@@ -108,26 +99,14 @@ fn a_header_is_held_against_the_file() {
     let header = |json: &str| [&(json.len() as u64).to_le_bytes()[..], json.as_bytes()].concat();
     let cases = [
         (header("{"), "JSON"),
-        (
-            [&u64::MAX.to_le_bytes()[..], b"{}"].concat(),
-            "header length",
-        ),
-        (
-            header(r#"{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#),
-            "8 bytes of tensor",
-        ),
-        (
-            header(r#"{"w":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}"#),
-            "tensors",
-        ),
+        ([&u64::MAX.to_le_bytes()[..], b"{}"].concat(), "header length"),
+        (header(r#"{"w":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}"#), "8 bytes of tensor"),
+        (header(r#"{"w":{"dtype":"F32","shape":[3],"data_offsets":[0,8]}}"#), "tensors"),
         (
             header(r#"{"w":{"dtype":"F32","shape":[4294967296,4294967296],"data_offsets":[0,8]}}"#),
             "",
         ),
-        (
-            header(r#"{"w":{"dtype":"Q7","shape":[0],"data_offsets":[0,0]}}"#),
-            "Q7",
-        ),
+        (header(r#"{"w":{"dtype":"Q7","shape":[0],"data_offsets":[0,0]}}"#), "Q7"),
         (
             header(
                 r#"{"w":{"dtype":"F32","shape":[0],"data_offsets":[0,0]},
@@ -138,13 +117,8 @@ fn a_header_is_held_against_the_file() {
     ];
     for (bytes, expected) in cases {
         let (_folder, path) = file("w.safetensors", &bytes);
-        let error = read(&path)
-            .expect_err("the file must be refused")
-            .to_string();
-        assert!(
-            error.contains(expected),
-            "expected '{expected}' in: {error}"
-        );
+        let error = read(&path).expect_err("the file must be refused").to_string();
+        assert!(error.contains(expected), "expected '{expected}' in: {error}");
         assert!(error.contains("w.safetensors"), "{error}");
     }
 }

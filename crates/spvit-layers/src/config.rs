@@ -221,7 +221,8 @@ impl VitConfig {
         if self.kernels.is_empty() || !ascending || self.kernels.iter().any(|k| k % 2 == 0) {
             return Err(ConfigError::Kernels(self.kernels.clone()));
         }
-        for (name, value) in [("alpha", self.alpha), ("layer_norm_epsilon", self.layer_norm_epsilon)]
+        for (name, value) in
+            [("alpha", self.alpha), ("layer_norm_epsilon", self.layer_norm_epsilon)]
         {
             if !(value > 0.0 && value.is_finite()) {
                 return Err(ConfigError::Positive(name));

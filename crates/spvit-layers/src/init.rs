@@ -19,7 +19,11 @@ impl<B: Backend> Init<B> {
         Self { rng: ChaCha8Rng::seed_from_u64(seed), device: device.clone() }
     }
 
-    fn param<const D: usize>(&mut self, shape: [usize; D], values: Vec<f32>) -> Param<Tensor<B, D>> {
+    fn param<const D: usize>(
+        &mut self,
+        shape: [usize; D],
+        values: Vec<f32>,
+    ) -> Param<Tensor<B, D>> {
         Param::from_data(TensorData::new(values, shape), &self.device)
     }
 
@@ -40,14 +44,22 @@ impl<B: Backend> Init<B> {
     }
 
     /// A uniform distribution on `[-bound, bound]`.
-    pub fn uniform<const D: usize>(&mut self, shape: [usize; D], bound: f32) -> Param<Tensor<B, D>> {
+    pub fn uniform<const D: usize>(
+        &mut self,
+        shape: [usize; D],
+        bound: f32,
+    ) -> Param<Tensor<B, D>> {
         let count = shape.iter().product();
         let values = (0..count).map(|_| self.rng.random_range(-bound..=bound)).collect();
         self.param(shape, values)
     }
 
     /// One value everywhere.
-    pub fn constant<const D: usize>(&mut self, shape: [usize; D], value: f32) -> Param<Tensor<B, D>> {
+    pub fn constant<const D: usize>(
+        &mut self,
+        shape: [usize; D],
+        value: f32,
+    ) -> Param<Tensor<B, D>> {
         let values = vec![value; shape.iter().product()];
         self.param(shape, values)
     }

@@ -111,7 +111,8 @@ impl Path {
 
     /// The dotted path without enum variants, and the layout of the stored tensor.
     pub fn here(&self) -> (String, Layout) {
-        let plain = self.fields.iter().zip(&self.containers).filter(|(_, c)| !c.starts_with("Enum:"));
+        let plain =
+            self.fields.iter().zip(&self.containers).filter(|(_, c)| !c.starts_with("Enum:"));
         let mut name = plain.map(|(field, _)| field.as_str()).collect::<Vec<_>>().join(".");
         let bconv = self.containers.iter().any(|c| c == "Struct:BottleneckConv");
         if bconv && self.fields.iter().any(|field| field == "proj") {

@@ -99,7 +99,12 @@ impl<B: FusedOps> Umsa<B> {
     ///
     /// # Shapes
     /// - x: `[batch, 1 + patches, dim]`, the class token first; output: the same.
-    pub fn forward(&self, x: Tensor<B, 3>, gates: &OperationGates<B>, mode: &Mode<B>) -> Tensor<B, 3> {
+    pub fn forward(
+        &self,
+        x: Tensor<B, 3>,
+        gates: &OperationGates<B>,
+        mode: &Mode<B>,
+    ) -> Tensor<B, 3> {
         match gates {
             OperationGates::Fixed(Operation::Shortcut) if self.shortcut_adds_norm => x,
             OperationGates::Fixed(operation) => {
@@ -170,7 +175,9 @@ impl<B: FusedOps> Umsa<B> {
                     self.attention(x.clone(), &weights).0
                 } else {
                     let values = (self.grids[op].kernel > 1).then(|| {
-                        shared.get_or_insert_with(|| self.values_of(patches.clone(), &weights)).clone()
+                        shared
+                            .get_or_insert_with(|| self.values_of(patches.clone(), &weights))
+                            .clone()
                     });
                     let (class, patches) = (class.clone(), patches.clone());
                     self.convolution(op, class, patches, values, &weights, mode)

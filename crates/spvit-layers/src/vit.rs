@@ -65,7 +65,9 @@ impl<B: Backend> Block<B> {
         let norm = |init: &mut Init<B>| LayerNorm::new(config.dim, config.layer_norm_epsilon, init);
         let norm1 = norm(init);
         let attn = match block.operation {
-            Operation::Shortcut => Mixer::Shortcut(Shortcut { adds_norm: config.shortcut_adds_norm }),
+            Operation::Shortcut => {
+                Mixer::Shortcut(Shortcut { adds_norm: config.shortcut_adds_norm })
+            }
             Operation::BConv(k) => Mixer::Bconv(BottleneckConv::new(config, k, init)),
             Operation::Msa => Mixer::Msa(Msa::new(config, init)),
         };

@@ -134,7 +134,8 @@ impl Architecture {
     /// [`ArchitectureError::Json`] if a number has no JSON form.
     pub fn to_json(&self) -> Result<String, ArchitectureError> {
         let mut head = serde_json::to_value(self)?;
-        let blocks: Result<Vec<String>, _> = self.blocks.iter().map(serde_json::to_string).collect();
+        let blocks: Result<Vec<String>, _> =
+            self.blocks.iter().map(serde_json::to_string).collect();
         if let Some(map) = head.as_object_mut() {
             map.insert("blocks".into(), serde_json::Value::Array(vec![]));
         }

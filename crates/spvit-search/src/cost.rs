@@ -100,9 +100,10 @@ impl CostTable {
 
     /// FLOPs of a whole compact model; `None` if a block has an operation that the table lacks.
     pub fn total(&self, blocks: &[BlockConfig]) -> Option<u64> {
-        let parts = blocks.iter().enumerate().map(|(i, block)| {
-            self.block(i, block).map(|[operation, ffn]| operation + ffn)
-        });
+        let parts = blocks
+            .iter()
+            .enumerate()
+            .map(|(i, block)| self.block(i, block).map(|[operation, ffn]| operation + ffn));
         parts.sum::<Option<u64>>().map(|sum| sum + self.fixed)
     }
 

@@ -42,10 +42,10 @@ pub fn derive(
     let table = CostTable::new(config, model);
     let levels = operations_in_budget(&table, probabilities, target)?;
     let kept = dimensions_in_budget(&table, probabilities, &levels, target);
-    let blocks = levels.iter().zip(kept).map(|(&level, kept)| BlockArchitecture {
-        operation: table.operation(level),
-        kept,
-    });
+    let blocks = levels
+        .iter()
+        .zip(kept)
+        .map(|(&level, kept)| BlockArchitecture { operation: table.operation(level), kept });
     Ok(Architecture::new(config.clone(), model, blocks.collect(), Some(target)))
 }
 
@@ -61,7 +61,8 @@ fn operations_in_budget(
     probabilities: &[BlockProbabilities],
     target: u64,
 ) -> Result<Vec<usize>, DeriveError> {
-    let open = |block: &BlockProbabilities| block.operations.iter().take_while(|&&p| p > 0.5).count();
+    let open =
+        |block: &BlockProbabilities| block.operations.iter().take_while(|&&p| p > 0.5).count();
     let mut levels: Vec<usize> = probabilities.iter().map(open).collect();
     let smallest: u64 = table.blocks.iter().map(|block| block.hidden_dimension).sum();
     let whole: u64 = table

@@ -149,7 +149,8 @@ mod tests {
             Operation::Msa,
             Operation::Msa,
         ];
-        let block = |(i, operation)| BlockArchitecture { operation, kept: (0..10 * i + 1).collect() };
+        let block =
+            |(i, operation)| BlockArchitecture { operation, kept: (0..10 * i + 1).collect() };
         let blocks = operations.into_iter().enumerate().map(block).collect();
         let mixed = Architecture::new(model.clone(), CostModel::Paper, blocks, None);
         for architecture in [mixed, Architecture::dense(model, CostModel::Macs)] {

@@ -102,7 +102,8 @@ impl<B: TrainBackend, const PRETRAIN: bool> Stage for Classify<B, PRETRAIN> {
         let parts = shards::split(batch, self.shards);
         let single = parts.len() == 1;
         let fork = || {
-            let teacher = self.teacher.as_ref().map(|teacher| (teacher.model.clone(), teacher.share));
+            let teacher =
+                self.teacher.as_ref().map(|teacher| (teacher.model.clone(), teacher.share));
             match single {
                 true => (self.model.clone(), teacher),
                 false => (self.model.clone().fork(device), teacher),

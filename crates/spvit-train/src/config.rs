@@ -393,7 +393,12 @@ impl RunConfig {
             }
         }
         let s = &self.search;
-        check("search.budget", s.budget, s.budget > 0.0, "above 0: a share of the dense FLOPs up to 1, or FLOPs")?;
+        check(
+            "search.budget",
+            s.budget,
+            s.budget > 0.0,
+            "above 0: a share of the dense FLOPs up to 1, or FLOPs",
+        )?;
         check("search.lambda", s.lambda, s.lambda >= 0.0, "at least 0")?;
         let rate = s.threshold_learning_rate;
         check("search.threshold_learning_rate", rate, rate >= 0.0, "at least 0")?;
@@ -421,7 +426,12 @@ impl TrainingConfig {
         check("warmup_epochs", self.warmup_epochs, self.warmup_epochs >= 0.0, "at least 0")?;
         check("weight_decay", self.weight_decay, self.weight_decay >= 0.0, "at least 0")?;
         check("clip_norm", self.clip_norm, self.clip_norm >= 0.0, "at least 0 (0: no clipping)")?;
-        check("drop_path", self.drop_path, (0.0..1.0).contains(&self.drop_path), "from 0 to below 1")
+        check(
+            "drop_path",
+            self.drop_path,
+            (0.0..1.0).contains(&self.drop_path),
+            "from 0 to below 1",
+        )
     }
 }
 
@@ -434,15 +444,19 @@ fn check(name: &str, value: f64, holds: bool, expected: &str) -> Result<(), Stri
 
 /// An error's message without line breaks, with the line it points at.
 fn one_line(error: &toml::de::Error) -> String {
-    error.to_string().split('\n').map(str::trim).filter(|line| !line.is_empty()).collect::<Vec<_>>().join(" ")
+    error
+        .to_string()
+        .split('\n')
+        .map(str::trim)
+        .filter(|line| !line.is_empty())
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
 /// Applies `a.b=value`, where the value is TOML or, failing that, a string.
 fn apply(table: &mut toml::Table, setting: &str) -> Result<(), TrainError> {
-    let failed = |problem: String| TrainError::Config {
-        source_name: format!("--set {setting}"),
-        problem,
-    };
+    let failed =
+        |problem: String| TrainError::Config { source_name: format!("--set {setting}"), problem };
     let Some((path, text)) = setting.split_once('=') else {
         return Err(failed("expected key=value, such as search.budget=0.5".into()));
     };

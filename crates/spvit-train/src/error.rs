@@ -70,6 +70,24 @@ pub enum TrainError {
         /// The folder.
         path: PathBuf,
     },
+    /// Another program works in the run folder.
+    #[error("{} is in use by another spvit; wait for it, or choose another --out", path.display())]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// A value on which something in the run folder depends cannot change any more.
+    #[error("{key} = {new}: this run was begun with {old}; {reason}")]
+    Fixed {
+        /// The value's key.
+        key: String,
+        /// The run's value.
+        old: String,
+        /// The value asked for.
+        new: String,
+        /// How to begin anew.
+        reason: String,
+    },
     /// No checkpoint of a run can be read.
     #[error("{}: no readable checkpoint ({problem}); start the run anew with --out", path.display())]
     Checkpoints {

@@ -46,13 +46,15 @@ pub struct Position {
 }
 
 impl RunFolder {
-    /// Opens a new run folder, creating it.
+    /// Opens a new run folder, creating it. One whose run ended before it computed anything is taken
+    /// as new.
     ///
     /// # Errors
     /// [`TrainError::Occupied`] if it holds a run.
     pub fn create(root: &Path) -> Result<Self, TrainError> {
         let folder = Self { root: root.to_path_buf() };
-        if folder.config().exists() {
+        let begun = ["pretrain", "search", "finetune"].iter().any(|stage| folder.begun(stage));
+        if folder.config().exists() && begun {
             return Err(TrainError::Occupied { path: root.to_path_buf() });
         }
         let checkpoints = root.join("checkpoints");
@@ -157,6 +159,39 @@ impl RunFolder {
         file.and_then(|file| file.set_len(length)).map_err(|error| TrainError::io(&path, error))
     }
 
+    /// The file that a stage gives in the end.
+    pub fn result(&self, stage: &str) -> PathBuf {
+        match stage {
+            "pretrain" => self.dense(),
+            "search" => self.searched(),
+            _ => self.compact(),
+        }
+    }
+
+    /// Whether a stage has a checkpoint and no result yet.
+    pub fn in_progress(&self, stage: &str) -> bool {
+        !self.result(stage).exists() && !self.checkpoints(stage).is_empty()
+    }
+
+    /// Whether a stage has a checkpoint or a result.
+    pub fn begun(&self, stage: &str) -> bool {
+        self.result(stage).exists() || !self.checkpoints(stage).is_empty()
+    }
+
+    /// Keeps other programs out of the folder as long as the file that it returns is open.
+    ///
+    /// # Errors
+    /// [`TrainError::Busy`] if another program has it.
+    pub fn lock(&self) -> Result<fs::File, TrainError> {
+        let path = self.root.join(".lock");
+        let file = fs::File::create(&path).map_err(|error| TrainError::io(&path, error))?;
+        match file.try_lock() {
+            Ok(()) => Ok(file),
+            Err(fs::TryLockError::WouldBlock) => Err(TrainError::Busy { path: self.root.clone() }),
+            Err(fs::TryLockError::Error(error)) => Err(TrainError::io(&path, error)),
+        }
+    }
+
     fn checkpoints(&self, stage: &str) -> Vec<PathBuf> {
         let prefix = format!("{stage}-step");
         let entries = fs::read_dir(self.root.join("checkpoints")).into_iter().flatten().flatten();
@@ -210,16 +245,15 @@ impl RunFolder {
     ) -> Result<Option<(Position, StateDict, Vec<String>)>, TrainError> {
         let mut notes = Vec::new();
         for path in self.checkpoints(stage).iter().rev() {
-            match fs::read(path).map_err(|error| error.to_string()).and_then(|bytes| decode(&bytes)) {
+            match fs::read(path).map_err(|error| error.to_string()).and_then(|bytes| decode(&bytes))
+            {
                 Ok((position, state)) => return Ok(Some((position, state, notes))),
                 Err(problem) => notes.push(format!("{} is broken ({problem})", path.display())),
             }
         }
         match notes.pop() {
             None => Ok(None),
-            Some(problem) => {
-                Err(TrainError::Checkpoints { path: self.root.clone(), problem })
-            }
+            Some(problem) => Err(TrainError::Checkpoints { path: self.root.clone(), problem }),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! fine-tuning and evaluation, tells an [`Observer`] what happens, and can be stopped and resumed
 //! at any step with the same result. On a CPU backend one seed gives one result.
 
+mod changes;
 mod classify;
 pub mod config;
 mod error;
@@ -21,6 +22,7 @@ mod shards;
 mod stage;
 pub mod weights;
 
+pub use changes::check_changes;
 pub use config::RunConfig;
 pub use error::TrainError;
 pub use events::{EpochReport, Event, Observer, Progress, Silent};

@@ -57,7 +57,8 @@ impl<B: FusedOps> Gradients<B> {
         // A fixed order, so that the sum has the same bits in every run.
         let mut ids: Vec<ParamId> = self.0.keys().copied().collect();
         ids.sort_by_key(|id| id.val());
-        let squares: Vec<_> = ids.iter().map(|id| fused::squared_norm(self.0[id].clone())).collect();
+        let squares: Vec<_> =
+            ids.iter().map(|id| fused::squared_norm(self.0[id].clone())).collect();
         if squares.is_empty() {
             return 0.0;
         }
@@ -113,16 +114,20 @@ impl<B: FusedOps> AdamW<B> {
         M: AutodiffModule<A>,
     {
         self.count += 1;
-        module.map(&mut Updater { optimiser: self, gradients, learning_rate, path: Path::default() })
+        module.map(&mut Updater {
+            optimiser: self,
+            gradients,
+            learning_rate,
+            path: Path::default(),
+        })
     }
 
     /// The moments, named after their parameters with the prefixes `first.` and `second.`.
     pub fn state(&self) -> StateDict {
         let entries = self.moments.iter().flat_map(|(name, moments)| {
-            ["first", "second"]
-                .into_iter()
-                .zip(moments)
-                .map(move |(prefix, moment)| (format!("{prefix}.{name}"), moment.clone().into_data()))
+            ["first", "second"].into_iter().zip(moments).map(move |(prefix, moment)| {
+                (format!("{prefix}.{name}"), moment.clone().into_data())
+            })
         });
         entries.collect()
     }

@@ -164,7 +164,8 @@ impl<'a, B: TrainBackend> Run<'a, B> {
     {
         let path = self.dense_path();
         if !path.exists() {
-            let hint = "set dense.weights to a dense model's weights, or run `spvit pretrain` first";
+            let hint =
+                "set dense.weights to a dense model's weights, or run `spvit pretrain` first";
             return Err(TrainError::Missing { path, hint: hint.into() });
         }
         let seed = random::seed(self.config.seed, Purpose::Weights);
@@ -227,6 +228,12 @@ impl<'a, B: TrainBackend> Run<'a, B> {
                 derive(&config.model, config.search.cost_model, &probabilities, target)?
             }
         };
+        if architecture.model != config.model {
+            let problem = "its model is not the run's; remove the file to derive it anew, or start a \
+                           new run";
+            let source_name = json.display().to_string();
+            return Err(TrainError::Config { source_name, problem: problem.into() });
+        }
         let mut init = Init::<B::InnerBackend>::new(config.seed, &self.device);
         let search = match config.finetune.init {
             InitialWeights::Searched => {
@@ -246,6 +253,8 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         let text = architecture
             .to_json()
             .map_err(|error| TrainError::Architecture { path: json.clone(), error })?;
+        // Fine-tuning begins anew with what is written here.
+        self.folder.remove_checkpoints("finetune");
         weights::write_model(&self.folder.pruned(), &compact, &architecture)?;
         write_atomically(&json, text.as_bytes())?;
         Ok(architecture)
@@ -289,7 +298,8 @@ impl<'a, B: TrainBackend> Run<'a, B> {
             let dense = Architecture::dense(config.model.clone(), config.search.cost_model);
             models.push(("dense", self.dense::<B::InnerBackend>()?.model, dense));
         }
-        for (name, path) in [("searched", self.folder.pruned()), ("compact", self.folder.compact())] {
+        for (name, path) in [("searched", self.folder.pruned()), ("compact", self.folder.compact())]
+        {
             if path.exists() {
                 let (model, architecture) =
                     weights::read_model::<B::InnerBackend>(&path, &self.device)?;
@@ -308,16 +318,17 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         };
         let one = timing(1, 50);
         let many = timing(LATENCY_BATCH, 20);
-        let figures = models.iter().zip(one).zip(many).map(|(((name, model, architecture), one), many)| {
-            ModelFigures {
-                name: name.to_string(),
-                accuracy: evaluate::accuracy(model, &images, &self.device),
-                flops: architecture.flops,
-                parameters: spvit_layers::state::parameter_count(model),
-                latency_one: one,
-                latency_batch: many,
-            }
-        });
+        let figures =
+            models.iter().zip(one).zip(many).map(|(((name, model, architecture), one), many)| {
+                ModelFigures {
+                    name: name.to_string(),
+                    accuracy: evaluate::accuracy(model, &images, &self.device),
+                    flops: architecture.flops,
+                    parameters: spvit_layers::state::parameter_count(model),
+                    latency_one: one,
+                    latency_batch: many,
+                }
+            });
         let summary = Summary {
             backend: self.backend.clone(),
             seed: config.seed,

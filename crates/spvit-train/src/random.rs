@@ -49,9 +49,7 @@ pub fn gate_uniforms(
 ) -> Vec<BlockUniforms> {
     let mut rng = generator(seed, Purpose::Gates, step);
     let mut draw = |count: usize| (0..count).map(|_| open_unit(&mut rng)).collect::<Vec<_>>();
-    (0..blocks)
-        .map(|_| BlockUniforms { operations: draw(operations), ffn: draw(hidden) })
-        .collect()
+    (0..blocks).map(|_| BlockUniforms { operations: draw(operations), ffn: draw(hidden) }).collect()
 }
 
 /// Factors of the residual branches of one step, `[2·depth, batch]` row-major: 0 for a dropped

@@ -92,7 +92,8 @@ pub(crate) fn restore_gates<B: burn::tensor::backend::Backend>(
     let device = gates.ffn.device();
     if let Some(data) = state.get("thresholds.operations") {
         let data = data.clone();
-        gates.operations = gates.operations.map(|_| Tensor::from_data(data, &device).require_grad());
+        gates.operations =
+            gates.operations.map(|_| Tensor::from_data(data, &device).require_grad());
     }
     if let Some(data) = state.get("thresholds.ffn") {
         let data = data.clone();
@@ -157,7 +158,8 @@ impl<B: TrainBackend> Stage for Search<B> {
             let model = self.optimiser.step::<B, _>(self.model.clone(), &for_weights, rate);
             self.model = apply_batch_statistics(model, statistics);
             let rate = self.config.threshold_learning_rate;
-            self.gates = self.threshold_optimiser.step::<B, _>(self.gates.clone(), &for_gates, rate);
+            self.gates =
+                self.threshold_optimiser.step::<B, _>(self.gates.clone(), &for_gates, rate);
         }
         self.flops = self.budget.flops(&self.gates);
         Ok(report)

@@ -89,9 +89,8 @@ pub(crate) fn cross_entropy<B: Backend>(
 pub(crate) fn classes(logits: TensorData) -> Vec<usize> {
     let width = logits.shape[1];
     let values: Vec<f32> = logits.iter::<f32>().collect();
-    let likeliest = |row: &[f32]| {
-        (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap_or_default()
-    };
+    let likeliest =
+        |row: &[f32]| (0..row.len()).max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap_or_default();
     values.chunks(width.max(1)).map(likeliest).collect()
 }
 

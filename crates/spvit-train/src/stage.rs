@@ -48,8 +48,12 @@ pub(crate) trait Stage {
     const NAME: &'static str;
 
     /// Trains on one batch.
-    fn step(&mut self, batch: &Batch, step: usize, learning_rate: f64)
-    -> Result<StepReport, TrainError>;
+    fn step(
+        &mut self,
+        batch: &Batch,
+        step: usize,
+        learning_rate: f64,
+    ) -> Result<StepReport, TrainError>;
 
     /// FLOPs at the expected gates and the budget, while searching.
     fn flops(&self) -> Option<(u64, u64)> {
@@ -83,7 +87,10 @@ pub(crate) struct Surroundings<'a> {
 }
 
 /// Runs a stage to its end, from its last checkpoint if it has one.
-pub(crate) fn run<S: Stage>(stage: &mut S, around: Surroundings<'_>) -> Result<Outcome, TrainError> {
+pub(crate) fn run<S: Stage>(
+    stage: &mut S,
+    around: Surroundings<'_>,
+) -> Result<Outcome, TrainError> {
     let Surroundings { folder, training, run, train, validation, observer } = around;
     let steps = train.batches_per_epoch();
     let schedule = Schedule::new(&training, steps);

@@ -43,10 +43,9 @@ pub fn write_model<B: FusedOps, M: Named<B>>(
     model: &M,
     architecture: &Architecture,
 ) -> Result<(), TrainError> {
-    let json = architecture.to_json().map_err(|error| TrainError::Architecture {
-        path: path.to_path_buf(),
-        error,
-    })?;
+    let json = architecture
+        .to_json()
+        .map_err(|error| TrainError::Architecture { path: path.to_path_buf(), error })?;
     write_tensors(path, state::export(model), &json)
 }
 
@@ -70,12 +69,14 @@ pub fn read_model<B: FusedOps>(
     let Some(json) = checkpoint.metadata.get(ARCHITECTURE) else {
         return Err(TrainError::Missing {
             path: path.join(ARCHITECTURE),
-            hint: "the file has no architecture in its metadata; give a model that spvit wrote".into(),
+            hint: "the file has no architecture in its metadata; give a model that spvit wrote"
+                .into(),
         });
     };
     let architecture = Architecture::from_json(json)
         .map_err(|error| TrainError::Architecture { path: path.to_path_buf(), error })?;
-    let model = Vit::new(&architecture.model, &architecture.block_configs(), &mut Init::new(0, device));
+    let model =
+        Vit::new(&architecture.model, &architecture.block_configs(), &mut Init::new(0, device));
     let model = load(model, from_host(checkpoint.tensors), path)?;
     Ok((model, architecture))
 }
@@ -100,8 +101,15 @@ pub(crate) fn import_search<B: FusedOps>(
     load(SearchVit::new(config, &mut Init::new(0, device)), tensors, path)
 }
 
-fn load<B: FusedOps, M: Named<B>>(model: M, state: StateDict, path: &Path) -> Result<M, TrainError> {
+fn load<B: FusedOps, M: Named<B>>(
+    model: M,
+    state: StateDict,
+    path: &Path,
+) -> Result<M, TrainError> {
     let hint = String::new();
-    state::import_owned(model, state)
-        .map_err(|error| TrainError::State { path: path.to_path_buf(), error, hint })
+    state::import_owned(model, state).map_err(|error| TrainError::State {
+        path: path.to_path_buf(),
+        error,
+        hint,
+    })
 }

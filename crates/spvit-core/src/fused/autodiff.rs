@@ -8,11 +8,7 @@ use burn::backend::{
         ops::{Backward, Ops, OpsKind},
     },
 };
-use burn::tensor::{
-    FloatDType,
-    backend::AutodiffBackend,
-    ops::FloatTensor,
-};
+use burn::tensor::{FloatDType, backend::AutodiffBackend, ops::FloatTensor};
 
 use super::{FusedOps, Grid};
 

@@ -157,10 +157,7 @@ pub(super) fn self_attention_backward<B: Backend>(
     raw(all.permute([1, 3, 0, 2, 4]).reshape([b, t, 3 * heads * d]))
 }
 
-pub(super) fn value_part<B: Backend>(
-    qkv: FloatTensor<B>,
-    bias: FloatTensor<B>,
-) -> FloatTensor<B> {
+pub(super) fn value_part<B: Backend>(qkv: FloatTensor<B>, bias: FloatTensor<B>) -> FloatTensor<B> {
     let qkv = wrap::<B, 3>(qkv);
     let [_, tokens, width] = qkv.dims();
     let d = width / 3;

@@ -66,29 +66,54 @@ fn operations<B: FusedOps>() {
     }
     const GRID: Grid = Grid { height: 4, width: 5, kernel: 3 };
     const WIDE: Grid = Grid { height: 4, width: 5, kernel: 5 };
-    check!("gelu", [&[3, 7, 11][..]], |x| Autodiff::<B>::exact_gelu(x[0].clone()),
-        plain::gelu::<Autodiff<B>>(x[0].clone()));
-    check!("affine", [&[3, 7, 11][..], &[11, 5], &[5]],
+    check!(
+        "gelu",
+        [&[3, 7, 11][..]],
+        |x| Autodiff::<B>::exact_gelu(x[0].clone()),
+        plain::gelu::<Autodiff<B>>(x[0].clone())
+    );
+    check!(
+        "affine",
+        [&[3, 7, 11][..], &[11, 5], &[5]],
         |x| Autodiff::<B>::affine(x[0].clone(), x[1].clone(), Some(x[2].clone())),
-        plain::affine::<Autodiff<B>>(x[0].clone(), x[1].clone(), Some(x[2].clone())));
-    check!("affine without bias", [&[3, 7, 11][..], &[11, 5]],
+        plain::affine::<Autodiff<B>>(x[0].clone(), x[1].clone(), Some(x[2].clone()))
+    );
+    check!(
+        "affine without bias",
+        [&[3, 7, 11][..], &[11, 5]],
         |x| Autodiff::<B>::affine(x[0].clone(), x[1].clone(), None),
-        plain::affine::<Autodiff<B>>(x[0].clone(), x[1].clone(), None));
-    check!("layer norm", [&[3, 7, 19][..], &[19], &[19]],
+        plain::affine::<Autodiff<B>>(x[0].clone(), x[1].clone(), None)
+    );
+    check!(
+        "layer norm",
+        [&[3, 7, 19][..], &[19], &[19]],
         |x| Autodiff::<B>::affine_layer_norm(x[0].clone(), x[1].clone(), x[2].clone(), 1e-6),
-        plain::layer_norm::<Autodiff<B>>(x[0].clone(), x[1].clone(), x[2].clone(), 1e-6));
-    check!("attention", [&[3, 7, 3 * 3 * 4][..]],
+        plain::layer_norm::<Autodiff<B>>(x[0].clone(), x[1].clone(), x[2].clone(), 1e-6)
+    );
+    check!(
+        "attention",
+        [&[3, 7, 3 * 3 * 4][..]],
         |x| Autodiff::<B>::self_attention(x[0].clone(), 3).0,
-        plain::self_attention::<Autodiff<B>>(x[0].clone(), 3).0);
-    check!("mix_shift 3x3", [&[2, 20, 3 * 4][..], &[3, 9]],
+        plain::self_attention::<Autodiff<B>>(x[0].clone(), 3).0
+    );
+    check!(
+        "mix_shift 3x3",
+        [&[2, 20, 3 * 4][..], &[3, 9]],
         |x| Autodiff::<B>::mix_shift(x[0].clone(), x[1].clone(), GRID),
-        plain::mix_shift::<Autodiff<B>>(x[0].clone(), x[1].clone(), GRID));
-    check!("mix_shift 5x5", [&[2, 20, 3 * 4][..], &[3, 25]],
+        plain::mix_shift::<Autodiff<B>>(x[0].clone(), x[1].clone(), GRID)
+    );
+    check!(
+        "mix_shift 5x5",
+        [&[2, 20, 3 * 4][..], &[3, 25]],
         |x| Autodiff::<B>::mix_shift(x[0].clone(), x[1].clone(), WIDE),
-        plain::mix_shift::<Autodiff<B>>(x[0].clone(), x[1].clone(), WIDE));
-    check!("shift_sum", [&[2, 20, 9 * 4][..]],
+        plain::mix_shift::<Autodiff<B>>(x[0].clone(), x[1].clone(), WIDE)
+    );
+    check!(
+        "shift_sum",
+        [&[2, 20, 9 * 4][..]],
         |x| Autodiff::<B>::shift_sum(x[0].clone(), GRID),
-        plain::shift_sum::<Autodiff<B>>(x[0].clone(), GRID));
+        plain::shift_sum::<Autodiff<B>>(x[0].clone(), GRID)
+    );
 }
 
 #[test]
@@ -120,7 +145,12 @@ fn plain_backward_passes_equal_the_kernels() {
         plain::gelu_backward::<Flex>(raw(x.clone()), raw(g.clone())),
         Flex::exact_gelu_backward(raw(x.clone()), raw(g.clone())),
     );
-    let a = plain::layer_norm_backward::<Flex>(raw(x.clone()), raw(weight.clone()), raw(g.clone()), 1e-6);
+    let a = plain::layer_norm_backward::<Flex>(
+        raw(x.clone()),
+        raw(weight.clone()),
+        raw(g.clone()),
+        1e-6,
+    );
     let b = Flex::affine_layer_norm_backward(raw(x.clone()), raw(weight), raw(g.clone()), 1e-6);
     close("layer norm, x", a.0, b.0);
     close("layer norm, weight", a.1, b.1);
@@ -185,11 +215,11 @@ fn adamw_updates_agree() {
         count,
     };
     let one = |x: f32| Tensor::<Flex, 1>::from_floats([x], &device);
-    let [p, m, v] =
-        super::adamw_update([one(1.0), one(0.0), one(0.0), one(0.5)], step(1));
+    let [p, m, v] = super::adamw_update([one(1.0), one(0.0), one(0.0), one(0.5)], step(1));
     assert!((p.clone().into_scalar() - 0.895).abs() < 1e-6);
     let inputs = [p, m, v, one(-0.25)];
-    let plain = plain::adamw_update::<Flex>(inputs.clone().map(raw), step(2)).map(plain::flat::<Flex>);
+    let plain =
+        plain::adamw_update::<Flex>(inputs.clone().map(raw), step(2)).map(plain::flat::<Flex>);
     for (a, b) in super::adamw_update(inputs, step(2)).into_iter().zip(plain) {
         assert!((a.into_scalar() - b.into_scalar()).abs() < 1e-7);
     }

@@ -37,22 +37,13 @@ impl ImageChange {
         };
         let flip = config.horizontal_flip && stream.chance(0.5);
         let erasing = config.random_erasing > 0.0 && stream.chance(config.random_erasing);
-        Self {
-            shift,
-            flip,
-            erase: if erasing {
-                draw_erasing(size, stream)
-            } else {
-                None
-            },
-        }
+        Self { shift, flip, erase: if erasing { draw_erasing(size, stream) } else { None } }
     }
 
     /// Writes the changed `source` to `target`, both `[channels, height, width]`; `target` comes zeroed.
     pub(crate) fn apply(&self, source: &[f32], target: &mut [f32], [height, width]: [usize; 2]) {
-        let planes = source
-            .chunks_exact(height * width)
-            .zip(target.chunks_exact_mut(height * width));
+        let planes =
+            source.chunks_exact(height * width).zip(target.chunks_exact_mut(height * width));
         for (source, target) in planes {
             if self.shift == [0, 0] {
                 target.copy_from_slice(source);
@@ -62,13 +53,7 @@ impl ImageChange {
             if self.flip {
                 target.chunks_exact_mut(width).for_each(<[f32]>::reverse);
             }
-            if let Some(Rectangle {
-                top,
-                bottom,
-                left,
-                right,
-            }) = self.erase
-            {
+            if let Some(Rectangle { top, bottom, left, right }) = self.erase {
                 for row in target.chunks_exact_mut(width).take(bottom).skip(top) {
                     row[left..right].fill(0.0);
                 }
@@ -81,11 +66,7 @@ impl ImageChange {
 fn shift_plane(source: &[f32], target: &mut [f32], width: usize, [down, right]: [isize; 2]) {
     let columns = right.unsigned_abs().min(width);
     let kept = width - columns;
-    let (from, to) = if right >= 0 {
-        (columns, 0)
-    } else {
-        (0, columns)
-    };
+    let (from, to) = if right >= 0 { (columns, 0) } else { (0, columns) };
     let source = source.chunks_exact(width).skip(down.max(0) as usize);
     let target = target.chunks_exact_mut(width).skip((-down).max(0) as usize);
     for (source, target) in source.zip(target) {
@@ -99,20 +80,13 @@ fn draw_erasing([height, width]: [usize; 2], stream: &mut Stream) -> Option<Rect
     const LARGEST_RATIO: f64 = 1.0 / 0.3;
     for _ in 0..10 {
         let area = stream.between(AREA[0], AREA[1]) * (height * width) as f64;
-        let ratio = stream
-            .between(-LARGEST_RATIO.ln(), LARGEST_RATIO.ln())
-            .exp();
+        let ratio = stream.between(-LARGEST_RATIO.ln(), LARGEST_RATIO.ln()).exp();
         let rows = (area * ratio).sqrt().round() as usize;
         let columns = (area / ratio).sqrt().round() as usize;
         if rows < height && columns < width {
             let top = stream.below(height - rows + 1);
             let left = stream.below(width - columns + 1);
-            return Some(Rectangle {
-                top,
-                bottom: top + rows,
-                left,
-                right: left + columns,
-            });
+            return Some(Rectangle { top, bottom: top + rows, left, right: left + columns });
         }
     }
     None
@@ -124,11 +98,7 @@ mod tests {
     use crate::rng::Purpose;
 
     const SIZE: [usize; 2] = [3, 4];
-    const PLAIN: ImageChange = ImageChange {
-        shift: [0, 0],
-        flip: false,
-        erase: None,
-    };
+    const PLAIN: ImageChange = ImageChange { shift: [0, 0], flip: false, erase: None };
 
     fn changed(change: &ImageChange) -> Vec<f32> {
         let source: Vec<f32> = (1..=12).map(|value| value as f32).collect();
@@ -139,10 +109,7 @@ mod tests {
 
     #[test]
     fn flipping_twice_is_the_identity() {
-        let flip = ImageChange {
-            flip: true,
-            ..PLAIN
-        };
+        let flip = ImageChange { flip: true, ..PLAIN };
         let once = changed(&flip);
         assert_eq!(once[..4], [4.0, 3.0, 2.0, 1.0]);
         let mut twice = vec![0.0; 12];
@@ -152,42 +119,21 @@ mod tests {
 
     #[test]
     fn a_crop_shows_what_is_inside_and_zero_outside() {
-        let right_and_down = changed(&ImageChange {
-            shift: [1, 2],
-            ..PLAIN
-        });
-        assert_eq!(
-            right_and_down,
-            [7., 8., 0., 0., 11., 12., 0., 0., 0., 0., 0., 0.]
-        );
-        let left_and_up = changed(&ImageChange {
-            shift: [-2, -1],
-            ..PLAIN
-        });
-        assert_eq!(
-            left_and_up,
-            [0., 0., 0., 0., 0., 0., 0., 0., 0., 1., 2., 3.]
-        );
+        let right_and_down = changed(&ImageChange { shift: [1, 2], ..PLAIN });
+        assert_eq!(right_and_down, [7., 8., 0., 0., 11., 12., 0., 0., 0., 0., 0., 0.]);
+        let left_and_up = changed(&ImageChange { shift: [-2, -1], ..PLAIN });
+        assert_eq!(left_and_up, [0., 0., 0., 0., 0., 0., 0., 0., 0., 1., 2., 3.]);
     }
 
     #[test]
     fn the_crop_comes_before_the_flip() {
-        let both = changed(&ImageChange {
-            shift: [0, 1],
-            flip: true,
-            ..PLAIN
-        });
+        let both = changed(&ImageChange { shift: [0, 1], flip: true, ..PLAIN });
         assert_eq!(both[..4], [0.0, 4.0, 3.0, 2.0]);
     }
 
     #[test]
     fn erasing_blanks_one_rectangle() {
-        let erase = Some(Rectangle {
-            top: 1,
-            bottom: 3,
-            left: 2,
-            right: 3,
-        });
+        let erase = Some(Rectangle { top: 1, bottom: 3, left: 2, right: 3 });
         let erased = changed(&ImageChange { erase, ..PLAIN });
         assert_eq!(erased, [1., 2., 3., 4., 5., 6., 0., 8., 9., 10., 0., 12.]);
     }
@@ -202,11 +148,7 @@ mod tests {
         };
         let draws: Vec<ImageChange> = (0..2000)
             .map(|index| {
-                ImageChange::draw(
-                    &all,
-                    [32, 24],
-                    &mut Stream::new(3, Purpose::Image, 0, index),
-                )
+                ImageChange::draw(&all, [32, 24], &mut Stream::new(3, Purpose::Image, 0, index))
             })
             .collect();
         for axis in 0..2 {
@@ -218,19 +160,12 @@ mod tests {
         let flips = draws.iter().filter(|draw| draw.flip).count();
         assert!((900..1100).contains(&flips), "{flips} flips");
         let erasings: Vec<Rectangle> = draws.iter().filter_map(|draw| draw.erase).collect();
-        assert!(
-            (900..1100).contains(&erasings.len()),
-            "{} erasings",
-            erasings.len()
-        );
+        assert!((900..1100).contains(&erasings.len()), "{} erasings", erasings.len());
         for erasing in erasings {
             assert!(erasing.bottom <= 32 && erasing.right <= 24);
             let share = erasing.area() as f64 / (32.0 * 24.0);
             // Rounding to whole pixels widens the range.
-            assert!(
-                (0.01..0.37).contains(&share),
-                "{erasing:?} is {share} of the area"
-            );
+            assert!((0.01..0.37).contains(&share), "{erasing:?} is {share} of the area");
         }
     }
 

@@ -45,10 +45,7 @@ impl Mix {
         // Partners are each other's, so each pair is mixed at once. The middle image of an odd batch is its own
         // partner and stays as it is.
         let (front, back) = images.split_at_mut(count / 2 * image);
-        for (a, b) in front
-            .chunks_exact_mut(image)
-            .zip(back.chunks_exact_mut(image).rev())
-        {
+        for (a, b) in front.chunks_exact_mut(image).zip(back.chunks_exact_mut(image).rev()) {
             match *self {
                 Self::None => {}
                 Self::Mixup(lambda) => {
@@ -57,15 +54,9 @@ impl Mix {
                         (*a, *b) = (own * *a + other * *b, own * *b + other * *a);
                     }
                 }
-                Self::Cutmix(Rectangle {
-                    top,
-                    bottom,
-                    left,
-                    right,
-                }) => {
-                    let planes = a
-                        .chunks_exact_mut(height * width)
-                        .zip(b.chunks_exact_mut(height * width));
+                Self::Cutmix(Rectangle { top, bottom, left, right }) => {
+                    let planes =
+                        a.chunks_exact_mut(height * width).zip(b.chunks_exact_mut(height * width));
                     for (a, b) in planes {
                         let rows = a.chunks_exact_mut(width).zip(b.chunks_exact_mut(width));
                         for (a, b) in rows.take(bottom).skip(top) {
@@ -86,12 +77,7 @@ fn draw_rectangle(share: f64, [height, width]: [usize; 2], stream: &mut Stream) 
         (centre.saturating_sub(half), (centre + half).min(side))
     };
     let ((top, bottom), (left, right)) = (span(height), span(width));
-    Rectangle {
-        top,
-        bottom,
-        left,
-        right,
-    }
+    Rectangle { top, bottom, left, right }
 }
 
 /// Targets `[batch, classes]`, each row summing to 1: the image's class with weight λ and its partner's with 1 − λ,
@@ -100,10 +86,8 @@ pub(crate) fn targets(labels: &[u16], classes: usize, smoothing: f64, lambda: f6
     let off = smoothing / classes as f64;
     let on = 1.0 - smoothing;
     let mut targets = vec![off as f32; labels.len() * classes];
-    for ((row, &own), &other) in targets
-        .chunks_exact_mut(classes)
-        .zip(labels)
-        .zip(labels.iter().rev())
+    for ((row, &own), &other) in
+        targets.chunks_exact_mut(classes).zip(labels).zip(labels.iter().rev())
     {
         if own == other {
             row[usize::from(own)] = (on + off) as f32;
@@ -125,9 +109,7 @@ mod tests {
 
     /// Image i is filled with i + 1.
     fn batch(count: usize) -> Vec<f32> {
-        (0..count * IMAGE)
-            .map(|value| (value / IMAGE + 1) as f32)
-            .collect()
+        (0..count * IMAGE).map(|value| (value / IMAGE + 1) as f32).collect()
     }
 
     fn draws(config: &AugmentConfig) -> Vec<Mix> {
@@ -142,32 +124,19 @@ mod tests {
         Mix::Mixup(0.75).apply(&mut images, IMAGE, SIZE);
         let firsts: Vec<f32> = images.chunks(IMAGE).map(|image| image[0]).collect();
         assert_eq!(firsts, [2.0, 2.5, 3.0, 3.5, 4.0]);
-        assert!(
-            images
-                .chunks(IMAGE)
-                .all(|image| image.iter().all(|&value| value == image[0]))
-        );
+        assert!(images.chunks(IMAGE).all(|image| image.iter().all(|&value| value == image[0])));
     }
 
     #[test]
     fn cutmix_takes_the_share_that_its_lambda_says() {
-        let config = AugmentConfig {
-            cutmix: 1.0,
-            ..Default::default()
-        };
+        let config = AugmentConfig { cutmix: 1.0, ..Default::default() };
         for mix in draws(&config) {
             let mut images = batch(4);
             mix.apply(&mut images, IMAGE, SIZE);
-            let own = images[..IMAGE]
-                .iter()
-                .filter(|&&value| value == 1.0)
-                .count() as f64
-                / IMAGE as f64;
-            let partner = images[..IMAGE]
-                .iter()
-                .filter(|&&value| value == 4.0)
-                .count() as f64
-                / IMAGE as f64;
+            let own =
+                images[..IMAGE].iter().filter(|&&value| value == 1.0).count() as f64 / IMAGE as f64;
+            let partner =
+                images[..IMAGE].iter().filter(|&&value| value == 4.0).count() as f64 / IMAGE as f64;
             assert!((own - mix.lambda(SIZE)).abs() < 1e-9, "{mix:?}: {own}");
             assert!((own + partner - 1.0).abs() < 1e-9);
         }
@@ -185,22 +154,12 @@ mod tests {
         let draws_of_both = draws(&both);
         let count =
             |wanted: fn(&Mix) -> bool| draws_of_both.iter().filter(|mix| wanted(mix)).count();
-        let (none, cutmix) = (
-            count(|mix| *mix == Mix::None),
-            count(|mix| matches!(mix, Mix::Cutmix(_))),
-        );
+        let (none, cutmix) =
+            (count(|mix| *mix == Mix::None), count(|mix| matches!(mix, Mix::Cutmix(_))));
         assert!((440..560).contains(&none), "{none} of 1000 not mixed");
         assert!((85..165).contains(&cutmix), "{cutmix} of 1000 by CutMix");
-        assert!(
-            draws(&AugmentConfig::default())
-                .iter()
-                .all(|mix| *mix == Mix::None)
-        );
-        let mixup = AugmentConfig {
-            mixup: 0.8,
-            switch_prob: 1.0,
-            ..Default::default()
-        };
+        assert!(draws(&AugmentConfig::default()).iter().all(|mix| *mix == Mix::None));
+        let mixup = AugmentConfig { mixup: 0.8, switch_prob: 1.0, ..Default::default() };
         assert!(draws(&mixup).iter().all(|mix| matches!(mix, Mix::Mixup(_))));
     }
 
@@ -215,10 +174,7 @@ mod tests {
         let expected = [0.025, 0.655, 0.025, 0.295, 0.025, 0.295, 0.025, 0.655];
         let found = targets(&[1, 3], 4, 0.1, 0.7);
         assert!(
-            found
-                .iter()
-                .zip(expected)
-                .all(|(found, expected)| (found - expected).abs() < 1e-6),
+            found.iter().zip(expected).all(|(found, expected)| (found - expected).abs() < 1e-6),
             "{found:?}"
         );
     }

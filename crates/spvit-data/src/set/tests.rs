@@ -7,9 +7,7 @@ fn set(pixels: Vec<u8>, labels: Vec<u16>) -> ImageSet {
 #[test]
 fn a_set_refuses_what_does_not_fit() {
     let refusal = |shape, classes, pixels, labels| {
-        ImageSet::new(shape, classes, pixels, labels)
-            .unwrap_err()
-            .to_string()
+        ImageSet::new(shape, classes, pixels, labels).unwrap_err().to_string()
     };
     assert!(refusal([1, 0, 2], 3, vec![], vec![]).contains("image shape"));
     assert!(refusal([1, usize::MAX, 2], 3, vec![], vec![]).contains("image shape"));
@@ -23,10 +21,7 @@ fn images_and_labels_are_found_by_index() {
     let set = set(vec![1, 2, 3, 4, 5, 6], vec![2, 0, 2]);
     assert_eq!(set.image(1), Some(&[3, 4][..]));
     assert_eq!(set.label(2), Some(2));
-    assert_eq!(
-        (set.image(3), set.image(usize::MAX), set.label(3)),
-        (None, None, None)
-    );
+    assert_eq!((set.image(3), set.image(usize::MAX), set.label(3)), (None, None, None));
     assert_eq!(set.class_counts(), [1, 0, 2]);
     assert_eq!(set.select(&[2, 0, 9]).pixels(), [5, 6, 1, 2]);
     let (head, tail) = set.split_at(2);
@@ -50,20 +45,8 @@ fn the_fingerprint_sees_pixels_labels_and_the_split() {
         Dataset::from_splits("x".into(), vec![], [train, set(vec![], vec![]), test]).fingerprint
     };
     let reference = of(set(vec![1, 2, 3, 4], vec![0, 1]), set(vec![5, 6], vec![2]));
-    assert_eq!(
-        reference,
-        of(set(vec![1, 2, 3, 4], vec![0, 1]), set(vec![5, 6], vec![2]))
-    );
-    assert_ne!(
-        reference,
-        of(set(vec![1, 2, 3, 5], vec![0, 1]), set(vec![5, 6], vec![2]))
-    );
-    assert_ne!(
-        reference,
-        of(set(vec![1, 2, 3, 4], vec![0, 2]), set(vec![5, 6], vec![2]))
-    );
-    assert_ne!(
-        reference,
-        of(set(vec![1, 2], vec![0]), set(vec![3, 4, 5, 6], vec![1, 2]))
-    );
+    assert_eq!(reference, of(set(vec![1, 2, 3, 4], vec![0, 1]), set(vec![5, 6], vec![2])));
+    assert_ne!(reference, of(set(vec![1, 2, 3, 5], vec![0, 1]), set(vec![5, 6], vec![2])));
+    assert_ne!(reference, of(set(vec![1, 2, 3, 4], vec![0, 2]), set(vec![5, 6], vec![2])));
+    assert_ne!(reference, of(set(vec![1, 2], vec![0]), set(vec![3, 4, 5, 6], vec![1, 2])));
 }

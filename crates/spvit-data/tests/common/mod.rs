@@ -12,18 +12,14 @@ use flate2::write::GzEncoder;
 /// An IDX file's bytes.
 pub fn idx(dimensions: &[u32], data: &[u8]) -> Vec<u8> {
     let mut bytes = vec![0, 0, 8, dimensions.len() as u8];
-    dimensions
-        .iter()
-        .for_each(|size| bytes.extend(size.to_be_bytes()));
+    dimensions.iter().for_each(|size| bytes.extend(size.to_be_bytes()));
     bytes.extend(data);
     bytes
 }
 
 /// Pixels that differ from image to image and from place to place.
 pub fn pixels(images: usize, bytes: usize) -> Vec<u8> {
-    (0..images * bytes)
-        .map(|at| (at / bytes * 31 + at % bytes * 7) as u8)
-        .collect()
+    (0..images * bytes).map(|at| (at / bytes * 31 + at % bytes * 7) as u8).collect()
 }
 
 /// Labels 0, 1, 2, 0, 1, 2, ...
@@ -41,16 +37,8 @@ pub fn gzip(bytes: &[u8]) -> Vec<u8> {
 pub fn write_idx(folder: &Path, train: usize, test: usize) {
     let images = |count| idx(&[count as u32, 4, 5], &pixels(count, 20));
     let labels = |count| idx(&[count as u32], &labels(count, 3));
-    fs::write(
-        folder.join("train-images-idx3-ubyte.gz"),
-        gzip(&images(train)),
-    )
-    .unwrap();
-    fs::write(
-        folder.join("train-labels-idx1-ubyte.gz"),
-        gzip(&labels(train)),
-    )
-    .unwrap();
+    fs::write(folder.join("train-images-idx3-ubyte.gz"), gzip(&images(train))).unwrap();
+    fs::write(folder.join("train-labels-idx1-ubyte.gz"), gzip(&labels(train))).unwrap();
     fs::write(folder.join("t10k-images-idx3-ubyte"), images(test)).unwrap();
     fs::write(folder.join("t10k-labels-idx1-ubyte"), labels(test)).unwrap();
 }
@@ -69,10 +57,7 @@ pub fn write_cifar10(folder: &Path) {
     fs::create_dir_all(folder).unwrap();
     for batch in 0..5u8 {
         let (a, b) = (2 * batch, 2 * batch + 1);
-        write_cifar(
-            &folder.join(format!("data_batch_{}.bin", batch + 1)),
-            &[(&[a], a), (&[b], b)],
-        );
+        write_cifar(&folder.join(format!("data_batch_{}.bin", batch + 1)), &[(&[a], a), (&[b], b)]);
     }
     write_cifar(&folder.join("test_batch.bin"), &[(&[3], 30), (&[4], 40)]);
 }

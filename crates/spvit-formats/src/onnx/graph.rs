@@ -45,11 +45,7 @@ impl<'a> GraphBuilder<'a> {
     pub(super) fn tensor(&mut self, name: &str, shape: &[usize]) -> Result<&'a HostTensor, Fault> {
         let advice = "The weights must be those of the network described, in the compact layout.";
         let tensor = self.state.get(name).ok_or_else(|| {
-            Fault::invalid(
-                format!("the tensor {name} of shape {shape:?}"),
-                "none",
-                advice,
-            )
+            Fault::invalid(format!("the tensor {name} of shape {shape:?}"), "none", advice)
         })?;
         if tensor.shape != shape || element_count(shape) != Some(tensor.data.len()) {
             return Err(Fault::invalid(
@@ -66,11 +62,7 @@ impl<'a> GraphBuilder<'a> {
     pub(super) fn weight(&mut self, name: &str, shape: &[usize]) -> Result<String, Fault> {
         let tensor = self.tensor(name, shape)?;
         let (dims, values) = (shape.to_vec(), Values::Weight(tensor));
-        self.initializers.push(Initializer {
-            name: name.into(),
-            dims,
-            values,
-        });
+        self.initializers.push(Initializer { name: name.into(), dims, values });
         Ok(name.into())
     }
 
@@ -79,11 +71,7 @@ impl<'a> GraphBuilder<'a> {
         let tensor = self.tensor(name, &[out, inp])?;
         let name = format!("{name}.transposed");
         let (dims, values) = (vec![inp, out], Values::Transposed(tensor));
-        self.initializers.push(Initializer {
-            name: name.clone(),
-            dims,
-            values,
-        });
+        self.initializers.push(Initializer { name: name.clone(), dims, values });
         Ok(name)
     }
 
@@ -93,11 +81,7 @@ impl<'a> GraphBuilder<'a> {
         let name = format!("const.ints.{}", list.join("_"));
         if self.constants.insert(name.clone()) {
             let (dims, values) = (vec![values.len()], Values::Ints(values.to_vec()));
-            self.initializers.push(Initializer {
-                name: name.clone(),
-                dims,
-                values,
-            });
+            self.initializers.push(Initializer { name: name.clone(), dims, values });
         }
         name
     }
@@ -107,11 +91,7 @@ impl<'a> GraphBuilder<'a> {
         let name = format!("const.{name}");
         if self.constants.insert(name.clone()) {
             let (dims, values) = (Vec::new(), Values::Floats(vec![value]));
-            self.initializers.push(Initializer {
-                name: name.clone(),
-                dims,
-                values,
-            });
+            self.initializers.push(Initializer { name: name.clone(), dims, values });
         }
         name
     }
@@ -168,16 +148,8 @@ impl<'a> GraphBuilder<'a> {
     ) -> Result<String, Fault> {
         let weight = self.weight(&format!("{name}.weight"), &[dim])?;
         let bias = self.weight(&format!("{name}.bias"), &[dim])?;
-        let attributes = [
-            Attribute::int("axis", -1),
-            Attribute::float("epsilon", eps as f32),
-        ];
-        Ok(self.node(
-            "LayerNormalization",
-            name,
-            &[x, &weight, &bias],
-            &attributes,
-        ))
+        let attributes = [Attribute::int("axis", -1), Attribute::float("epsilon", eps as f32)];
+        Ok(self.node("LayerNormalization", name, &[x, &weight, &bias], &attributes))
     }
 
     pub(super) fn reshape(&mut self, x: &str, name: String, shape: &[i64]) -> String {
@@ -197,11 +169,8 @@ impl<'a> GraphBuilder<'a> {
 
     /// Fails where the state dict holds a tensor that the network did not use.
     pub(super) fn check_all_used(&self) -> Result<(), Fault> {
-        let extra: Vec<&String> = self
-            .state
-            .keys()
-            .filter(|name| !self.used.contains(*name))
-            .collect();
+        let extra: Vec<&String> =
+            self.state.keys().filter(|name| !self.used.contains(*name)).collect();
         let Some(first) = extra.first() else {
             return Ok(());
         };

@@ -85,25 +85,15 @@ fn prepare<'a>(
     network.check()?;
     let mut builder = GraphBuilder::new(tensors);
     vit::build(&mut builder, network)?;
-    let GraphBuilder {
-        nodes,
-        initializers,
-        ..
-    } = builder;
+    let GraphBuilder { nodes, initializers, .. } = builder;
 
     let [height, width] = network.image_size;
     let graph = proto::Graph {
         node: nodes,
         name: "spvit".into(),
         initializer: Vec::new(),
-        input: vec![proto::ValueInfo::batch_of(
-            vit::INPUT,
-            &[network.in_chans, height, width],
-        )],
-        output: vec![proto::ValueInfo::batch_of(
-            vit::OUTPUT,
-            &[network.num_classes],
-        )],
+        input: vec![proto::ValueInfo::batch_of(vit::INPUT, &[network.in_chans, height, width])],
+        output: vec![proto::ValueInfo::batch_of(vit::OUTPUT, &[network.num_classes])],
     };
     let description = serde_json::to_string(network)
         .map_err(|e| Fault::invalid("a description", e.to_string(), "Correct the description."))?;
@@ -112,22 +102,13 @@ fn prepare<'a>(
         producer_name: "spvit".into(),
         producer_version: env!("CARGO_PKG_VERSION").into(),
         graph: None,
-        opset_import: vec![proto::OperatorSet {
-            domain: String::new(),
-            version: OPSET,
-        }],
-        metadata_props: vec![proto::Property {
-            key: "spvit.network".into(),
-            value: description,
-        }],
+        opset_import: vec![proto::OperatorSet { domain: String::new(), version: OPSET }],
+        metadata_props: vec![proto::Property { key: "spvit.network".into(), value: description }],
     };
 
     let messages: Vec<Vec<u8>> = initializers.iter().map(before_values).collect();
-    let weights: usize = messages
-        .iter()
-        .zip(&initializers)
-        .map(|(m, i)| m.len() + value_bytes(i))
-        .sum();
+    let weights: usize =
+        messages.iter().zip(&initializers).map(|(m, i)| m.len() + value_bytes(i)).sum();
     let graph_len = graph.encoded_len() + weights;
     let mut head = model.encode_to_vec();
     field(GRAPH, graph_len, &mut head);
@@ -139,11 +120,7 @@ fn prepare<'a>(
             "Export a smaller network, or use safetensors.",
         ));
     }
-    Ok(Prepared {
-        head,
-        messages,
-        initializers,
-    })
+    Ok(Prepared { head, messages, initializers })
 }
 
 /// 4-byte floats or 8-byte integers.
@@ -171,11 +148,7 @@ fn before_values(constant: &Initializer) -> Vec<u8> {
     let mut raw_data = Vec::new();
     field(RAW_DATA, bytes, &mut raw_data);
     let mut out = Vec::new();
-    field(
-        INITIALIZER,
-        tensor.encoded_len() + raw_data.len() + bytes,
-        &mut out,
-    );
+    field(INITIALIZER, tensor.encoded_len() + raw_data.len() + bytes, &mut out);
     out.extend(tensor.encode_to_vec());
     out.extend(raw_data);
     out
@@ -194,10 +167,9 @@ fn field(key: u8, len: usize, out: &mut Vec<u8>) {
 
 fn write_values(out: &mut impl Write, constant: &Initializer) -> std::io::Result<()> {
     match &constant.values {
-        Values::Weight(tensor) => tensor
-            .data
-            .iter()
-            .try_for_each(|x| out.write_all(&x.to_le_bytes())),
+        Values::Weight(tensor) => {
+            tensor.data.iter().try_for_each(|x| out.write_all(&x.to_le_bytes()))
+        }
         Values::Transposed(tensor) => {
             let rows = constant.dims.first().copied().unwrap_or(0);
             (0..rows).try_for_each(|row| {
@@ -205,11 +177,7 @@ fn write_values(out: &mut impl Write, constant: &Initializer) -> std::io::Result
                 column.try_for_each(|x| out.write_all(&x.to_le_bytes()))
             })
         }
-        Values::Floats(values) => values
-            .iter()
-            .try_for_each(|x| out.write_all(&x.to_le_bytes())),
-        Values::Ints(values) => values
-            .iter()
-            .try_for_each(|x| out.write_all(&x.to_le_bytes())),
+        Values::Floats(values) => values.iter().try_for_each(|x| out.write_all(&x.to_le_bytes())),
+        Values::Ints(values) => values.iter().try_for_each(|x| out.write_all(&x.to_le_bytes())),
     }
 }

@@ -89,10 +89,7 @@ impl NetworkDescription {
         }
         if self.image_size.iter().any(|n| n % self.patch_size != 0) {
             return Err(wrong(
-                format!(
-                    "an image_size in multiples of patch_size {}",
-                    self.patch_size
-                ),
+                format!("an image_size in multiples of patch_size {}", self.patch_size),
                 format!("{:?}", self.image_size),
             ));
         }
@@ -102,10 +99,7 @@ impl NetworkDescription {
                 self.embed_dim,
             ));
         }
-        for (name, eps) in [
-            ("layer_norm_eps", self.layer_norm_eps),
-            ("bn_eps", self.bn_eps),
-        ] {
+        for (name, eps) in [("layer_norm_eps", self.layer_norm_eps), ("bn_eps", self.bn_eps)] {
             if !(eps > 0.0 && eps < 1.0) {
                 return Err(wrong(format!("{name} between 0 and 1"), eps));
             }
@@ -122,9 +116,5 @@ impl NetworkDescription {
 }
 
 fn wrong(expected: impl Into<String>, found: impl ToString) -> Fault {
-    Fault::invalid(
-        expected,
-        found.to_string(),
-        "Correct the description of the network.",
-    )
+    Fault::invalid(expected, found.to_string(), "Correct the description of the network.")
 }

@@ -85,32 +85,17 @@ impl Attribute {
 
     pub(crate) fn float(name: &str, value: f32) -> Self {
         let (name, f) = (name.into(), Some(value));
-        Self {
-            name,
-            f,
-            r#type: Self::TYPE_FLOAT,
-            ..Self::default()
-        }
+        Self { name, f, r#type: Self::TYPE_FLOAT, ..Self::default() }
     }
 
     pub(crate) fn int(name: &str, value: i64) -> Self {
         let (name, i) = (name.into(), Some(value));
-        Self {
-            name,
-            i,
-            r#type: Self::TYPE_INT,
-            ..Self::default()
-        }
+        Self { name, i, r#type: Self::TYPE_INT, ..Self::default() }
     }
 
     pub(crate) fn ints(name: &str, values: &[i64]) -> Self {
         let (name, ints) = (name.into(), values.to_vec());
-        Self {
-            name,
-            ints,
-            r#type: Self::TYPE_INTS,
-            ..Self::default()
-        }
+        Self { name, ints, r#type: Self::TYPE_INTS, ..Self::default() }
     }
 }
 
@@ -170,26 +155,10 @@ pub(crate) struct Dimension {
 impl ValueInfo {
     /// A tensor of floats whose first dimension is left open, under the name "batch".
     pub(crate) fn batch_of(name: &str, rest: &[usize]) -> Self {
-        let batch = Dimension {
-            dim_param: Some("batch".into()),
-            dim_value: None,
-        };
-        let rest = rest.iter().map(|&n| Dimension {
-            dim_value: Some(n as i64),
-            dim_param: None,
-        });
-        let shape = Shape {
-            dim: std::iter::once(batch).chain(rest).collect(),
-        };
-        let tensor = TensorType {
-            elem_type: FLOAT,
-            shape: Some(shape),
-        };
-        Self {
-            name: name.into(),
-            r#type: Some(Type {
-                tensor_type: Some(tensor),
-            }),
-        }
+        let batch = Dimension { dim_param: Some("batch".into()), dim_value: None };
+        let rest = rest.iter().map(|&n| Dimension { dim_value: Some(n as i64), dim_param: None });
+        let shape = Shape { dim: std::iter::once(batch).chain(rest).collect() };
+        let tensor = TensorType { elem_type: FLOAT, shape: Some(shape) };
+        Self { name: name.into(), r#type: Some(Type { tensor_type: Some(tensor) }) }
     }
 }

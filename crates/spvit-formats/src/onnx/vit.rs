@@ -20,20 +20,11 @@ pub(super) fn build(graph: &mut GraphBuilder, net: &NetworkDescription) -> Resul
     }
     // Only the class token is read, so only it is normalised. [B, 1, D] → [B, D]
     let class = graph.rows(&x, "class_token".into(), 0, 1);
-    let class = graph.reshape(
-        &class,
-        "class_token.flat".into(),
-        &[0, net.embed_dim as i64],
-    );
+    let class = graph.reshape(&class, "class_token.flat".into(), &[0, net.embed_dim as i64]);
     let class = graph.layer_norm(&class, "norm", net.embed_dim, net.layer_norm_eps)?;
     let weight = graph.weight("head.weight", &[net.num_classes, net.embed_dim])?;
     let bias = graph.weight("head.bias", &[net.num_classes])?;
-    graph.node(
-        "Gemm",
-        OUTPUT,
-        &[&class, &weight, &bias],
-        &[Attribute::int("transB", 1)],
-    );
+    graph.node("Gemm", OUTPUT, &[&class, &weight, &bias], &[Attribute::int("transB", 1)]);
     graph.check_all_used()
 }
 
@@ -45,10 +36,7 @@ fn embed(graph: &mut GraphBuilder, net: &NetworkDescription) -> Result<String, F
     let weight = graph.weight(&format!("{name}.weight"), &[dim, net.in_chans, size, size])?;
     let bias = graph.weight(&format!("{name}.bias"), &[dim])?;
     let side = [size as i64; 2];
-    let attributes = [
-        Attribute::ints("kernel_shape", &side),
-        Attribute::ints("strides", &side),
-    ];
+    let attributes = [Attribute::ints("kernel_shape", &side), Attribute::ints("strides", &side)];
     let x = graph.node("Conv", name, &[INPUT, &weight, &bias], &attributes);
     let x = tokens(graph, &x, "patch_embed", net);
     // The class token is added to a row of zeros rather than joined to the patches: joining would
@@ -99,12 +87,7 @@ fn block(
         }
     };
     if let Some(attention) = attention {
-        x = graph.node(
-            "Add",
-            format!("{name}.attn.residual"),
-            &[&x, &attention],
-            &[],
-        );
+        x = graph.node("Add", format!("{name}.attn.residual"), &[&x, &attention], &[]);
     }
     let ffn = ffn(graph, net, &name, block.hidden, &x)?;
     Ok(graph.node("Add", name, &[&x, &ffn], &[]))
@@ -140,10 +123,7 @@ fn attention(
     let q = by_head(q, &[0, 2, 1, 3]);
     let k = by_head(k, &[0, 2, 3, 1]);
     let v = by_head(v, &[0, 2, 1, 3]);
-    let scale = graph.float(
-        "attention_scale",
-        (net.head_dim() as f64).sqrt().recip() as f32,
-    );
+    let scale = graph.float("attention_scale", (net.head_dim() as f64).sqrt().recip() as f32);
     let q = graph.node("Mul", format!("{name}.q.scaled"), &[&q, &scale], &[]);
     let scores = graph.node("MatMul", format!("{name}.scores"), &[&q, &k], &[]);
     let weights = graph.node("Softmax", format!("{name}.softmax"), &[&scores], &axis);
@@ -183,12 +163,7 @@ fn bconv(
     map = convolution(graph, &format!("{name}.3"), [dim, inner, 1], &map)?;
     let patches = tokens(graph, &map, &format!("{name}.out"), net);
     let axis = [Attribute::int("axis", 1)];
-    Ok(graph.node(
-        "Concat",
-        format!("{name}.joined"),
-        &[&class, &patches],
-        &axis,
-    ))
+    Ok(graph.node("Concat", format!("{name}.joined"), &[&class, &patches], &axis))
 }
 
 /// A convolution that keeps the map's size.
@@ -202,10 +177,7 @@ fn convolution(
     let bias = graph.weight(&format!("{name}.bias"), &[out])?;
     let side = [kernel as i64; 2];
     let pads = [kernel as i64 / 2; 4];
-    let attributes = [
-        Attribute::ints("kernel_shape", &side),
-        Attribute::ints("pads", &pads),
-    ];
+    let attributes = [Attribute::ints("kernel_shape", &side), Attribute::ints("pads", &pads)];
     Ok(graph.node("Conv", name, &[x, &weight, &bias], &attributes))
 }
 
@@ -235,10 +207,7 @@ fn ffn(
     }
     let x = graph.layer_norm(x, &format!("{block}.norm2"), dim, net.layer_norm_eps)?;
     let x = graph.linear(&x, &format!("{name}.fc1"), [hidden, dim])?;
-    let (root, one) = (
-        graph.float("sqrt2", std::f32::consts::SQRT_2),
-        graph.float("one", 1.0),
-    );
+    let (root, one) = (graph.float("sqrt2", std::f32::consts::SQRT_2), graph.float("one", 1.0));
     let half = graph.float("half", 0.5);
     let scaled = graph.node("Div", format!("{name}.gelu.scaled"), &[&x, &root], &[]);
     let erf = graph.node("Erf", format!("{name}.gelu.erf"), &[&scaled], &[]);

@@ -82,10 +82,7 @@ impl Machine<'_, '_> {
             "torch._utils._rebuild_tensor_v3" => self.tensor(&values, values.get(6).copied()),
             // A parameter is its tensor; so is a tensor with Python attributes.
             "torch._utils._rebuild_parameter" | "torch._utils._rebuild_parameter_with_state" => {
-                values
-                    .first()
-                    .copied()
-                    .ok_or_else(|| self.bad("a parameter's tensor", "none"))
+                values.first().copied().ok_or_else(|| self.bad("a parameter's tensor", "none"))
             }
             "torch._tensor._rebuild_from_type_v2" => match values[..] {
                 [inner, _, args, ..] if self.rebuilds_tensor(inner) => self.call(inner, args),
@@ -102,9 +99,7 @@ impl Machine<'_, '_> {
 
     /// Whether calling this cannot lead back to a call of another function.
     fn rebuilds_tensor(&self, callee: Value) -> bool {
-        self.arena
-            .global(callee)
-            .is_some_and(|name| name.starts_with("torch._utils._rebuild_"))
+        self.arena.global(callee).is_some_and(|name| name.starts_with("torch._utils._rebuild_"))
     }
 
     fn opaque(&mut self, name: &str) -> Result<Value, Fault> {
@@ -130,10 +125,7 @@ impl Machine<'_, '_> {
     /// `_rebuild_tensor*(storage, offset, size, stride, ...)`, and version 3 with its own dtype.
     fn tensor(&mut self, args: &[Value], dtype: Option<Value>) -> Result<Value, Fault> {
         let &[storage, offset, shape, stride, ..] = args else {
-            return Err(self.bad(
-                "a tensor's storage, offset, shape and stride",
-                "fewer values",
-            ));
+            return Err(self.bad("a tensor's storage, offset, shape and stride", "fewer values"));
         };
         let storage = match self.arena.node(storage) {
             Some(&Node::Storage(storage)) => storage,
@@ -156,13 +148,7 @@ impl Machine<'_, '_> {
             None => self.arena.storages[storage].element.clone(),
         };
         self.charge(size_of::<TensorRef>())?;
-        let tensor = TensorRef {
-            storage,
-            element,
-            offset,
-            shape,
-            stride,
-        };
+        let tensor = TensorRef { storage, element, offset, shape, stride };
         self.add(Node::Tensor(tensor.into()))
     }
 
@@ -213,11 +199,7 @@ impl Machine<'_, '_> {
         };
         let key: Box<str> = key.into();
         let count = u64::try_from(count).map_err(|_| self.bad("a length", count.to_string()))?;
-        let storage = StorageRef {
-            key: key.clone(),
-            element,
-            count,
-        };
+        let storage = StorageRef { key: key.clone(), element, count };
         let index = match self.storages_by_key.get(&key) {
             Some(&index) if self.arena.storages[index] == storage => index,
             Some(_) => {

@@ -20,35 +20,22 @@ pub(super) fn load(file: &mut CheckedFile) -> Result<Loaded, Fault> {
     let (names, list) = vm::run(&mut stream, len)?;
     let mut at = stream.position();
 
-    let by_key: HashMap<&str, usize> = arena
-        .storages
-        .iter()
-        .enumerate()
-        .map(|(index, s)| (&*s.key, index))
-        .collect();
+    let by_key: HashMap<&str, usize> =
+        arena.storages.iter().enumerate().map(|(index, s)| (&*s.key, index)).collect();
     let mut places = vec![None; arena.storages.len()];
     let list = names.sequence(list);
     let list = list.ok_or_else(|| Fault::damaged("the list of storages", "something else"))?;
     for &key in list {
-        let key = names
-            .text(key)
-            .ok_or_else(|| Fault::damaged("a storage's key", "no text"))?;
+        let key = names.text(key).ok_or_else(|| Fault::damaged("a storage's key", "no text"))?;
         let index = by_key.get(key).copied().ok_or_else(|| {
-            Fault::damaged(
-                "a storage that a tensor uses",
-                format!("one with the key {key}"),
-            )
+            Fault::damaged("a storage that a tensor uses", format!("one with the key {key}"))
         })?;
         let bytes = storage_len(file, at, &arena.storages[index])?;
         places[index] = Some((at + 8, bytes));
         at += 8 + bytes;
     }
     drop(by_key);
-    Ok(Loaded {
-        arena,
-        root,
-        places,
-    })
+    Ok(Loaded { arena, root, places })
 }
 
 /// The first three pickles: a magic number, a version, and what machine wrote the file.
@@ -76,13 +63,9 @@ fn check_preamble(stream: &mut Stream, len: u64) -> Result<(), Fault> {
 }
 
 fn is_big_endian(arena: &Arena, system: Value) -> bool {
-    arena
-        .dict(system)
-        .unwrap_or_default()
-        .iter()
-        .any(|&(key, value)| {
-            arena.text(key) == Some("little_endian") && value == Value::Bool(false)
-        })
+    arena.dict(system).unwrap_or_default().iter().any(|&(key, value)| {
+        arena.text(key) == Some("little_endian") && value == Value::Bool(false)
+    })
 }
 
 /// The length in bytes of the storage whose element count lies at `at`; it is held against what
@@ -101,23 +84,16 @@ fn storage_len(file: &mut CheckedFile, at: u64, storage: &StorageRef) -> Result<
     // An untyped storage counts bytes; a typed one, elements.
     if count != storage.count {
         return Err(Fault::damaged(
-            format!(
-                "the storage {} with {} elements",
-                storage.key, storage.count
-            ),
+            format!("the storage {} with {} elements", storage.key, storage.count),
             format!("{count} at byte {at}"),
         ));
     }
-    count
-        .checked_mul(element.bytes() as u64)
-        .filter(|&bytes| file.holds(at + 8, bytes))
-        .ok_or_else(|| {
+    count.checked_mul(element.bytes() as u64).filter(|&bytes| file.holds(at + 8, bytes)).ok_or_else(
+        || {
             Fault::damaged(
-                format!(
-                    "{count} elements of the storage {} at byte {at}",
-                    storage.key
-                ),
+                format!("{count} elements of the storage {} at byte {at}", storage.key),
                 format!("a file of {} bytes", file.len()),
             )
-        })
+        },
+    )
 }

@@ -44,9 +44,7 @@ pub(crate) fn read_legacy(mut file: CheckedFile, under: Option<&str>) -> Result<
 
 fn load_zip(file: &mut CheckedFile) -> Result<Loaded, Fault> {
     let archive = zip::Archive::open(file)?;
-    let Some(pickle) = archive
-        .names()
-        .find(|name| name.split('/').next_back() == Some("data.pkl"))
+    let Some(pickle) = archive.names().find(|name| name.split('/').next_back() == Some("data.pkl"))
     else {
         return Err(Fault::malformed(
             "a PyTorch checkpoint (an archive with data.pkl in it)",
@@ -55,10 +53,7 @@ fn load_zip(file: &mut CheckedFile) -> Result<Loaded, Fault> {
         ));
     };
     let root = pickle.strip_suffix("data.pkl").unwrap_or_default();
-    if archive
-        .names()
-        .any(|name| name.strip_prefix(root) == Some("constants.pkl"))
-    {
+    if archive.names().any(|name| name.strip_prefix(root) == Some("constants.pkl")) {
         return Err(Fault::unsupported(
             "a TorchScript program",
             "Load it with torch.jit.load and torch.save its state_dict().",
@@ -80,9 +75,5 @@ fn load_zip(file: &mut CheckedFile) -> Result<Loaded, Fault> {
         let name = format!("{root}data/{}", storage.key);
         places.push(Some(archive.locate(file, &name)?));
     }
-    Ok(Loaded {
-        arena,
-        root: root_value,
-        places,
-    })
+    Ok(Loaded { arena, root: root_value, places })
 }

@@ -85,19 +85,11 @@ impl Machine<'_, '_> {
         match code {
             b'X' | b'T' | b'B' => {
                 let n = self.length4()?;
-                if code == b'B' {
-                    self.bytes(n)?
-                } else {
-                    self.text(n)?
-                }
+                if code == b'B' { self.bytes(n)? } else { self.text(n)? }
             }
             0x8c | b'U' | b'C' => {
                 let n = self.input.byte()?.into();
-                if code == b'C' {
-                    self.bytes(n)?
-                } else {
-                    self.text(n)?
-                }
+                if code == b'C' { self.bytes(n)? } else { self.text(n)? }
             }
             0x8d => {
                 let n = self.length8()?;

@@ -10,13 +10,8 @@ use crate::error::{DAMAGED, Fault};
 use crate::file::CheckedFile;
 
 /// The keys under which training programs put the state dict, the plain weights first.
-const NESTING_KEYS: [&str; 5] = [
-    "model",
-    "state_dict",
-    "model_state_dict",
-    "model_ema",
-    "state_dict_ema",
-];
+const NESTING_KEYS: [&str; 5] =
+    ["model", "state_dict", "model_state_dict", "model_ema", "state_dict_ema"];
 const DEEPEST_NESTING: usize = 3;
 
 pub(super) fn read(
@@ -47,9 +42,7 @@ pub(super) fn read(
                     out.tensors.insert(name, HostTensor { shape, data });
                 }
                 Ok(element) => {
-                    out.origin
-                        .skipped
-                        .insert(name, format!("{} tensor", element.name()));
+                    out.origin.skipped.insert(name, format!("{} tensor", element.name()));
                 }
                 Err(class) => {
                     return Err(Fault::unsupported(
@@ -59,9 +52,7 @@ pub(super) fn read(
                 }
             },
             _ => {
-                out.origin
-                    .skipped
-                    .insert(name, loaded.arena.describe(value));
+                out.origin.skipped.insert(name, loaded.arena.describe(value));
             }
         }
     }
@@ -95,11 +86,7 @@ fn find(arena: &Arena, root: Value, under: Option<&str>) -> Result<Found, Fault>
         })?;
         let entries = by_name(arena, pairs)?;
         let next = match wanted.take() {
-            Some(key) => Some(
-                entries
-                    .get_key_value(key)
-                    .ok_or_else(|| no_key(key, &entries))?,
-            ),
+            Some(key) => Some(entries.get_key_value(key).ok_or_else(|| no_key(key, &entries))?),
             None if out.path.len() < DEEPEST_NESTING => nested(arena, &entries),
             None => None,
         };
@@ -122,11 +109,7 @@ fn find(arena: &Arena, root: Value, under: Option<&str>) -> Result<Found, Fault>
 }
 
 fn inside(path: &[String]) -> String {
-    if path.is_empty() {
-        String::new()
-    } else {
-        format!(" under '{}'", path.join("' in '"))
-    }
+    if path.is_empty() { String::new() } else { format!(" under '{}'", path.join("' in '")) }
 }
 
 fn by_name(arena: &Arena, pairs: &[(Value, Value)]) -> Result<BTreeMap<String, Value>, Fault> {
@@ -172,19 +155,14 @@ fn no_key(key: &str, entries: &BTreeMap<String, Value>) -> Fault {
 
 fn no_tensors(path: &[String], entries: &BTreeMap<String, Value>, arena: &Arena) -> Fault {
     // A whole pickled model is the common mistake; its class tells the person which.
-    let object = entries
-        .iter()
-        .find_map(|(key, &value)| match arena.node(value) {
-            Some(Node::Opaque(class)) if NESTING_KEYS.contains(&key.as_str()) => {
-                Some(format!("a pickled object of {class} under '{key}'"))
-            }
-            _ => None,
-        });
+    let object = entries.iter().find_map(|(key, &value)| match arena.node(value) {
+        Some(Node::Opaque(class)) if NESTING_KEYS.contains(&key.as_str()) => {
+            Some(format!("a pickled object of {class} under '{key}'"))
+        }
+        _ => None,
+    });
     Fault::malformed(
-        format!(
-            "tensors by name{}, or a state dict under 'model' or 'state_dict'",
-            inside(path)
-        ),
+        format!("tensors by name{}, or a state dict under 'model' or 'state_dict'", inside(path)),
         object.unwrap_or_else(|| format!("a dictionary with {}", list(entries.keys()))),
         "Save the weights as torch.save(model.state_dict(), path).",
     )
@@ -220,22 +198,14 @@ struct Room {
 
 impl Room {
     fn new(file_len: u64) -> Self {
-        Self {
-            file_len,
-            bytes: file_len / 2 * 5,
-        }
+        Self { file_len, bytes: file_len / 2 * 5 }
     }
 
     fn take(&mut self, count: usize, name: &str) -> Result<(), Fault> {
-        let rest = (count as u64)
-            .checked_mul(4)
-            .and_then(|n| self.bytes.checked_sub(n));
+        let rest = (count as u64).checked_mul(4).and_then(|n| self.bytes.checked_sub(n));
         self.bytes = rest.ok_or_else(|| {
             Fault::malformed(
-                format!(
-                    "tensors of at most 2.5 times the file's {} bytes",
-                    self.file_len
-                ),
+                format!("tensors of at most 2.5 times the file's {} bytes", self.file_len),
                 format!("more with the {count} numbers of {name}"),
                 format!("Clone tensors that share memory before saving them. Or: {DAMAGED}"),
             )
@@ -269,9 +239,7 @@ fn numbers(
         .shape
         .iter()
         .zip(&tensor.stride)
-        .try_fold(0usize, |last, (&n, &stride)| {
-            last.checked_add((n - 1).checked_mul(stride)?)
-        });
+        .try_fold(0usize, |last, (&n, &stride)| last.checked_add((n - 1).checked_mul(stride)?));
     let span = last
         .and_then(|last| last.checked_add(1))
         .filter(|&span| {
@@ -294,16 +262,11 @@ fn numbers(
 
 fn is_contiguous(tensor: &TensorRef) -> bool {
     let mut expected = 1;
-    tensor
-        .shape
-        .iter()
-        .zip(&tensor.stride)
-        .rev()
-        .all(|(&n, &stride)| {
-            let fits = n == 1 || stride == expected;
-            expected *= n;
-            fits
-        })
+    tensor.shape.iter().zip(&tensor.stride).rev().all(|(&n, &stride)| {
+        let fits = n == 1 || stride == expected;
+        expected *= n;
+        fits
+    })
 }
 
 /// Walks a strided view in row-major order.

@@ -20,13 +20,7 @@ impl<'a> Stream<'a> {
     /// The bytes of `file` from `start` up to, not including, `end`.
     pub(super) fn new(file: &'a mut CheckedFile, start: u64, end: u64) -> Self {
         let end = end.min(file.len());
-        Self {
-            file,
-            base: start,
-            at: 0,
-            buffer: Vec::new(),
-            end,
-        }
+        Self { file, base: start, at: 0, buffer: Vec::new(), end }
     }
 
     /// The position in the file.
@@ -87,11 +81,7 @@ impl<'a> Stream<'a> {
 
     /// Short strings come from the buffer, long ones straight from the file.
     pub(super) fn string(&mut self, count: u64) -> Result<Vec<u8>, Fault> {
-        match self
-            .buffer
-            .get(self.at..)
-            .map(|rest| rest.get(..count as usize))
-        {
+        match self.buffer.get(self.at..).map(|rest| rest.get(..count as usize)) {
             Some(Some(bytes)) if count <= BUFFER => {
                 self.at += bytes.len();
                 Ok(bytes.to_vec())

@@ -57,10 +57,7 @@ impl Machine<'_, '_> {
     /// An error at the current position.
     pub(super) fn bad(&self, expected: &str, found: impl Into<String>) -> Fault {
         let found = found.into();
-        Fault::damaged(
-            expected,
-            format!("{found} before byte {}", self.input.position()),
-        )
+        Fault::damaged(expected, format!("{found} before byte {}", self.input.position()))
     }
 
     pub(super) fn push(&mut self, value: Value) -> Result<(), Fault> {
@@ -74,9 +71,7 @@ impl Machine<'_, '_> {
         if self.stack.len() <= self.marks.last().copied().unwrap_or(0) {
             return Err(self.bad("a value", "none"));
         }
-        self.stack
-            .pop()
-            .ok_or_else(|| Fault::damaged("a value", "none"))
+        self.stack.pop().ok_or_else(|| Fault::damaged("a value", "none"))
     }
 
     pub(super) fn top(&mut self) -> Result<Value, Fault> {

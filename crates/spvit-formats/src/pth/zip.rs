@@ -61,9 +61,7 @@ fn directory(file: &mut CheckedFile) -> Result<(u64, u64), Fault> {
     }
     // Too large for the old record: a locator right before it points to the zip64 one.
     let locator = at.checked_sub(20).and_then(|at| tail.get(at..));
-    let locator = locator
-        .filter(|l| l.starts_with(b"PK\x06\x07"))
-        .ok_or_else(short)?;
+    let locator = locator.filter(|l| l.starts_with(b"PK\x06\x07")).ok_or_else(short)?;
     let record = u64_at(locator, 8).ok_or_else(short)?;
     let record = file.bytes(record, 56, "the zip64 end record")?;
     if !record.starts_with(b"PK\x06\x06") {
@@ -89,12 +87,7 @@ fn entry(bytes: &[u8]) -> Option<(String, Entry, usize)> {
     let header = u32_at(bytes, 42)?;
     let name = bytes.get(46..46 + name_len)?;
     let extra = bytes.get(46 + name_len..46 + name_len + extra_len)?;
-    let mut entry = Entry {
-        header: header.into(),
-        len: full_len.into(),
-        method,
-        flags,
-    };
+    let mut entry = Entry { header: header.into(), len: full_len.into(), method, flags };
     // The zip64 field holds, in this order, just the values that do not fit above.
     if let Some(mut wide) = zip64_field(extra) {
         let mut next = || {
@@ -135,10 +128,7 @@ impl Archive {
         let mut rest = bytes.as_slice();
         while !rest.is_empty() {
             let (name, found, used) = entry(rest).ok_or_else(|| {
-                Fault::damaged(
-                    "an entry in the archive's table of contents",
-                    "something else",
-                )
+                Fault::damaged("an entry in the archive's table of contents", "something else")
             })?;
             rest = rest.get(used..).unwrap_or_default();
             entries.insert(name, found);
@@ -165,10 +155,7 @@ impl Archive {
         let lens = (u16_at(&header, 26), u16_at(&header, 28));
         let (true, (Some(name_len), Some(extra_len))) = (header.starts_with(b"PK\x03\x04"), lens)
         else {
-            return Err(Fault::damaged(
-                format!("the header of {name}"),
-                "something else",
-            ));
+            return Err(Fault::damaged(format!("the header of {name}"), "something else"));
         };
         let start = entry.header + 30 + u64::from(name_len) + u64::from(extra_len);
         if !file.holds(start, entry.len) {

@@ -5,25 +5,17 @@
 use std::path::PathBuf;
 
 pub fn data(name: &str) -> PathBuf {
-    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
-        .join("tests/data")
-        .join(name)
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
 /// The PyTorch file of a pickle and storages: a stored zip, as `torch.save` lays it out.
 pub fn zip(pickle: &[u8], storages: &[(&str, &[u8])]) -> Vec<u8> {
     let mut entries = vec![("archive/data.pkl".to_owned(), pickle)];
-    entries.extend(
-        storages
-            .iter()
-            .map(|(key, bytes)| (format!("archive/data/{key}"), *bytes)),
-    );
+    entries.extend(storages.iter().map(|(key, bytes)| (format!("archive/data/{key}"), *bytes)));
     let (mut out, mut directory) = (Vec::new(), Vec::new());
     for (name, bytes) in &entries {
         let header = out.len() as u32;
-        let lens = [bytes.len() as u32, bytes.len() as u32]
-            .map(u32::to_le_bytes)
-            .concat();
+        let lens = [bytes.len() as u32, bytes.len() as u32].map(u32::to_le_bytes).concat();
         let name_len = (name.len() as u16).to_le_bytes();
         out.extend(b"PK\x03\x04\0\0\0\0\0\0\0\0\0\0\0\0\0\0");
         out.extend([&lens[..], &name_len, &[0; 2], name.as_bytes(), bytes].concat());
@@ -32,22 +24,9 @@ pub fn zip(pickle: &[u8], storages: &[(&str, &[u8])]) -> Vec<u8> {
         directory.extend(name.as_bytes());
     }
     let count = (entries.len() as u16).to_le_bytes();
-    let (start, len) = (
-        (out.len() as u32).to_le_bytes(),
-        (directory.len() as u32).to_le_bytes(),
-    );
+    let (start, len) = ((out.len() as u32).to_le_bytes(), (directory.len() as u32).to_le_bytes());
     out.extend(directory);
-    out.extend(
-        [
-            &b"PK\x05\x06\0\0\0\0"[..],
-            &count,
-            &count,
-            &len,
-            &start,
-            &[0; 2],
-        ]
-        .concat(),
-    );
+    out.extend([&b"PK\x05\x06\0\0\0\0"[..], &count, &count, &len, &start, &[0; 2]].concat());
     out
 }
 

@@ -52,7 +52,8 @@ fn what_is_written_is_read_back() {
 fn figures_are_computed_anew() {
     let architecture = architecture();
     let text = edited("/flops", json!(1));
-    let text = text.replace(&format!("\"dense_flops\":{}", architecture.dense_flops), "\"dense_flops\":2");
+    let text =
+        text.replace(&format!("\"dense_flops\":{}", architecture.dense_flops), "\"dense_flops\":2");
     assert!(text.contains("\"flops\":1,") && text.contains("\"dense_flops\":2"), "{text}");
     assert_eq!(Architecture::from_json(&text).unwrap(), architecture);
 

@@ -1,9 +1,7 @@
 //! Deriving an architecture from gate probabilities at a budget.
 
 use spvit_layers::{Operation, VitConfig};
-use spvit_search::{
-    Architecture, BlockProbabilities, CostModel, CostTable, DeriveError, derive,
-};
+use spvit_search::{Architecture, BlockProbabilities, CostModel, CostTable, DeriveError, derive};
 
 use crate::support::Noise;
 
@@ -130,9 +128,8 @@ fn the_least_likely_open_operation_is_lowered_first() {
     let mut probabilities = uniform(&config, 0.9, 0.9);
     probabilities[2].operations = vec![0.9, 0.9, 0.6];
     probabilities[4].operations = vec![0.9, 0.7, 0.8];
-    let derived = |target| {
-        operations(&derive(&config, CostModel::Paper, &probabilities, target).unwrap())
-    };
+    let derived =
+        |target| operations(&derive(&config, CostModel::Paper, &probabilities, target).unwrap());
     let mut expected = vec![Operation::Msa; 6];
     for (block, operation) in [
         (2, Operation::BConv(3)),
@@ -155,9 +152,8 @@ fn the_likeliest_closed_operation_is_raised_first() {
     let mut probabilities = uniform(&config, 0.1, 0.9);
     probabilities[1].operations = vec![0.4, 0.2, 0.3];
     probabilities[3].operations = vec![0.3, 0.4, 0.1];
-    let derived = |target| {
-        operations(&derive(&config, CostModel::Paper, &probabilities, target).unwrap())
-    };
+    let derived =
+        |target| operations(&derive(&config, CostModel::Paper, &probabilities, target).unwrap());
     let mut expected = vec![Operation::Shortcut; 6];
     for (block, operation) in [
         (1, Operation::BConv(1)),
@@ -193,6 +189,9 @@ fn a_budget_below_the_smallest_model_is_an_error_that_says_so() {
         let error = derive(&config, model, &probabilities, target).unwrap_err();
         assert_eq!(error, DeriveError::TooSmall { target, smallest });
         let text = error.to_string();
-        assert!(text.contains(&target.to_string()) && text.contains(&smallest.to_string()), "{text}");
+        assert!(
+            text.contains(&target.to_string()) && text.contains(&smallest.to_string()),
+            "{text}"
+        );
     }
 }

@@ -76,12 +76,20 @@ fn compact_is_search_form_in_evaluation<B: FusedOps>() {
             let architecture = Architecture::new(config.clone(), CostModel::Paper, blocks, None);
             let compact = prune(&search, &architecture);
             let found = host(compact.forward(images(), &Mode::Evaluate));
-            errors.check("logits", &operation.to_string(), &found, &expected,
-                (1e-5, Scale::AtLeastOne));
+            errors.check(
+                "logits",
+                &operation.to_string(),
+                &found,
+                &expected,
+                (1e-5, Scale::AtLeastOne),
+            );
 
             // And what was written as named tensors is the same model when it is read.
-            let fresh = Vit::<B>::new(&config, &architecture.block_configs(),
-                &mut Init::new(9, &B::Device::default()));
+            let fresh = Vit::<B>::new(
+                &config,
+                &architecture.block_configs(),
+                &mut Init::new(9, &B::Device::default()),
+            );
             let read = state::import(fresh, &state::export(&compact)).unwrap();
             assert_eq!(host(read.forward(images(), &Mode::Evaluate)), found, "{operation}");
             all.push(expected);
@@ -105,7 +113,13 @@ fn search_form_with_all_gates_open_is_dense<B: FusedOps>() {
 
     let gates = Gates::new(&config, 1.5, &B::Device::default());
     let deterministic = search.forward(images(), &gates.deterministic(), &Mode::Evaluate);
-    errors.check("in evaluation", "logits", &host(deterministic), &expected, (1e-6, Scale::AtLeastOne));
+    errors.check(
+        "in evaluation",
+        "logits",
+        &host(deterministic),
+        &expected,
+        (1e-6, Scale::AtLeastOne),
+    );
 
     let open = BlockUniforms { operations: vec![0.9; 5], ffn: vec![0.9; config.hidden] };
     let (context, sampled) = (TrainContext::new(), gates.sample(&vec![open; config.depth]));
@@ -151,8 +165,13 @@ fn running_statistics_move_by_the_mean_of_the_shards<B: FusedOps>() {
     let before = state::export(&search);
     let shard = |seed: u64, kernel: usize| {
         let context = TrainContext::new();
-        let gates = [BlockGates::fixed(Operation::BConv(kernel)), BlockGates::fixed(Operation::Msa)];
-        search.forward(Noise::new(seed).tensor([2, 2, 24, 32], 1.0), &gates, &Mode::Train(&context));
+        let gates =
+            [BlockGates::fixed(Operation::BConv(kernel)), BlockGates::fixed(Operation::Msa)];
+        search.forward(
+            Noise::new(seed).tensor([2, 2, 24, 32], 1.0),
+            &gates,
+            &Mode::Train(&context),
+        );
         context.into_statistics()
     };
     let shards = vec![shard(1, 3), shard(2, 3)];

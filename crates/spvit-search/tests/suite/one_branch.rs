@@ -14,7 +14,9 @@ use spvit_layers::state::StateDict;
 use spvit_layers::{BatchNorm, Init, Mode, SearchVit, TrainContext, Umsa, VitConfig};
 use spvit_search::{BlockUniforms, Gates};
 
-use crate::support::{Errors, Noise, Scale, gradients, host, magnitude, split_qkv, threshold_gradients};
+use crate::support::{
+    Errors, Noise, Scale, gradients, host, magnitude, split_qkv, threshold_gradients,
+};
 
 on_both_backends!(three_operations, four_operations, five_operations);
 
@@ -94,7 +96,8 @@ fn candidates<B: Backend>(
     let p = z.clone() / z.sum_dim(0);
 
     let class = x.clone().narrow(1, 0, 1);
-    let map = x.clone().narrow(1, 1, tokens - 1).swap_dims(1, 2).reshape([batch, dim, HEIGHT, WIDTH]);
+    let map =
+        x.clone().narrow(1, 1, tokens - 1).swap_dims(1, 2).reshape([batch, dim, HEIGHT, WIDTH]);
     let mut all = Vec::new();
     for (kernel, bn) in kernels.iter().copied().zip(&attn.bn) {
         let margin = (largest - kernel) / 2;
@@ -190,7 +193,11 @@ impl<B: FusedOps> Setup<B> {
     }
 
     /// The library's layer.
-    fn one_branch(&self, uniforms: &BlockUniforms, mode: &Mode<Autodiff<B>>) -> Tensor<Autodiff<B>, 3> {
+    fn one_branch(
+        &self,
+        uniforms: &BlockUniforms,
+        mode: &Mode<Autodiff<B>>,
+    ) -> Tensor<Autodiff<B>, 3> {
         let sampled = self.gates.sample(std::slice::from_ref(uniforms));
         self.model.blocks[0].attn.forward(self.x.clone(), &sampled[0].operation, mode)
     }
@@ -206,8 +213,7 @@ impl<B: FusedOps> Setup<B> {
         let draws = Tensor::from_floats(uniforms.operations.as_slice(), &B::Device::default());
         let own = gate_functions::sample(theta, draws);
         let attn = &self.model.blocks[0].attn;
-        let candidates =
-            candidates(attn, &self.config.kernels, self.x.clone(), train, statistics);
+        let candidates = candidates(attn, &self.config.kernels, self.x.clone(), train, statistics);
         all_branches(own, candidates)
     }
 }
@@ -229,8 +235,13 @@ fn every_pattern<B: FusedOps>(kernels: &[usize]) {
             let out = setup.one_branch(&uniforms, &mode);
             let mut statistics = Statistics::new();
             let expected = reference.reference(&uniforms, train, &mut statistics);
-            errors.check("outputs", &name, &host(out.clone()), &host(expected.clone()),
-                (1e-5, Scale::AtLeastOne));
+            errors.check(
+                "outputs",
+                &name,
+                &host(out.clone()),
+                &host(expected.clone()),
+                (1e-5, Scale::AtLeastOne),
+            );
 
             let (input, parameters, thresholds) = setup.gradients(out);
             let expected = reference.gradients(expected);
@@ -246,8 +257,13 @@ fn every_pattern<B: FusedOps>(kernels: &[usize]) {
                 for moved in of_this {
                     assert_eq!(moved.variance_id, bn.running_var.id);
                     for (found, expected) in [(&moved.mean, mean), (&moved.variance, variance)] {
-                        errors.check("statistics", &name, &host(found.clone()), expected,
-                            (1e-5, Scale::AtLeastOne));
+                        errors.check(
+                            "statistics",
+                            &name,
+                            &host(found.clone()),
+                            expected,
+                            (1e-5, Scale::AtLeastOne),
+                        );
                     }
                 }
             }

@@ -56,8 +56,13 @@ fn logits_of_the_pruned_form<B: FusedOps>() {
     for case in cases("deit_search") {
         let compact = prune::<B>(&model(&case), &architecture(&case));
         let logits = compact.forward(case.tensor("input"), &Mode::Evaluate);
-        errors.check("logits of the pruned form", &case.name, &host(logits),
-            &case.stored("eval.logits"), LOGITS);
+        errors.check(
+            "logits of the pruned form",
+            &case.name,
+            &host(logits),
+            &case.stored("eval.logits"),
+            LOGITS,
+        );
     }
 }
 
@@ -83,14 +88,19 @@ fn candidates_and_values_of_every_block<B: FusedOps>() {
                 let found = block.attn.forward(stored("norm1_out"), &fixed, &Mode::Evaluate);
                 check("candidates", value, found);
             }
-            let attn_out = block.attn.forward(stored("norm1_out"), &gates.operation, &Mode::Evaluate);
+            let attn_out =
+                block.attn.forward(stored("norm1_out"), &gates.operation, &Mode::Evaluate);
             check("block values", "attn_out", attn_out);
             check("block values", "norm1_out", block.norm1.forward(stored("x_in")));
             let middle = stored("x_in") + stored("attn_out");
             check("block values", "norm2_out", block.norm2.forward(middle));
             let mlp_out = block.mlp.forward(stored("norm2_out"), gates.ffn.clone());
             check("block values", "mlp_out", mlp_out);
-            check("block values", "x_out", block.forward(stored("x_in"), gates, i, &Mode::Evaluate));
+            check(
+                "block values",
+                "x_out",
+                block.forward(stored("x_in"), gates, i, &Mode::Evaluate),
+            );
         }
     }
 }
@@ -110,8 +120,13 @@ fn own_and_cumulative_gates<B: FusedOps>() {
         let (own, probabilities) = (host(own), gates.probabilities());
         for (i, gates) in gates.deterministic().into_iter().enumerate() {
             let stored = case.stored(&format!("eval.block{i}.kernel_probs"));
-            errors.check("probabilities", &case.name, &probabilities[i].operations, &stored,
-                (1e-6, Scale::One));
+            errors.check(
+                "probabilities",
+                &case.name,
+                &probabilities[i].operations,
+                &stored,
+                (1e-6, Scale::One),
+            );
             let expected: Vec<f32> = stored.iter().map(|&p| f32::from(p > 0.5)).collect();
             assert_eq!(own[i * operations..(i + 1) * operations], expected, "block {i}");
 
@@ -142,7 +157,12 @@ fn flops_and_budget_loss<B: FusedOps>() {
         assert_eq!(term.flops(&gates), flops, "{}", case.name);
         let expected = case.number("/eval/bops_loss") as f32;
         // The loss is the square of a small difference of two costs in float32.
-        errors.check("budget loss", &case.name, &host(term.loss(&gates)), &[expected],
-            (1e-4, Scale::Given(expected)));
+        errors.check(
+            "budget loss",
+            &case.name,
+            &host(term.loss(&gates)),
+            &[expected],
+            (1e-4, Scale::Given(expected)),
+        );
     }
 }

@@ -88,12 +88,22 @@ fn a_step_of_the_finetune_form<B: FusedOps>() {
         let model = finetune_form::<Autodiff<B>>(&case);
         let context = TrainContext::new();
         let logits = model.forward(case.tensor("input"), &fixed(&case), &Mode::Train(&context));
-        errors.check("logits in training", &case.name, &host(logits.clone()),
-            &case.stored("train.logits"), LOGITS);
+        errors.check(
+            "logits in training",
+            &case.name,
+            &host(logits.clone()),
+            &case.stored("train.logits"),
+            LOGITS,
+        );
 
         let loss = cross_entropy(logits, case.labels());
-        errors.check("cross-entropy", &case.name, &host(loss.clone()),
-            &[case.number("/ce_train") as f32], (1e-5, Scale::AtLeastOne));
+        errors.check(
+            "cross-entropy",
+            &case.name,
+            &host(loss.clone()),
+            &[case.number("/ce_train") as f32],
+            (1e-5, Scale::AtLeastOne),
+        );
         let mut found = gradients(&model, &loss.backward());
         split_qkv(&mut found);
         // Layers that a block's operation does not use are not in the published form, so they are
@@ -106,8 +116,13 @@ fn a_step_of_the_finetune_form<B: FusedOps>() {
         let after = state::export(&apply_batch_statistics(model, vec![context.into_statistics()]));
         for (name, data) in after.iter().filter(|(name, _)| name.contains("running_")) {
             match case.io.get(&format!("train.after.{name}")) {
-                Some(expected) => errors.check("running statistics", name, &values(data),
-                    &values(expected), (1e-5, Scale::AtLeastOne)),
+                Some(expected) => errors.check(
+                    "running statistics",
+                    name,
+                    &values(data),
+                    &values(expected),
+                    (1e-5, Scale::AtLeastOne),
+                ),
                 None => assert_eq!(data, &before[name], "{}: {name}", case.name),
             }
         }
@@ -119,7 +134,13 @@ fn compact_form_is_the_published_one<B: FusedOps>() {
     for case in cases("deit_finetune") {
         let compact = compact_form::<B>(&case);
         let logits = compact.forward(case.tensor("input"), &Mode::Evaluate);
-        errors.check("logits", &case.name, &host(logits), &case.stored("optimized.eval.logits"), LOGITS);
+        errors.check(
+            "logits",
+            &case.name,
+            &host(logits),
+            &case.stored("optimized.eval.logits"),
+            LOGITS,
+        );
 
         let found = state::export(&compact);
         let expected = file(&case, &format!("{}.optimized.safetensors", case.name));
@@ -138,11 +159,18 @@ fn compact_form_is_the_published_one<B: FusedOps>() {
 fn published_compact_file_loads<B: FusedOps>() {
     let mut errors = Errors::new::<B>("published compact file");
     for case in cases("deit_finetune") {
-        let fresh = Vit::<B>::new(&config(&case), &blocks(&case), &mut Init::new(0, &B::Device::default()));
+        let fresh =
+            Vit::<B>::new(&config(&case), &blocks(&case), &mut Init::new(0, &B::Device::default()));
         let state = file(&case, &format!("{}.optimized.safetensors", case.name));
         let model = state::import(fresh, &state).unwrap();
         let logits = model.forward(case.tensor("input"), &Mode::Evaluate);
-        errors.check("logits", &case.name, &host(logits), &case.stored("optimized.eval.logits"), LOGITS);
+        errors.check(
+            "logits",
+            &case.name,
+            &host(logits),
+            &case.stored("optimized.eval.logits"),
+            LOGITS,
+        );
     }
 }
 
@@ -150,10 +178,15 @@ fn dense_file_loads<B: FusedOps>() {
     let mut errors = Errors::new::<B>("dense file");
     for case in cases("deit_finetune") {
         let config = case.config();
-        let fresh = Vit::<B>::new(&config, &config.dense_blocks(), &mut Init::new(0, &B::Device::default()));
+        let fresh = Vit::<B>::new(
+            &config,
+            &config.dense_blocks(),
+            &mut Init::new(0, &B::Device::default()),
+        );
         // One file serves the cases of a prefix: dense.safetensors, or w4_dense.safetensors for
         // w4_allkinds.
-        let prefix = case.name.rsplit_once('_').map_or(String::new(), |(prefix, _)| format!("{prefix}_"));
+        let prefix =
+            case.name.rsplit_once('_').map_or(String::new(), |(prefix, _)| format!("{prefix}_"));
         let own = format!("{}.dense.safetensors", case.name);
         let names = [own, format!("{prefix}dense.safetensors"), "dense.safetensors".to_string()];
         let name = names.iter().find(|name| case.folder.join(name).exists()).unwrap();
@@ -167,9 +200,8 @@ fn dense_file_loads<B: FusedOps>() {
 #[test]
 fn only_matching_maps_are_merged() {
     use burn::tensor::TensorData;
-    let tensor = |shape: &[usize]| {
-        TensorData::new(vec![1.0f32; shape.iter().product()], shape.to_vec())
-    };
+    let tensor =
+        |shape: &[usize]| TensorData::new(vec![1.0f32; shape.iter().product()], shape.to_vec());
     let mut state = StateDict::from([
         ("a.qk.weight".to_string(), TensorData::new(vec![1.0f32, 2.0, 3.0, 4.0], [2, 2])),
         ("a.v.weight".to_string(), TensorData::new(vec![5.0f32, 6.0], [1, 2])),
@@ -200,7 +232,8 @@ fn the_two_shortcuts_differ() {
         let model = state::import(fresh, &state).unwrap();
         let logits = host(model.forward(case.tensor("input"), &Mode::Evaluate));
         let stored = case.stored("optimized.eval.logits");
-        let difference = logits.iter().zip(&stored).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
+        let difference =
+            logits.iter().zip(&stored).fold(0.0f32, |most, (a, b)| most.max((a - b).abs()));
         assert!(difference > 0.01, "{}: {difference}", case.name);
     }
 }

@@ -96,8 +96,13 @@ fn candidates_of_every_block<B: FusedOps>() {
                 let found = block.attn.forward(input, &fixed, &Mode::Train(&context));
                 let name = format!("train.block{i}.{value}");
                 let expected = case.stored(&name);
-                errors.check("candidates", &format!("{}: {name}", case.name), &host(found),
-                    &expected, (1e-5, Scale::AtLeastOne));
+                errors.check(
+                    "candidates",
+                    &format!("{}: {name}", case.name),
+                    &host(found),
+                    &expected,
+                    (1e-5, Scale::AtLeastOne),
+                );
             }
         }
     }
@@ -108,16 +113,32 @@ fn logits_and_losses<B: FusedOps>() {
     for case in cases("deit_search") {
         let context = TrainContext::new();
         let gates = case.gates().sample(&case.uniforms());
-        let logits = model::<B>(&case).forward(case.tensor("input"), &gates, &Mode::Train(&context));
-        errors.check("logits", &case.name, &host(logits.clone()), &case.stored("train.logits"),
-            (1e-5, Scale::One));
+        let logits =
+            model::<B>(&case).forward(case.tensor("input"), &gates, &Mode::Train(&context));
+        errors.check(
+            "logits",
+            &case.name,
+            &host(logits.clone()),
+            &case.stored("train.logits"),
+            (1e-5, Scale::One),
+        );
         let ce = cross_entropy(logits, case.labels());
-        errors.check("cross-entropy", &case.name, &host(ce),
-            &[case.number("/train/ce") as f32], (1e-5, Scale::AtLeastOne));
+        errors.check(
+            "cross-entropy",
+            &case.name,
+            &host(ce),
+            &[case.number("/train/ce") as f32],
+            (1e-5, Scale::AtLeastOne),
+        );
         let gates: Gates<B> = case.gates();
         let expected = case.number("/train/bops_loss") as f32;
-        errors.check("budget loss", &case.name, &host(budget(&case).loss(&gates)), &[expected],
-            (1e-4, Scale::Given(expected)));
+        errors.check(
+            "budget loss",
+            &case.name,
+            &host(budget(&case).loss(&gates)),
+            &[expected],
+            (1e-4, Scale::Given(expected)),
+        );
     }
 }
 
@@ -174,8 +195,13 @@ fn running_statistics<B: FusedOps>() {
                     let after = case.stored(&format!("train.after.{name}"));
                     assert_ne!(before, after, "{name}: nothing to tell apart");
                     match computed {
-                        true => errors.check("running statistics", &name, &found, &after,
-                            (1e-5, Scale::AtLeastOne)),
+                        true => errors.check(
+                            "running statistics",
+                            &name,
+                            &found,
+                            &after,
+                            (1e-5, Scale::AtLeastOne),
+                        ),
                         false => assert_eq!(found, before, "{}: {name}", case.name),
                     }
                 }

@@ -28,7 +28,8 @@ pub struct Case {
 pub fn cases(kind: &str) -> Vec<Case> {
     let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("../spvit-search/tests/golden");
     let folder = std::env::var_os("SPVIT_GOLDEN").map_or(own, PathBuf::from).join(kind);
-    let entries = std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
+    let entries =
+        std::fs::read_dir(&folder).unwrap_or_else(|e| panic!("{}: {e}", folder.display()));
     let mut paths: Vec<PathBuf> = entries.map(|entry| entry.unwrap().path()).collect();
     paths.retain(|path| path.extension().is_some_and(|e| e == "json"));
     paths.sort();

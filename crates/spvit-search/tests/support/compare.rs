@@ -62,7 +62,11 @@ impl Errors {
         if error >= worst.0 {
             *worst = (error, name.to_string());
         }
-        assert!(error <= tolerance, "{}: {kind}: {name} is off by {error:e} of {scale:e}", self.test);
+        assert!(
+            error <= tolerance,
+            "{}: {kind}: {name} is off by {error:e} of {scale:e}",
+            self.test
+        );
     }
 
     /// Compares gradients by name, each within 1e-4 of its tensor's scale. What is not expected

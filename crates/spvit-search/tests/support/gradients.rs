@@ -43,10 +43,8 @@ pub fn split_qkv(state: &mut StateDict) {
         let (qk, v) = all.split_at(all.len() / 3 * 2);
         for (part, rows, values) in [("qk", 2 * dim, qk), ("v", dim, v)] {
             shape[0] = rows;
-            state.insert(
-                name.replace("qkv", part),
-                TensorData::new(values.to_vec(), shape.clone()),
-            );
+            state
+                .insert(name.replace("qkv", part), TensorData::new(values.to_vec(), shape.clone()));
         }
     }
 }
@@ -56,15 +54,25 @@ pub fn threshold_gradients<A: AutodiffBackend>(
     gates: &Gates<A>,
     grads: &A::Gradients,
 ) -> StateDict {
-    let [blocks, operations] = gates.operations.dims();
-    let ffn = gates.ffn.dims()[0];
-    let own = gates.operations.val().grad(grads).map_or(vec![0.0; blocks * operations], host);
+    let [operations, ffn] = [gates.operations.shape(), gates.ffn.shape()].map(|s| s.num_elements());
+    let own = gates.operations.val().grad(grads).map_or(vec![0.0; operations], host);
     let hidden = gates.ffn.val().grad(grads).map_or(vec![0.0; ffn], host);
-    let name = |i: usize, name: &str| format!("blocks.{i}.{name}");
+    by_block(gates.operations.dims()[0], own, hidden)
+}
+
+/// Thresholds by published name.
+pub fn thresholds<B: Backend>(gates: &Gates<B>) -> StateDict {
+    by_block(gates.operations.dims()[0], host(gates.operations.val()), host(gates.ffn.val()))
+}
+
+fn by_block(blocks: usize, operations: Vec<f32>, ffn: Vec<f32>) -> StateDict {
     let rows = |all: Vec<f32>, kind: &str| -> Vec<(String, TensorData)> {
         let rows = all.chunks(all.len() / blocks).enumerate();
-        rows.map(|(i, row)| (name(i, kind), TensorData::new(row.to_vec(), [row.len()]))).collect()
+        let row = |(i, row): (usize, &[f32])| {
+            (format!("blocks.{i}.{kind}"), TensorData::new(row.to_vec(), [row.len()]))
+        };
+        rows.map(row).collect()
     };
-    let operations = rows(own, "attn.kernel_thresholds");
-    operations.into_iter().chain(rows(hidden, "mlp.ffn_thresholds")).collect()
+    let operations = rows(operations, "attn.kernel_thresholds");
+    operations.into_iter().chain(rows(ffn, "mlp.ffn_thresholds")).collect()
 }

@@ -26,7 +26,11 @@ impl Noise {
     }
 
     /// A tensor of [`Noise::around_zero`].
-    pub fn tensor<B: Backend, const D: usize>(&mut self, shape: [usize; D], size: f32) -> Tensor<B, D> {
+    pub fn tensor<B: Backend, const D: usize>(
+        &mut self,
+        shape: [usize; D],
+        size: f32,
+    ) -> Tensor<B, D> {
         let count = shape.iter().product();
         let values: Vec<f32> = (0..count).map(|_| self.around_zero(size)).collect();
         Tensor::from_data(TensorData::new(values, shape), &B::Device::default())

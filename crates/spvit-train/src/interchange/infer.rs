@@ -60,7 +60,9 @@ pub(super) fn infer(
             return Err(wrong(&format!("expected head.weight [classes, {dim}], found {found:?}")));
         }
         (None, Some(classes)) => classes,
-        (None, None) => return Err(wrong("it has no head; give the number of classes for a new one")),
+        (None, None) => {
+            return Err(wrong("it has no head; give the number of classes for a new one"));
+        }
     };
     let mut blocks = Vec::new();
     while let Some(block) = block(tensors, dim, blocks.len()) {

@@ -115,15 +115,18 @@ impl Family {
         };
         let in_block = name.strip_prefix("blocks.").and_then(|rest| rest.split_once('.'));
         let Some((index, rest)) = in_block else {
-            return vec![back(&OUTSIDE, name).map_or(name.to_string(), |to| format!("{prefix}{to}"))];
+            return vec![
+                back(&OUTSIDE, name).map_or(name.to_string(), |to| format!("{prefix}{to}")),
+            ];
         };
         let parts = match rest.strip_prefix("attn.qkv.") {
             Some(kind) => ["q", "k", "v"].map(|part| format!("attn.{part}.{kind}")).to_vec(),
             None => vec![rest.to_string()],
         };
         let place = |part: &String| {
-            back(inside, part)
-                .map_or(format!("blocks.{index}.{part}"), |to| format!("{prefix}{layers}{index}.{to}"))
+            back(inside, part).map_or(format!("blocks.{index}.{part}"), |to| {
+                format!("{prefix}{layers}{index}.{to}")
+            })
         };
         parts.iter().map(place).collect()
     }
@@ -159,7 +162,10 @@ impl Renamed {
             match family {
                 // A bare ViTModel has it after the last norm, outside the classifier's path.
                 Family::HuggingFace(flavour)
-                    if name.strip_prefix(flavour.prefix).unwrap_or(&name).starts_with("pooler.") =>
+                    if name
+                        .strip_prefix(flavour.prefix)
+                        .unwrap_or(&name)
+                        .starts_with("pooler.") =>
                 {
                     pooled += 1;
                 }
@@ -216,7 +222,8 @@ impl Renamed {
         let weights: Vec<String> = self.tensors.keys().cloned().collect();
         for name in weights {
             let Some(map) = name.strip_suffix(".weight") else { continue };
-            let searched = [".attn.qkv", ".attn.qk", ".attn.v"].iter().any(|end| map.ends_with(end));
+            let searched =
+                [".attn.qkv", ".attn.qk", ".attn.v"].iter().any(|end| map.ends_with(end));
             let bias = format!("{map}.bias");
             let taken = self.tensors.contains_key(&bias) || self.broken.contains_key(&bias);
             if searched && !taken {
@@ -226,7 +233,8 @@ impl Renamed {
             }
         }
         if added > 0 {
-            notes.push(format!("{added} maps to query, key and value have no bias; they get zeros"));
+            notes
+                .push(format!("{added} maps to query, key and value have no bias; they get zeros"));
         }
     }
 
@@ -257,7 +265,10 @@ impl Renamed {
 }
 
 /// Tensors one below the other, or which are missing or of another width.
-fn join_rows(names: &[String; 3], parts: [Option<TensorData>; 3]) -> Result<TensorData, StateError> {
+fn join_rows(
+    names: &[String; 3],
+    parts: [Option<TensorData>; 3],
+) -> Result<TensorData, StateError> {
     let mut fault = StateError { missing: vec![], unexpected: vec![], misshapen: vec![] };
     let shapes = parts.each_ref().map(|part| part.as_ref().map(|data| data.shape.to_vec()));
     let first = shapes.iter().flatten().next().cloned().unwrap_or_default();

@@ -78,7 +78,8 @@ fn complete(tensors: &mut StateDict, config: &VitConfig, index: usize, operation
     let unused = config.kernels.iter().filter(|&&kernel| operation != Operation::BConv(kernel));
     for kernel in unused {
         let norm = format!("bn_{kernel}x{kernel}");
-        for (part, value) in [("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)]
+        for (part, value) in
+            [("weight", 1.0), ("bias", 0.0), ("running_mean", 0.0), ("running_var", 1.0)]
         {
             add(&format!("{norm}.{part}"), &[d], value);
         }
@@ -173,9 +174,9 @@ pub fn read_search_result(
     };
     let blocks = kinds.into_iter().enumerate().map(block).collect();
     let architecture = Architecture::new(config.clone(), CostModel::Paper, blocks, None);
-    architecture.validate().map_err(|error| {
-        TrainError::Architecture { path: path.to_path_buf(), error }
-    })?;
+    architecture
+        .validate()
+        .map_err(|error| TrainError::Architecture { path: path.to_path_buf(), error })?;
     Ok(architecture)
 }
 

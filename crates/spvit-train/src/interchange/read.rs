@@ -36,12 +36,13 @@ impl<'a> Source<'a> {
             let prefixes = origin.stripped_prefixes.join("' and '");
             notes.push(format!("the prefix '{prefixes}' is removed from the names"));
         }
-        let architecture = match checkpoint.metadata.get(weights::ARCHITECTURE) {
-            Some(json) => Some(Architecture::from_json(json).map_err(|error| {
-                TrainError::Architecture { path: path.to_path_buf(), error }
-            })?),
-            None => None,
-        };
+        let architecture =
+            match checkpoint.metadata.get(weights::ARCHITECTURE) {
+                Some(json) => Some(Architecture::from_json(json).map_err(|error| {
+                    TrainError::Architecture { path: path.to_path_buf(), error }
+                })?),
+                None => None,
+            };
         let tensors = weights::from_host(checkpoint.tensors);
         if let Some(problem) = unfit(&tensors) {
             return Err(refused(path, problem));
@@ -57,10 +58,7 @@ impl<'a> Source<'a> {
     }
 
     /// The architecture of the model as the options want it, and the map of patches of the file.
-    fn resolve(
-        &mut self,
-        options: &ReadOptions,
-    ) -> Result<(Architecture, [usize; 2]), TrainError> {
+    fn resolve(&mut self, options: &ReadOptions) -> Result<(Architecture, [usize; 2]), TrainError> {
         let tensors = &self.renamed.tensors;
         let (config, blocks) = match &self.architecture {
             Some(own) => (own.model.clone(), own.block_configs()),
@@ -82,9 +80,9 @@ impl<'a> Source<'a> {
             }
             (None, None) => numbered(config, &blocks, &mut self.notes),
         };
-        architecture.validate().map_err(|error| {
-            TrainError::Architecture { path: self.path.to_path_buf(), error }
-        })?;
+        architecture
+            .validate()
+            .map_err(|error| TrainError::Architecture { path: self.path.to_path_buf(), error })?;
         Ok((architecture, map))
     }
 }
@@ -131,7 +129,8 @@ fn given(
     }
     for (index, (theirs, ours)) in given.block_configs().iter().zip(blocks).enumerate() {
         if theirs != ours {
-            let text = |b: &BlockConfig| format!("{} and {} hidden dimensions", b.operation, b.hidden);
+            let text =
+                |b: &BlockConfig| format!("{} and {} hidden dimensions", b.operation, b.hidden);
             return Err(refused(
                 path,
                 format!("blocks[{index}] has {}, but the weights {}", text(theirs), text(ours)),
@@ -233,7 +232,8 @@ pub fn read_dense<B: FusedOps>(
 ) -> Result<Dense<B>, TrainError> {
     let mut source = Source::open(path, None)?;
     let map = source.architecture.as_ref().map(|own| own.model.map());
-    if source.renamed.family.epsilon() != config.layer_norm_epsilon && source.architecture.is_none() {
+    if source.renamed.family.epsilon() != config.layer_norm_epsilon && source.architecture.is_none()
+    {
         source.notes.push(format!(
             "layer norms have ε {:e}, as model.layer_norm_epsilon says; models of this origin \
              usually have {:e}",
@@ -257,7 +257,8 @@ pub fn read_dense<B: FusedOps>(
 fn difference(tensors: &StateDict, config: &VitConfig) -> String {
     let patch = infer::shape::<4>(tensors, "patch_embed.proj.weight");
     let part = |axis: usize| patch.map(|shape| shape[axis]);
-    let blocks = |name: &str| name.strip_prefix("blocks.")?.split('.').next()?.parse::<usize>().ok();
+    let blocks =
+        |name: &str| name.strip_prefix("blocks.")?.split('.').next()?.parse::<usize>().ok();
     let hidden = infer::shape::<2>(tensors, "blocks.0.mlp.fc1.weight").map(|[hidden, _]| hidden);
     let found = [
         ("channels", part(1), config.channels),

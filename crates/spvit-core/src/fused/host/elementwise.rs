@@ -53,10 +53,7 @@ simd_fn! {
 }
 
 /// One AdamW update: the parameter and its two moments.
-pub(crate) fn adamw(
-    [p, m, v, g]: [&[f32]; 4],
-    step: AdamWStep,
-) -> [Vec<f32>; 3] {
+pub(crate) fn adamw([p, m, v, g]: [&[f32]; 4], step: AdamWStep) -> [Vec<f32>; 3] {
     let mut out = [p.to_vec(), m.to_vec(), v.to_vec()];
     let [p, m, v] = &mut out;
     p.par_chunks_mut(CHUNK)
@@ -95,10 +92,7 @@ pub(crate) fn gelu_backward(x: &[f32], grad: &[f32]) -> Vec<f32> {
 
 /// Inner product; partial sums are added in order, in double precision.
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let parts: Vec<f32> = a
-        .par_chunks(CHUNK)
-        .zip(b.par_chunks(CHUNK))
-        .map(|(a, b)| dot_chunk(a, b))
-        .collect();
+    let parts: Vec<f32> =
+        a.par_chunks(CHUNK).zip(b.par_chunks(CHUNK)).map(|(a, b)| dot_chunk(a, b)).collect();
     parts.into_iter().map(f64::from).sum::<f64>() as f32
 }

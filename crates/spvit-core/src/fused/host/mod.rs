@@ -187,10 +187,7 @@ macro_rules! impl_fused_ops {
                         let shape = qkv.shape();
                         let (b, t, width) = (shape[0], shape[1], shape[2] / 3);
                         let (y, p) = host::attention::forward(&data, [b, t, width], heads);
-                        (
-                            Self::own(y, [b, t, width].into()),
-                            Self::own(p, [b, heads, t, t].into()),
-                        )
+                        (Self::own(y, [b, t, width].into()), Self::own(p, [b, heads, t, t].into()))
                     }
                     None => plain::self_attention::<Self>(qkv, heads),
                 }
@@ -208,9 +205,7 @@ macro_rules! impl_fused_ops {
                         let dims = [shape[0], shape[1], shape[2] / 3];
                         Self::own(host::attention::backward(&data, &p, &g, dims, heads), shape)
                     }
-                    _ => {
-                        plain::self_attention_backward::<Self>(qkv, probabilities, grad, heads)
-                    }
+                    _ => plain::self_attention_backward::<Self>(qkv, probabilities, grad, heads),
                 }
             }
 
@@ -234,7 +229,8 @@ macro_rules! impl_fused_ops {
                 match (Self::lend(&v), Self::lend(&p)) {
                     (Some(data), Some(mix)) => {
                         let heads = p.shape()[0];
-                        let y = host::convolution::mix_shift(&data, &mix, heads, v.shape()[2], grid);
+                        let y =
+                            host::convolution::mix_shift(&data, &mix, heads, v.shape()[2], grid);
                         let d = v.shape()[2] / heads;
                         Self::own(y, host::with_last(&v.shape(), d))
                     }
@@ -252,8 +248,9 @@ macro_rules! impl_fused_ops {
                     (Some(data), Some(mix), Some(g)) => {
                         let heads = p.shape()[0];
                         let width = v.shape()[2];
-                        let (dv, dp) =
-                            host::convolution::mix_shift_backward(&data, &mix, &g, heads, width, grid);
+                        let (dv, dp) = host::convolution::mix_shift_backward(
+                            &data, &mix, &g, heads, width, grid,
+                        );
                         (Self::own(dv, v.shape()), Self::own(dp, p.shape()))
                     }
                     _ => plain::mix_shift_backward::<Self>(v, p, grad, grid),

@@ -15,15 +15,8 @@ pub(super) struct Array {
 
 impl Array {
     pub(super) fn new(shape: &[usize], data: Vec<f32>) -> Self {
-        assert_eq!(
-            shape.iter().product::<usize>(),
-            data.len(),
-            "shape {shape:?}"
-        );
-        Self {
-            shape: shape.to_vec(),
-            data,
-        }
+        assert_eq!(shape.iter().product::<usize>(), data.len(), "shape {shape:?}");
+        Self { shape: shape.to_vec(), data }
     }
 
     /// The array whose element at each index is computed by `f`.
@@ -36,10 +29,7 @@ impl Array {
             }
             f(&index)
         });
-        Self {
-            data: data.collect(),
-            shape: shape.to_vec(),
-        }
+        Self { data: data.collect(), shape: shape.to_vec() }
     }
 
     /// The element at an index; dimensions are aligned at the end and broadcast where 1.
@@ -54,10 +44,7 @@ impl Array {
     }
 
     fn map(&self, f: impl Fn(f32) -> f32) -> Self {
-        Self {
-            shape: self.shape.clone(),
-            data: self.data.iter().map(|&x| f(x)).collect(),
-        }
+        Self { shape: self.shape.clone(), data: self.data.iter().map(|&x| f(x)).collect() }
     }
 
     fn rows(&self, f: impl Fn(&[f32]) -> Vec<f32>) -> Self {
@@ -66,21 +53,15 @@ impl Array {
     }
 
     fn reshaped(&self, shape: &[i64]) -> Self {
-        let dims = shape
-            .iter()
-            .enumerate()
-            .map(|(i, &n)| if n == 0 { self.shape[i] } else { n as usize });
+        let dims =
+            shape.iter().enumerate().map(|(i, &n)| if n == 0 { self.shape[i] } else { n as usize });
         Self::new(&dims.collect::<Vec<_>>(), self.data.clone())
     }
 }
 
 fn zip(a: &Array, b: &Array, f: impl Fn(f32, f32) -> f32) -> Array {
     let rank = a.shape.len().max(b.shape.len());
-    let dim = |x: &Array, i: usize| {
-        (i + x.shape.len())
-            .checked_sub(rank)
-            .map_or(1, |i| x.shape[i])
-    };
+    let dim = |x: &Array, i: usize| (i + x.shape.len()).checked_sub(rank).map_or(1, |i| x.shape[i]);
     let shape: Vec<usize> = (0..rank)
         .map(|i| match (dim(a, i), dim(b, i)) {
             (m, n) if m == n || n == 1 => m,
@@ -99,32 +80,21 @@ fn matmul(a: &Array, b: &Array) -> Array {
     let mut shape = a.shape.clone();
     shape[a.shape.len() - 1] = columns;
     let matrices = b.data.chunks(inner * columns).cycle();
-    let product = a
-        .data
-        .chunks(rows * inner)
-        .zip(matrices)
-        .flat_map(|(a, b)| {
-            a.chunks(inner).flat_map(move |row| {
-                (0..columns).map(move |column| {
-                    let column = b[column..].iter().step_by(columns);
-                    row.iter()
-                        .zip(column)
-                        .map(|(x, y)| f64::from(*x) * f64::from(*y))
-                        .sum::<f64>() as f32
-                })
+    let product = a.data.chunks(rows * inner).zip(matrices).flat_map(|(a, b)| {
+        a.chunks(inner).flat_map(move |row| {
+            (0..columns).map(move |column| {
+                let column = b[column..].iter().step_by(columns);
+                row.iter().zip(column).map(|(x, y)| f64::from(*x) * f64::from(*y)).sum::<f64>()
+                    as f32
             })
-        });
+        })
+    });
     Array::new(&shape, product.collect())
 }
 
 fn convolution(x: &Array, w: &Array, bias: &Array, stride: usize, pad: usize) -> Array {
     let out = |n: usize, k: usize| (n + 2 * pad - k) / stride + 1;
-    let shape = [
-        x.shape[0],
-        w.shape[0],
-        out(x.shape[2], w.shape[2]),
-        out(x.shape[3], w.shape[3]),
-    ];
+    let shape = [x.shape[0], w.shape[0], out(x.shape[2], w.shape[2]), out(x.shape[3], w.shape[3])];
     Array::from_index(&shape, |i| {
         let mut sum = f64::from(bias.data[i[1]]);
         for c in 0..w.shape[1] {
@@ -163,20 +133,10 @@ pub(super) fn run(model: &proto::Model, input: Array) -> Array {
     for t in &graph.initializer {
         let dims: Vec<usize> = t.dims.iter().map(|&n| n as usize).collect();
         if t.data_type == proto::INT64 {
-            let list = t
-                .raw_data
-                .as_chunks::<8>()
-                .0
-                .iter()
-                .map(|&b| i64::from_le_bytes(b));
+            let list = t.raw_data.as_chunks::<8>().0.iter().map(|&b| i64::from_le_bytes(b));
             ints.insert(&t.name, list.collect());
         } else {
-            let list = t
-                .raw_data
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|&b| f32::from_le_bytes(b));
+            let list = t.raw_data.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b));
             values.insert(t.name.clone(), Array::new(&dims, list.collect()));
         }
     }
@@ -184,9 +144,7 @@ pub(super) fn run(model: &proto::Model, input: Array) -> Array {
         let outputs = apply(node, &values, &ints);
         values.extend(node.output.iter().cloned().zip(outputs));
     }
-    values
-        .remove(&graph.output[0].name)
-        .expect("the output is computed")
+    values.remove(&graph.output[0].name).expect("the output is computed")
 }
 
 fn apply(
@@ -211,21 +169,13 @@ fn apply(
         "Softmax" => v(0).rows(|row| {
             let top = row.iter().copied().fold(f32::MIN, f32::max);
             let exp: Vec<f64> = row.iter().map(|x| f64::from(x - top).exp()).collect();
-            exp.iter()
-                .map(|e| (e / exp.iter().sum::<f64>()) as f32)
-                .collect()
+            exp.iter().map(|e| (e / exp.iter().sum::<f64>()) as f32).collect()
         }),
         "LayerNormalization" => v(0).rows(|row| {
             let n = row.len() as f64;
             let mean = row.iter().map(|&x| f64::from(x)).sum::<f64>() / n;
-            let var = row
-                .iter()
-                .map(|&x| (f64::from(x) - mean).powi(2))
-                .sum::<f64>()
-                / n;
-            let normed = row
-                .iter()
-                .map(|&x| (f64::from(x) - mean) / (var + eps()).sqrt());
+            let var = row.iter().map(|&x| (f64::from(x) - mean).powi(2)).sum::<f64>() / n;
+            let normed = row.iter().map(|&x| (f64::from(x) - mean) / (var + eps()).sqrt());
             normed
                 .zip(v(1).data.iter().zip(&v(2).data))
                 .map(|(x, (w, b))| x as f32 * w + b)
@@ -240,10 +190,7 @@ fn apply(
             let shape: Vec<usize> = order.iter().map(|&i| v(0).shape[i as usize]).collect();
             Array::from_index(&shape, |index| {
                 let mut source = vec![0; index.len()];
-                order
-                    .iter()
-                    .zip(index)
-                    .for_each(|(&axis, &i)| source[axis as usize] = i);
+                order.iter().zip(index).for_each(|(&axis, &i)| source[axis as usize] = i);
                 v(0).at(&source)
             })
         }
@@ -252,10 +199,7 @@ fn apply(
             let grown = |(i, n): (usize, &usize)| n + (before[i] + after[i]) as usize;
             let shape: Vec<usize> = v(0).shape.iter().enumerate().map(grown).collect();
             Array::from_index(&shape, |index| {
-                let source = index
-                    .iter()
-                    .zip(before)
-                    .map(|(&i, &b)| i.checked_sub(b as usize));
+                let source = index.iter().zip(before).map(|(&i, &b)| i.checked_sub(b as usize));
                 match source.collect::<Option<Vec<usize>>>() {
                     Some(source) if source.iter().zip(&v(0).shape).all(|(i, n)| i < n) => {
                         v(0).at(&source)

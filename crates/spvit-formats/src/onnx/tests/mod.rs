@@ -22,9 +22,7 @@ fn all_kinds() -> (NetworkDescription, StateDict) {
     let mut state = data("allkinds.safetensors");
     for part in ["weight", "bias"] {
         let mut take = |name: &str| {
-            state
-                .remove(&format!("blocks.3.attn.{name}.{part}"))
-                .expect("the block is attention")
+            state.remove(&format!("blocks.3.attn.{name}.{part}")).expect("the block is attention")
         };
         let (mut qkv, v) = (take("qk"), take("v"));
         qkv.shape[0] += v.shape[0];
@@ -65,28 +63,21 @@ fn decode(bytes: &[u8]) -> proto::Model {
 
 /// The logits of the first image: what is compared among our own files needs no second one.
 fn logits_of_one(network: &NetworkDescription, state: &StateDict) -> Vec<f32> {
-    let mut input = data("allkinds.io.safetensors")
-        .remove("input")
-        .expect("an input");
+    let mut input = data("allkinds.io.safetensors").remove("input").expect("an input");
     input.data.truncate(3 * 32 * 32);
     let model = decode(&export(network, state).expect("written"));
     eval::run(&model, Array::new(&[1, 3, 32, 32], input.data)).data
 }
 
 fn logits(network: &NetworkDescription, state: &StateDict) -> Vec<f32> {
-    let input = data("allkinds.io.safetensors")
-        .remove("input")
-        .expect("an input");
+    let input = data("allkinds.io.safetensors").remove("input").expect("an input");
     let model = decode(&export(network, state).expect("written"));
     eval::run(&model, Array::new(&input.shape, input.data)).data
 }
 
 fn distance(a: &[f32], b: &[f32]) -> f32 {
     assert_eq!(a.len(), b.len());
-    a.iter()
-        .zip(b)
-        .map(|(a, b)| (a - b).abs())
-        .fold(0.0, f32::max)
+    a.iter().zip(b).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
 }
 
 #[test]
@@ -106,9 +97,7 @@ fn a_shortcut_adds_nothing_unless_told_to() {
     assert!(distance(&plain, &expected[..10]) > 1e-2);
     // norm1 = 0 makes the other form add nothing, too.
     for part in ["weight", "bias"] {
-        let norm = state
-            .get_mut(&format!("blocks.0.norm1.{part}"))
-            .expect("present");
+        let norm = state.get_mut(&format!("blocks.0.norm1.{part}")).expect("present");
         norm.data.fill(0.0);
     }
     assert_eq!(logits_of_one(&network, &state), plain);
@@ -120,11 +109,7 @@ fn a_shortcut_adds_nothing_unless_told_to() {
 fn an_ffn_cut_to_nothing_leaves_its_bias() {
     let (mut network, mut state) = all_kinds();
     // All hidden dimensions that are left add nothing: the same network with none of them.
-    state
-        .get_mut("blocks.1.mlp.fc2.weight")
-        .expect("present")
-        .data
-        .fill(0.0);
+    state.get_mut("blocks.1.mlp.fc2.weight").expect("present").data.fill(0.0);
     let expected = logits_of_one(&network, &state);
     let empty = |shape: &[usize]| HostTensor::new(shape, Vec::new()).expect("no values");
     network.blocks[1].hidden = 0;
@@ -138,28 +123,17 @@ fn an_ffn_cut_to_nothing_leaves_its_bias() {
 fn the_file_is_a_sound_graph_with_an_open_batch() {
     let (network, state) = all_kinds();
     let bytes = export(&network, &state).expect("written");
-    assert_eq!(
-        bytes,
-        export(&network, &state).expect("written"),
-        "not the same bytes twice"
-    );
+    assert_eq!(bytes, export(&network, &state).expect("written"), "not the same bytes twice");
     let model = decode(&bytes);
     assert_eq!(model.opset_import[0].version, 17);
     // Messages whose lengths were counted by hand: encoding them anew gives as many bytes.
     assert_eq!(model.encoded_len(), bytes.len());
     let graph = model.graph.expect("a graph");
-    for (value, rest) in [
-        (&graph.input[0], &[3, 32, 32][..]),
-        (&graph.output[0], &[10]),
-    ] {
+    for (value, rest) in [(&graph.input[0], &[3, 32, 32][..]), (&graph.output[0], &[10])] {
         assert_eq!(*value, proto::ValueInfo::batch_of(&value.name, rest));
     }
     let mut known: BTreeSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
-    assert_eq!(
-        known.len(),
-        graph.initializer.len(),
-        "an initialiser's name occurs twice"
-    );
+    assert_eq!(known.len(), graph.initializer.len(), "an initialiser's name occurs twice");
     known.insert(&graph.input[0].name);
     for node in &graph.node {
         for input in &node.input {
@@ -185,26 +159,14 @@ fn what_does_not_fit_is_refused_by_name() {
     type Change = fn(&mut NetworkDescription, &mut StateDict);
     let cases: [(Change, &[&str]); 10] = [
         (|_, s| drop(s.remove("norm.bias")), &["norm.bias", "none"]),
-        (
-            |_, s| drop(s.remove("blocks.0.norm1.weight")),
-            &["blocks.0.norm1.weight"],
-        ),
-        (
-            |n, _| n.num_classes = 11,
-            &["head.weight", "[11, 48]", "[10, 48]"],
-        ),
+        (|_, s| drop(s.remove("blocks.0.norm1.weight")), &["blocks.0.norm1.weight"]),
+        (|n, _| n.num_classes = 11, &["head.weight", "[11, 48]", "[10, 48]"]),
         (
             |n, _| n.blocks[2].operation = Operation::BConv { kernel: 5 },
             &["bconv.0.weight", "5, 5"],
         ),
-        (
-            |n, _| n.blocks[3].operation = Operation::Shortcut,
-            &["4 more", "blocks.3.attn"],
-        ),
-        (
-            |n, _| n.blocks[2].operation = Operation::BConv { kernel: 2 },
-            &["odd kernel in block 2"],
-        ),
+        (|n, _| n.blocks[3].operation = Operation::Shortcut, &["4 more", "blocks.3.attn"]),
+        (|n, _| n.blocks[2].operation = Operation::BConv { kernel: 2 }, &["odd kernel in block 2"]),
         (|n, _| n.num_heads = 5, &["embed_dim", "48"]),
         (|n, _| n.patch_size = 5, &["image_size", "[32, 32]"]),
         (|n, _| n.patch_size = 0, &["patch_size from 1"]),
@@ -213,9 +175,7 @@ fn what_does_not_fit_is_refused_by_name() {
     for (change, expected) in cases {
         let (mut network, mut state) = all_kinds();
         change(&mut network, &mut state);
-        let error = export(&network, &state)
-            .expect_err("must be refused")
-            .to_string();
+        let error = export(&network, &state).expect_err("must be refused").to_string();
         for word in expected.iter().chain(&["network.onnx"]) {
             assert!(error.contains(word), "expected '{word}' in: {error}");
         }

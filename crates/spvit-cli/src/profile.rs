@@ -1,0 +1,138 @@
+//! `spvit profile`: what every part of a model costs.
+
+use std::path::Path;
+
+use comfy_table::{CellAlignment, LineStyle, Table, presets};
+use spvit_core::TrainBackend;
+use spvit_layers::{BlockConfig, Init, Vit};
+use spvit_search::{Architecture, Cost, CostModel, Profile};
+use spvit_train::{
+    LATENCY_BATCH, RunConfig, evaluate,
+    interchange::{ReadOptions, describe},
+    read_architecture, write_atomically,
+};
+
+use crate::{
+    args::ProfileArguments,
+    device::{Work, dispatch},
+    failure::Failure,
+    picture,
+    progress::flops_text,
+    table::{milliseconds, thousands},
+};
+
+/// Prints the profile of the file's model.
+pub fn show(arguments: &ProfileArguments) -> Result<(), Failure> {
+    let architecture = read(&arguments.file)?;
+    let profile = Profile::new(&architecture);
+    let dense = Architecture::dense(architecture.model.clone(), architecture.cost_model);
+    let dense_profile = Profile::new(&dense);
+    print!("{}", render(&architecture, &profile, &dense_profile));
+    if let Some(path) = &arguments.svg {
+        write_atomically(path, picture::draw(&architecture, &profile).as_bytes())?;
+        println!("wrote {}", path.display());
+    }
+    if arguments.measure {
+        let [own, whole] = dispatch(arguments.device, Measure { architecture, dense })?;
+        let device = arguments.device.name();
+        println!("Latency on {device}, median of forward passes, of this and of the dense model:");
+        for (name, own, whole) in [
+            ("one image".to_string(), own[0], whole[0]),
+            (format!("batch of {LATENCY_BATCH}"), own[1], whole[1]),
+        ] {
+            let (this, dense) = (milliseconds(own), milliseconds(whole));
+            println!("  {name}: {this}, dense {dense}, {:.2} times as fast", whole / own);
+        }
+    }
+    Ok(())
+}
+
+/// The architecture in a configuration (dense), an architecture file or a model.
+fn read(path: &Path) -> Result<Architecture, Failure> {
+    match path.extension().and_then(|extension| extension.to_str()) {
+        Some("toml") => {
+            let config = RunConfig::read(path, &[])?;
+            Ok(Architecture::dense(config.model, config.search.cost_model))
+        }
+        Some("json") => Ok(read_architecture(path)?),
+        Some("safetensors" | "pth" | "pt") => {
+            let (architecture, notes) = describe(path, &ReadOptions::default())?;
+            for note in notes {
+                eprintln!("{}: {note}", path.display());
+            }
+            Ok(architecture)
+        }
+        _ => Err(Failure::usage(format!(
+            "{}: expected a configuration (.toml), an architecture (.json) or a model \
+             (.safetensors, .pth)",
+            path.display()
+        ))),
+    }
+}
+
+fn render(architecture: &Architecture, profile: &Profile, dense: &Profile) -> String {
+    let total = profile.total();
+    let row = |name: &str, kept: String, cost: Cost, whole: Cost| {
+        let share = |part: u64, whole: u64| format!("{:.1} %", 100.0 * part as f64 / whole as f64);
+        [
+            name.to_string(),
+            kept,
+            flops_text(cost.paper),
+            share(cost.paper, whole.paper),
+            flops_text(cost.macs),
+            share(cost.macs, whole.macs),
+            thousands(cost.parameters as usize),
+        ]
+    };
+    let hidden = architecture.model.hidden;
+    let mut table = Table::new();
+    table.load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()));
+    table.set_header(["part", "kept", "paper", "share", "macs", "share", "parameters"]);
+    table.add_row(row("embedding", String::new(), profile.embedding, total));
+    for (index, block) in profile.blocks.iter().enumerate() {
+        let number = index + 1;
+        let operation = format!("{number} {}", block.operation);
+        let kept = format!("{}/{hidden}", block.hidden);
+        table.add_row(row(&operation, String::new(), block.mixer, total));
+        table.add_row(row(&format!("{number} ffn"), kept, block.ffn, total));
+    }
+    table.add_row(row("head", String::new(), profile.head, total));
+    table.add_row(row("total", String::new(), total, total));
+    table.add_row(row("of dense", String::new(), dense.total(), dense.total()));
+    for column in table.column_iter_mut().skip(1) {
+        column.set_cell_alignment(CellAlignment::Right);
+    }
+    let whole = dense.total();
+    let relative = |own: u64, whole: u64| 100.0 * own as f64 / whole as f64;
+    format!(
+        "{table}\nFLOPs are multiply-adds counted once, by the cost models paper and macs; every \
+         part has the norm before it.\nOf the dense model: {:.2} % of the FLOPs by paper, {:.2} % by \
+         macs, {:.2} % of the parameters.\n",
+        relative(total.flops(CostModel::Paper), whole.flops(CostModel::Paper)),
+        relative(total.flops(CostModel::Macs), whole.flops(CostModel::Macs)),
+        relative(total.parameters, whole.parameters),
+    )
+}
+
+/// Latency of two models of one shape with random weights, of one image and of a batch.
+struct Measure {
+    architecture: Architecture,
+    dense: Architecture,
+}
+
+impl Work for Measure {
+    type Output = [[f64; 2]; 2];
+
+    fn on<B: TrainBackend>(self, device: B::Device) -> Result<Self::Output, Failure> {
+        let config = &self.architecture.model;
+        let model = |blocks: Vec<BlockConfig>| {
+            Vit::<B::InnerBackend>::new(config, &blocks, &mut Init::new(0, &device))
+        };
+        let own = model(self.architecture.block_configs());
+        let dense = model(self.dense.block_configs());
+        let both = [&own, &dense];
+        let one = evaluate::latency(&both, config, 1, (50, 5.0), &device);
+        let many = evaluate::latency(&both, config, LATENCY_BATCH, (20, 10.0), &device);
+        Ok([[one[0], many[0]], [one[1], many[1]]])
+    }
+}

@@ -1,0 +1,52 @@
+//! What is written here is read here again, whole and unchanged.
+
+use spvit_layers::state;
+use spvit_train::{
+    interchange::{ReadOptions, Target, describe, network, write},
+    weights,
+};
+
+use crate::support::{B, data, golden, imported, two_heads};
+
+#[test]
+fn every_layout_is_read_back_as_the_same_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let shortcuts = ReadOptions { shortcut_adds_norm: true, ..ReadOptions::default() };
+    for (name, source, options) in [
+        ("dense", data("hugging_face.safetensors"), two_heads()),
+        ("compact", golden("allkinds.weights.safetensors"), shortcuts),
+    ] {
+        let read = imported(&source, &options);
+        for target in [Target::Safetensors, Target::Published] {
+            let path = folder.path().join(format!("{name}.safetensors"));
+            write(&path, target, &read.model, &read.architecture).unwrap();
+            // The metadata says what the tensors do not: heads, ε, what shortcuts add.
+            let again = imported(&path, &ReadOptions::default());
+            assert_eq!(again.architecture, read.architecture, "{name} {target:?}");
+            let [a, b] = [&again.model, &read.model].map(|m| weights::to_host(state::export(m)));
+            assert!(a == b, "{name} {target:?}");
+            let (described, _) = describe(&path, &ReadOptions::default()).unwrap();
+            assert_eq!(described, read.architecture);
+        }
+        let path = folder.path().join(format!("{name}.json"));
+        write(&path, Target::Architecture, &read.model, &read.architecture).unwrap();
+        assert_eq!(spvit_train::read_architecture(&path).unwrap(), read.architecture);
+        let path = folder.path().join(format!("{name}.onnx"));
+        write(&path, Target::Onnx, &read.model, &read.architecture).unwrap();
+        assert!(path.metadata().unwrap().len() > 50_000);
+        let network = network(&read.architecture);
+        assert_eq!(network.blocks.len(), read.architecture.model.depth);
+        assert_eq!(network.shortcut_adds_norm1, read.architecture.model.shortcut_adds_norm);
+    }
+}
+
+#[test]
+fn a_run_reads_an_exported_model() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.safetensors");
+    let read = imported(&golden("allkinds.optimized.safetensors"), &ReadOptions::default());
+    write(&path, Target::Safetensors, &read.model, &read.architecture).unwrap();
+    let (model, architecture) = weights::read_model::<B>(&path, &Default::default()).unwrap();
+    assert_eq!(architecture, read.architecture);
+    assert!(state::export(&model) == state::export(&read.model));
+}

@@ -1,0 +1,10 @@
+//! Models that other programs wrote, and models for other programs.
+
+#![allow(missing_docs)]
+
+mod dense;
+mod errors;
+mod exports;
+mod interop;
+mod published;
+mod support;

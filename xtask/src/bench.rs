@@ -1,0 +1,186 @@
+//! Benchmarks: criterion by backend, and steps in turn with PyTorch's.
+
+use std::{
+    io::{BufRead, BufReader, Write},
+    path::Path,
+    process::{Child, ChildStdin, ChildStdout, Command, Stdio},
+};
+
+use crate::{
+    interop,
+    shell::{self, Failure, cargo, release},
+};
+
+/// What to measure.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Backends, separated by commas: flex, ndarray, cuda, wgpu, tch
+    #[arg(long, value_delimiter = ',', default_values_t = ["flex".to_string()])]
+    backend: Vec<String>,
+    /// Compare steps with those of benches/pytorch/worker.py instead, measured in turn
+    #[arg(long)]
+    against_pytorch: bool,
+    /// Compare steps among the backends only, measured in turn
+    #[arg(long, conflicts_with = "against_pytorch")]
+    in_turn: bool,
+    /// Shapes and batch sizes of the comparison
+    #[arg(long, value_delimiter = ',', default_values_t = ["vit_mini:64".to_string(), "deit_tiny:8".to_string()])]
+    shape: Vec<String>,
+    /// Measured rounds of the comparison, after two that are not
+    #[arg(long, default_value_t = 15)]
+    rounds: usize,
+    /// More arguments for criterion, such as a filter or --save-baseline NAME
+    #[arg(last = true)]
+    criterion: Vec<String>,
+}
+
+/// Measures.
+pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    let features = arguments.backend.join(",");
+    let build = ["-p", "spvit-benches", "--no-default-features", "--features", &features];
+    if !arguments.against_pytorch && !arguments.in_turn {
+        let mut bench = cargo();
+        bench.arg("bench").args(build).args(["--bench", "*", "--"]);
+        return shell::run(bench.args(&arguments.criterion));
+    }
+    shell::run(cargo().args(["build", "--release", "--bin", "worker"]).args(build))?;
+    let python = match arguments.against_pytorch {
+        true => Some(interop::python()?),
+        false => None,
+    };
+    for shape in &arguments.shape {
+        let Some((shape, batch)) = shape.split_once(':') else {
+            return Err(Failure::new(format!(
+                "--shape {shape}: expected NAME:BATCH, such as vit_mini:64"
+            )));
+        };
+        compare(shape, batch, &arguments, python.as_deref())?;
+    }
+    Ok(())
+}
+
+/// A process that times one step for every line.
+struct Worker {
+    name: String,
+    process: Child,
+    to: ChildStdin,
+    from: BufReader<ChildStdout>,
+}
+
+impl Worker {
+    fn start(name: &str, command: &mut Command) -> Result<Self, Failure> {
+        let failed = |problem: String| Failure::new(format!("worker {name}: {problem}"));
+        let mut process = command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .map_err(|error| failed(error.to_string()))?;
+        let (Some(to), Some(from)) = (process.stdin.take(), process.stdout.take()) else {
+            return Err(failed("no pipes".into()));
+        };
+        Ok(Self { name: name.into(), process, to, from: BufReader::new(from) })
+    }
+
+    fn ask(&mut self, step: &str) -> Result<f64, Failure> {
+        let mut line = String::new();
+        let answered = writeln!(self.to, "{step}")
+            .and_then(|()| self.to.flush())
+            .and_then(|()| self.from.read_line(&mut line));
+        let failed =
+            |problem: String| Failure::new(format!("worker {}: {step}: {problem}", self.name));
+        answered.map_err(|error| failed(error.to_string()))?;
+        line.trim().parse().map_err(|_| failed(format!("answered '{}'", line.trim())))
+    }
+}
+
+impl Drop for Worker {
+    fn drop(&mut self) {
+        // It waits for a line that will not come.
+        let _ = self.process.kill();
+        let _ = self.process.wait();
+    }
+}
+
+/// One worker for each program and step, so that each has its own peak memory.
+fn workers(
+    shape: &str,
+    batch: &str,
+    arguments: &Arguments,
+    python: Option<&Path>,
+) -> Result<Vec<(Worker, &'static str)>, Failure> {
+    const STEPS: [&str; 5] = ["dense", "search", "finetune", "dense_forward", "compact_forward"];
+    let own = ["--shape", shape, "--batch", batch];
+    let mut all = Vec::new();
+    for backend in &arguments.backend {
+        for step in STEPS {
+            let mut command = Command::new(release().join("worker"));
+            command.args(["--backend", backend]).args(own).env("MIMALLOC_PURGE_DELAY", "-1");
+            all.push((Worker::start(backend, &mut command)?, step));
+        }
+    }
+    if let Some(python) = python {
+        for step in ["dense", "search", "dense_forward"] {
+            let mut command = Command::new(python);
+            command.arg("benches/pytorch/worker.py").args(own);
+            all.push((Worker::start("pytorch", &mut command)?, step));
+        }
+    }
+    Ok(all)
+}
+
+/// Prints medians, means, memory and ratios of all steps, measured in turn.
+fn compare(
+    shape: &str,
+    batch: &str,
+    arguments: &Arguments,
+    python: Option<&Path>,
+) -> Result<(), Failure> {
+    let mut all = workers(shape, batch, arguments, python)?;
+    let mut times = vec![Vec::new(); all.len()];
+    for round in 0..arguments.rounds + 2 {
+        for ((worker, step), times) in all.iter_mut().zip(&mut times) {
+            let seconds = worker.ask(step)?;
+            if round >= 2 {
+                times.push(seconds);
+            }
+        }
+    }
+    println!("\n{shape}, batch {batch}, {} rounds in turn", arguments.rounds);
+    println!(
+        "{:10} {:16} {:>10} {:>10} {:>12}",
+        "program", "step", "median s", "mean s", "peak MiB"
+    );
+    let mut rows = Vec::new();
+    for ((worker, step), mut times) in all.iter_mut().zip(times) {
+        let mean = times.iter().sum::<f64>() / times.len().max(1) as f64;
+        times.sort_by(f64::total_cmp);
+        let median = times.get(times.len() / 2).copied().unwrap_or(f64::NAN);
+        let memory = worker.ask("memory")?;
+        println!("{:10} {step:16} {median:10.4} {mean:10.4} {memory:12.0}", worker.name);
+        rows.push((worker.name.clone(), *step, median, mean, memory));
+    }
+    let row = |name: &str, step: &str| rows.iter().find(|row| row.0 == name && row.1 == step);
+    let ratio = |what: &str, a: Option<f64>, b: Option<f64>| {
+        if let (Some(a), Some(b)) = (a, b) {
+            println!("{what}: {:.3}", a / b);
+        }
+    };
+    for backend in &arguments.backend {
+        // Steps differ by their gates, so that their mean is what a search pays.
+        let mean = |step: &str| row(backend, step).map(|row| row.3);
+        ratio(&format!("{backend} search / dense step, means"), mean("search"), mean("dense"));
+        let memory = |step: &str| row(backend, step).map(|row| row.4);
+        ratio(&format!("{backend} search / dense peak memory"), memory("search"), memory("dense"));
+        let median = |step: &str| row(backend, step).map(|row| row.2);
+        let (compact, dense) = (median("compact_forward"), median("dense_forward"));
+        ratio(&format!("{backend} compact / dense forward, medians"), compact, dense);
+        for step in ["dense", "search", "dense_forward"] {
+            let theirs = row("pytorch", step).map(|row| row.3);
+            ratio(&format!("{backend} / pytorch {step}, means"), mean(step), theirs);
+        }
+    }
+    if let Some((worker, _)) = all.first_mut() {
+        println!("compact / dense FLOPs (macs): {:.3}", worker.ask("share")?);
+    }
+    Ok(())
+}

@@ -1,0 +1,81 @@
+//! What must hold before a change lands.
+
+use std::time::Instant;
+
+use crate::shell::{Failure, cargo, release, run, spvit, succeeds};
+
+/// All tests of the workspace, in release: training on a CPU is too slow without optimisation.
+pub fn test() -> Result<(), Failure> {
+    let nextest = succeeds(cargo().args(["nextest", "--version"]));
+    match nextest {
+        true => {
+            run(cargo().args(["nextest", "run", "--cargo-profile", "release", "--workspace"]))?;
+            run(cargo().args(["test", "--release", "--workspace", "--doc"]))
+        }
+        false => run(cargo().args(["test", "--release", "--workspace"])),
+    }
+}
+
+/// Every check, each with its time.
+pub fn all() -> Result<(), Failure> {
+    type Check = fn() -> Result<(), Failure>;
+    let checks: [(&str, Check); 6] = [
+        ("format", || run(cargo().args(["fmt", "--all", "--check"]))),
+        ("tests", test),
+        ("the README's commands", readme),
+        ("lints", || {
+            let lint = ["clippy", "--release", "--workspace", "--all-targets"];
+            run(cargo().args(lint).args(["--", "-D", "warnings"]))
+        }),
+        ("documentation", || {
+            let mut doc = cargo();
+            doc.args(["doc", "--release", "--workspace", "--no-deps"]);
+            run(doc.env("RUSTDOCFLAGS", "-D warnings"))
+        }),
+        ("the cuda feature's types", || {
+            run(cargo().args(["check", "--release", "-p", "spvit-cli", "--features", "cuda"]))
+        }),
+    ];
+    let mut times = Vec::new();
+    for (name, check) in checks {
+        let began = Instant::now();
+        check().map_err(|failure| Failure::new(format!("{name}: {failure}")))?;
+        times.push(format!("{name} {:.0} s", began.elapsed().as_secs_f64()));
+    }
+    println!("all checks passed: {}", times.join(", "));
+    Ok(())
+}
+
+/// Runs the commands that the README shows for the program, the search on few images.
+fn readme() -> Result<(), Failure> {
+    let text = std::fs::read_to_string("README.md")
+        .map_err(|error| Failure::new(format!("README.md: {error}")))?;
+    for command in ["cargo xtask search", "cargo xtask test"] {
+        if !text.contains(command) {
+            return Err(Failure::new(format!("README.md does not show `{command}`")));
+        }
+    }
+    run(cargo().args(["build", "--release", "--workspace"]))?;
+    let scratch = release().join("readme-check");
+    if scratch.exists() {
+        std::fs::remove_dir_all(&scratch)
+            .map_err(|error| Failure::new(format!("{}: {error}", scratch.display())))?;
+    }
+    let scratch = scratch.display().to_string();
+    // Lines that call the program, with a run folder of this check's own and few images.
+    let lines = text.lines().map(str::trim).filter(|line| line.starts_with("spvit "));
+    for line in lines {
+        let line = line.split('#').next().unwrap_or_default();
+        let line = line.replace("runs/first", &scratch);
+        let mut program = spvit();
+        let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+        program.args(&words);
+        if words.first() == Some(&"run") && !words.contains(&"--resume") {
+            for setting in ["data.train_limit=640", "search.epochs=1", "finetune.epochs=1"] {
+                program.args(["--set", setting]);
+            }
+        }
+        run(&mut program)?;
+    }
+    Ok(())
+}
