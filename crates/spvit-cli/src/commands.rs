@@ -78,7 +78,6 @@ fn on_run(stage: Stage, arguments: &RunArguments) -> Result<(), Failure> {
         return Ok(());
     }
     interrupt::listen()?;
-    eprintln!("run folder {root}, device {}, seed {}", arguments.device.name(), config.seed);
     let work =
         OnRun { stage, config: config.clone(), folder: folder.clone(), name: arguments.device };
     match dispatch(arguments.device, work)? {
@@ -117,9 +116,12 @@ impl Work for OnRun {
 
     fn on<B: TrainBackend>(self, device: B::Device) -> Result<End, Failure> {
         let Self { stage, config, folder, name } = self;
+        let (root, seed) = (folder.root().display(), config.seed);
+        let opening = format!("run folder {root}, device {}, seed {seed}", name.name());
         let mut display = Display::new();
         let backend = (name.name(), device);
         let mut run = Run::<B>::new(config, folder.clone(), backend, &mut display)?;
+        eprintln!("{opening}");
         let trained = |outcome: Outcome, result: std::path::PathBuf| match outcome {
             Outcome::Finished => End::Wrote(result.display().to_string()),
             Outcome::Stopped => End::Stopped,

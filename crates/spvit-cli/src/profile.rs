@@ -87,7 +87,15 @@ fn render(architecture: &Architecture, profile: &Profile, dense: &Profile) -> St
     let hidden = architecture.model.hidden;
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()));
-    table.set_header(["part", "kept", "paper", "share", "macs", "share", "parameters"]);
+    table.set_header([
+        "part",
+        "kept",
+        "FLOPs (paper)",
+        "share",
+        "FLOPs (macs)",
+        "share",
+        "parameters",
+    ]);
     table.add_row(row("embedding", String::new(), profile.embedding, total));
     for (index, block) in profile.blocks.iter().enumerate() {
         let number = index + 1;

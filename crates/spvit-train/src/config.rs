@@ -1,13 +1,14 @@
 //! Configuration of a run: one TOML file, every value with a default.
 
-use std::path::{Path, PathBuf};
+mod text;
+mod validate;
+
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use spvit_data::{AugmentConfig, DatasetOptions};
 use spvit_layers::VitConfig;
 use spvit_search::{CostModel, CostTable};
-
-use crate::TrainError;
 
 /// Everything that a run depends on besides its data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -321,47 +322,6 @@ impl DataConfig {
 }
 
 impl RunConfig {
-    /// Reads a configuration file and applies `key=value` settings over it.
-    ///
-    /// # Errors
-    /// [`TrainError::Config`] naming the file or setting.
-    pub fn read(path: &Path, settings: &[String]) -> Result<Self, TrainError> {
-        let text = std::fs::read_to_string(path).map_err(|error| TrainError::io(path, error))?;
-        Self::parse(&text, &path.display().to_string(), settings)
-    }
-
-    /// A configuration from TOML text; `source` names it in errors.
-    ///
-    /// # Errors
-    /// [`TrainError::Config`] naming the source or setting.
-    pub fn parse(text: &str, source: &str, settings: &[String]) -> Result<Self, TrainError> {
-        let failed = |problem: String| TrainError::Config { source_name: source.into(), problem };
-        let mut table: toml::Table =
-            text.parse().map_err(|error: toml::de::Error| failed(one_line(&error)))?;
-        // Checked before settings are applied, so that an error names the file it is in.
-        let plain: Result<Self, _> = table.clone().try_into();
-        plain.map_err(|error| failed(one_line(&error)))?;
-        for setting in settings {
-            apply(&mut table, setting)?;
-        }
-        let config: Self = table.try_into().map_err(|error: toml::de::Error| {
-            TrainError::Config { source_name: "--set".into(), problem: one_line(&error) }
-        })?;
-        config.validate().map_err(failed)?;
-        Ok(config)
-    }
-
-    /// The configuration as TOML with every value.
-    ///
-    /// # Errors
-    /// [`TrainError::Config`] if a value has no TOML form.
-    pub fn to_toml(&self) -> Result<String, TrainError> {
-        toml::to_string(self).map_err(|error| TrainError::Config {
-            source_name: "configuration".into(),
-            problem: error.to_string(),
-        })
-    }
-
     /// The search's budget in FLOPs.
     pub fn target_flops(&self) -> u64 {
         let dense = self.dense_flops();
@@ -376,107 +336,4 @@ impl RunConfig {
         let table = CostTable::new(&self.model, self.search.cost_model);
         table.total(&self.model.dense_blocks()).unwrap_or_default()
     }
-
-    fn validate(&self) -> Result<(), String> {
-        self.model.validate().map_err(|error| error.to_string())?;
-        self.augment.validate(self.model.image_size).map_err(|error| error.to_string())?;
-        let stages = [
-            ("pretrain", self.pretrain.clone()),
-            ("search", self.search.training()),
-            ("finetune", self.finetune.training()),
-        ];
-        for (name, stage) in stages {
-            stage.validate().map_err(|problem| format!("{name}.{problem}"))?;
-            if stage.batch_size < self.run.shards {
-                let problem = "run.shards must not exceed the batch size of";
-                return Err(format!("{problem} {name}, {}", stage.batch_size));
-            }
-        }
-        let s = &self.search;
-        check(
-            "search.budget",
-            s.budget,
-            s.budget > 0.0,
-            "above 0: a share of the dense FLOPs up to 1, or FLOPs",
-        )?;
-        check("search.lambda", s.lambda, s.lambda >= 0.0, "at least 0")?;
-        let rate = s.threshold_learning_rate;
-        check("search.threshold_learning_rate", rate, rate >= 0.0, "at least 0")?;
-        check("search.threshold_start", s.threshold_start, true, "a number")?;
-        let share = self.finetune.distillation;
-        check("finetune.distillation", share, (0.0..=1.0).contains(&share), "between 0 and 1")?;
-        let seconds = self.run.checkpoint_seconds;
-        check("run.checkpoint_seconds", seconds, seconds >= 0.0, "at least 0")?;
-        if self.run.evaluation_batch == 0 || self.run.shards == 0 {
-            return Err("run.evaluation_batch and run.shards must be at least 1".into());
-        }
-        Ok(())
-    }
-}
-
-impl TrainingConfig {
-    fn validate(&self) -> Result<(), String> {
-        if self.epochs == 0 || self.batch_size == 0 {
-            return Err("epochs and batch_size must be at least 1".into());
-        }
-        check("learning_rate", self.learning_rate, self.learning_rate > 0.0, "above 0")?;
-        let least = self.min_learning_rate;
-        let limits = (0.0..=self.learning_rate).contains(&least);
-        check("min_learning_rate", least, limits, "between 0 and learning_rate")?;
-        check("warmup_epochs", self.warmup_epochs, self.warmup_epochs >= 0.0, "at least 0")?;
-        check("weight_decay", self.weight_decay, self.weight_decay >= 0.0, "at least 0")?;
-        check("clip_norm", self.clip_norm, self.clip_norm >= 0.0, "at least 0 (0: no clipping)")?;
-        check(
-            "drop_path",
-            self.drop_path,
-            (0.0..1.0).contains(&self.drop_path),
-            "from 0 to below 1",
-        )
-    }
-}
-
-fn check(name: &str, value: f64, holds: bool, expected: &str) -> Result<(), String> {
-    match holds && value.is_finite() {
-        true => Ok(()),
-        false => Err(format!("{name} = {value}: expected a number {expected}")),
-    }
-}
-
-/// An error's message without line breaks, with the line it points at.
-fn one_line(error: &toml::de::Error) -> String {
-    error
-        .to_string()
-        .split('\n')
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
-/// Applies `a.b=value`, where the value is TOML or, failing that, a string.
-fn apply(table: &mut toml::Table, setting: &str) -> Result<(), TrainError> {
-    let failed =
-        |problem: String| TrainError::Config { source_name: format!("--set {setting}"), problem };
-    let Some((path, text)) = setting.split_once('=') else {
-        return Err(failed("expected key=value, such as search.budget=0.5".into()));
-    };
-    let value = match format!("value = {text}").parse::<toml::Table>() {
-        Ok(mut parsed) => parsed.remove("value"),
-        Err(_) => None,
-    };
-    let value = value.unwrap_or_else(|| toml::Value::String(text.trim().to_string()));
-    let mut keys: Vec<&str> = path.split('.').map(str::trim).collect();
-    let last = keys.pop().filter(|key| !key.is_empty());
-    let Some(last) = last else { return Err(failed("the key is empty".into())) };
-    let mut inner = table;
-    for key in keys {
-        let entry = inner.entry(key).or_insert_with(|| toml::Value::Table(toml::Table::new()));
-        let Some(next) = entry.as_table_mut() else {
-            return Err(failed(format!("'{key}' is a value, not a section")));
-        };
-        inner = next;
-    }
-    // An integer is taken where a number with a fraction is expected.
-    inner.insert(last.to_string(), value);
-    Ok(())
 }

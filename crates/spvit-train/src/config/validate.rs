@@ -1,0 +1,70 @@
+//! Ranges of a configuration's values.
+
+use super::{RunConfig, TrainingConfig};
+
+impl RunConfig {
+    /// Whether the values are in their ranges and fit each other; names the first that is not.
+    pub(super) fn validate(&self) -> Result<(), String> {
+        self.model.validate().map_err(|error| error.to_string())?;
+        self.augment.validate(self.model.image_size).map_err(|error| error.to_string())?;
+        let stages = [
+            ("pretrain", self.pretrain.clone()),
+            ("search", self.search.training()),
+            ("finetune", self.finetune.training()),
+        ];
+        for (name, stage) in stages {
+            stage.validate().map_err(|problem| format!("{name}.{problem}"))?;
+            if stage.batch_size < self.run.shards {
+                let problem = "run.shards must not exceed the batch size of";
+                return Err(format!("{problem} {name}, {}", stage.batch_size));
+            }
+        }
+        let s = &self.search;
+        check(
+            "search.budget",
+            s.budget,
+            s.budget > 0.0,
+            "above 0: a share of the dense FLOPs up to 1, or FLOPs",
+        )?;
+        check("search.lambda", s.lambda, s.lambda >= 0.0, "at least 0")?;
+        let rate = s.threshold_learning_rate;
+        check("search.threshold_learning_rate", rate, rate >= 0.0, "at least 0")?;
+        check("search.threshold_start", s.threshold_start, true, "a number")?;
+        let share = self.finetune.distillation;
+        check("finetune.distillation", share, (0.0..=1.0).contains(&share), "between 0 and 1")?;
+        let seconds = self.run.checkpoint_seconds;
+        check("run.checkpoint_seconds", seconds, seconds >= 0.0, "at least 0")?;
+        if self.run.evaluation_batch == 0 || self.run.shards == 0 {
+            return Err("run.evaluation_batch and run.shards must be at least 1".into());
+        }
+        Ok(())
+    }
+}
+
+impl TrainingConfig {
+    fn validate(&self) -> Result<(), String> {
+        if self.epochs == 0 || self.batch_size == 0 {
+            return Err("epochs and batch_size must be at least 1".into());
+        }
+        check("learning_rate", self.learning_rate, self.learning_rate > 0.0, "above 0")?;
+        let least = self.min_learning_rate;
+        let limits = (0.0..=self.learning_rate).contains(&least);
+        check("min_learning_rate", least, limits, "between 0 and learning_rate")?;
+        check("warmup_epochs", self.warmup_epochs, self.warmup_epochs >= 0.0, "at least 0")?;
+        check("weight_decay", self.weight_decay, self.weight_decay >= 0.0, "at least 0")?;
+        check("clip_norm", self.clip_norm, self.clip_norm >= 0.0, "at least 0 (0: no clipping)")?;
+        check(
+            "drop_path",
+            self.drop_path,
+            (0.0..1.0).contains(&self.drop_path),
+            "from 0 to below 1",
+        )
+    }
+}
+
+fn check(name: &str, value: f64, holds: bool, expected: &str) -> Result<(), String> {
+    match holds && value.is_finite() {
+        true => Ok(()),
+        false => Err(format!("{name} = {value}: expected a number {expected}")),
+    }
+}
