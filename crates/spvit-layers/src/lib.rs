@@ -36,3 +36,8 @@ pub use patch_embed::PatchEmbed;
 pub use search_vit::{BlockGates, SearchBlock, SearchVit};
 pub use umsa::{OperationGates, Umsa};
 pub use vit::{Block, Mixer, Vit};
+
+/// The README's example, so that it stays true.
+#[cfg(doctest)]
+#[doc = include_str!("../../../README.md")]
+struct Readme;
