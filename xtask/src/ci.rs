@@ -62,8 +62,10 @@ fn readme() -> Result<(), Failure> {
             .map_err(|error| Failure::new(format!("{}: {error}", scratch.display())))?;
     }
     let scratch = scratch.display().to_string();
-    // Lines that call the program, with a run folder of this check's own and few images.
-    let lines = text.lines().map(str::trim).filter(|line| line.starts_with("spvit "));
+    // Lines of the shell blocks that call the program, with a run folder of this check's own and
+    // few images.
+    let blocks = text.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    let lines = blocks.flat_map(str::lines).filter(|line| line.starts_with("spvit "));
     for line in lines {
         let line = line.split('#').next().unwrap_or_default();
         let line = line.replace("runs/first", &scratch);
