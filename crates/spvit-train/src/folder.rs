@@ -271,7 +271,9 @@ pub fn write_config(folder: &RunFolder, config: &RunConfig) -> Result<(), TrainE
 /// # Errors
 /// [`TrainError::Io`] naming the file.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    let parent = path.parent().unwrap_or(Path::new("."));
+    // The parent of a bare name is an empty path.
+    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
+    let parent = parent.unwrap_or(Path::new("."));
     let write = || -> std::io::Result<()> {
         fs::create_dir_all(parent)?;
         let mut file = tempfile::NamedTempFile::new_in(parent)?;

@@ -45,8 +45,8 @@ fn weights_and_thresholds_after_two_steps<B: FusedOps>() {
         let mut gates: Gates<Autodiff<B>> = case.gates();
         let before = export(&model, &gates);
 
-        let [lr, arc_lr, weight_decay] =
-            ["lr", "arc_lr", "weight_decay"].map(|name| case.number(&format!("/optim/adamw/{name}")));
+        let [lr, arc_lr, weight_decay] = ["lr", "arc_lr", "weight_decay"]
+            .map(|name| case.number(&format!("/optim/adamw/{name}")));
         let weights = AdamWConfig::new(weight_decay);
         let stored = [case.number("/optim/adamw/betas/0"), case.number("/optim/adamw/betas/1")];
         assert_eq!((weights.betas, weights.epsilon), (stored, case.number("/optim/adamw/eps")));
@@ -60,8 +60,13 @@ fn weights_and_thresholds_after_two_steps<B: FusedOps>() {
             let loss = cross_entropy(logits, case.labels()) + budget(&case).loss(&gates);
             if steps.len() == 1 {
                 let expected = case.number("/optim/loss_step2") as f32;
-                errors.check("loss of the second step", &case.name, &host(loss.clone()),
-                    &[expected], (1e-4, Scale::AtLeastOne));
+                errors.check(
+                    "loss of the second step",
+                    &case.name,
+                    &host(loss.clone()),
+                    &[expected],
+                    (1e-4, Scale::AtLeastOne),
+                );
             }
             let mut grads = loss.backward();
             let mut found = gradients(&model, &grads);
@@ -75,19 +80,36 @@ fn weights_and_thresholds_after_two_steps<B: FusedOps>() {
         }
 
         let after = export(&model, &gates);
+        let mut compared = 0;
         for (name, expected) in &case.io {
             let Some(name) = name.strip_prefix("after2steps.") else { continue };
             let rate = if name.contains("_thresholds") { arc_lr } else { lr } as f32;
-            let all = [expected, &after[name], &before[name], &steps[0][name], &steps[1][name]];
-            let all = all.map(values);
+            let all = [expected, &after[name], &steps[0][name], &steps[1][name]].map(values);
             let scale = gradient_scale(name, &steps[0]);
-            let mut worst = vec![];
-            for i in 0..all[0].len() {
-                let [expected, found, before, g1, g2] = [0, 1, 2, 3, 4].map(|k| all[k][i]);
-                worst.push(((found - expected).abs() / rate, g1 / scale, g2/scale, expected - before, found-before));
-            }
-            worst.sort_by(|a, b| b.0.total_cmp(&a.0));
-            println!("{} {name} {:.1e} {:?}", case.name, scale, &worst[..3.min(worst.len())]);
+            // Adam's first step is the gradient's sign, so where the gradient is rounding, so is
+            // the step. Where it is zero in both steps, only the decay is left.
+            let told = |&i: &usize| {
+                let [first, second] = [all[2][i], all[3][i]];
+                first.abs() > 1e-6 * scale || (first == 0.0 && second == 0.0)
+            };
+            let told: Vec<usize> = (0..all[0].len()).filter(told).collect();
+            compared += told.len();
+            let [expected, found] =
+                [&all[0], &all[1]].map(|x| told.iter().map(|&i| x[i]).collect());
+            let (expected, found): (Vec<f32>, Vec<f32>) = (expected, found);
+            let kind = if name.contains("_thresholds") { "thresholds" } else { "weights" };
+            errors.check(
+                kind,
+                &format!("{}: {name}", case.name),
+                &found,
+                &expected,
+                (0.01, Scale::Given(rate)),
+            );
         }
+        let all: usize = after.values().map(|data| data.num_elements()).sum();
+        assert!(compared as f64 > 0.95 * all as f64, "{}: {compared} of {all} compared", case.name);
+        println!("{compared} of {all}");
+        let running = |name: &String| name.contains("running_");
+        assert!(after.iter().filter(|(name, _)| running(name)).all(|(name, x)| *x == before[name]));
     }
 }

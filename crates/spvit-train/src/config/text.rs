@@ -21,9 +21,7 @@ impl RunConfig {
     /// [`TrainError::Config`] naming the source or setting.
     pub fn parse(text: &str, source: &str, settings: &[String]) -> Result<Self, TrainError> {
         let failed = |problem: String| TrainError::Config { source_name: source.into(), problem };
-        let table: toml::Table =
-            text.parse().map_err(|error: toml::de::Error| failed(one_line(&error)))?;
-        let config: Self = table.try_into().map_err(|error| failed(one_line(&error)))?;
+        let config: Self = toml::from_str(text).map_err(|error| failed(one_line(&error, text)))?;
         config.validate().map_err(failed)?;
         let config = config.with(settings)?;
         let source_name = "--set".to_string();
@@ -43,7 +41,7 @@ impl RunConfig {
         for setting in settings {
             apply(&mut table, setting)?;
         }
-        table.try_into().map_err(|error: toml::de::Error| failed(one_line(&error)))
+        table.try_into().map_err(|error: toml::de::Error| failed(one_line(&error, "")))
     }
 
     /// The configuration as TOML with every value.
@@ -58,15 +56,20 @@ impl RunConfig {
     }
 }
 
-/// An error's message without line breaks, with the line it points at.
-fn one_line(error: &toml::de::Error) -> String {
-    error
-        .to_string()
-        .split('\n')
-        .map(str::trim)
-        .filter(|line| !line.is_empty())
-        .collect::<Vec<_>>()
-        .join(" ")
+/// An error's message without line breaks, after the number of the line it points at.
+fn one_line(error: &toml::de::Error, text: &str) -> String {
+    // The text is empty for settings: their errors name the key.
+    let message = match text.is_empty() {
+        true => error.to_string(),
+        false => error.message().to_string(),
+    };
+    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    match error.span().and_then(|span| text.get(..span.start)) {
+        Some(before) if !text.is_empty() => {
+            format!("line {}: {message}", before.matches('\n').count() + 1)
+        }
+        _ => message,
+    }
 }
 
 /// Applies `a.b=value`, where the value is TOML or, failing that, a string.
