@@ -5,7 +5,6 @@
 mod support;
 
 use burn::backend::Autodiff;
-use burn::module::Module;
 use spvit_core::FusedOps;
 use spvit_layers::state::{self, StateDict};
 use spvit_layers::{Init, Mode, SearchVit, TrainContext};
