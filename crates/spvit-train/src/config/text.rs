@@ -63,7 +63,12 @@ fn one_line(error: &toml::de::Error, text: &str) -> String {
         true => error.to_string(),
         false => error.message().to_string(),
     };
-    let message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    let mut message = message.split_whitespace().collect::<Vec<_>>().join(" ");
+    for (rust, words) in
+        [("usize", "a whole number"), ("u64", "a whole number"), ("f64", "a number")]
+    {
+        message = message.replace(&format!("expected {rust}"), &format!("expected {words}"));
+    }
     match error.span().and_then(|span| text.get(..span.start)) {
         Some(before) if !text.is_empty() => {
             format!("line {}: {message}", before.matches('\n').count() + 1)
