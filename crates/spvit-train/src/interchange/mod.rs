@@ -5,7 +5,7 @@
 //! - [`read`] makes a model of whatever shape the file has: dense, compact, or in the forms of the
 //!   published code.
 //! - [`read_search_result`] makes an [`Architecture`] from a search result of the published code.
-//! - [`write`] writes a model for other programs.
+//! - [`write()`] writes a model for other programs.
 //!
 //! What was done to the weights on the way comes back as notes for the person who asked for it.
 
