@@ -5,7 +5,7 @@
 //! - [`BudgetTerm`]: the part of the objective that pulls the cost to the budget.
 //! - [`Architecture`]: what a search gives to everything later, a small JSON file.
 //! - [`Profile`]: what every part of an architecture costs.
-//! - [`derive`]: from gates to the architecture that meets a budget.
+//! - [`derive()`]: from gates to the architecture that meets a budget.
 //! - [`prune`] and [`expand`]: from search weights to compact ones, from dense to search ones.
 
 mod architecture;
