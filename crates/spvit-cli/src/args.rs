@@ -1,8 +1,9 @@
 //! What a person types.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, str::FromStr};
 
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use spvit_train::interchange::ReadOptions;
 
 use crate::device::DeviceName;
 
@@ -45,6 +46,8 @@ pub enum Command {
     Run(RunArguments),
     /// Show what every block of a model costs
     Profile(ProfileArguments),
+    /// Turn a model into another form: safetensors, the published code's, ONNX, an architecture
+    Convert(ConvertArguments),
 }
 
 /// What all commands that train or evaluate take.
@@ -78,7 +81,8 @@ pub struct RunArguments {
 
 #[derive(Debug, Args)]
 pub struct ProfileArguments {
-    /// A configuration (.toml), an architecture (.json) or a model that spvit wrote (.safetensors)
+    /// A configuration (.toml), an architecture (.json) or a model of spvit or another program
+    /// (.safetensors, .pth, .pt, .bin)
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
 
@@ -93,6 +97,107 @@ pub struct ProfileArguments {
     /// What computes, with --measure: flex, ndarray, cuda, wgpu, vulkan or tch
     #[arg(long, default_value = DeviceName::DEFAULT)]
     pub device: DeviceName,
+
+    #[command(flatten)]
+    pub model: ModelArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct ConvertArguments {
+    /// A model of spvit, timm, DeiT, Hugging Face or the published code (.safetensors, .pth)
+    #[arg(value_name = "INPUT")]
+    pub input: PathBuf,
+
+    /// What to write: .safetensors, .onnx or .json
+    #[arg(value_name = "OUTPUT")]
+    pub output: PathBuf,
+
+    /// The form to write [default: by OUTPUT's ending]
+    #[arg(long)]
+    pub form: Option<Form>,
+
+    /// What holds the model meanwhile
+    #[arg(long)]
+    pub device: Option<DeviceName>,
+
+    #[command(flatten)]
+    pub model: ModelArguments,
+}
+
+/// What `convert` writes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Form {
+    /// timm's names where timm has the layer, the architecture in the metadata
+    Safetensors,
+    /// the same with the published code's split attn.qk and attn.v
+    Published,
+    /// ONNX, opset 17
+    Onnx,
+    /// the architecture alone, as JSON
+    Architecture,
+}
+
+/// What a file of another program may not say about its model.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "What a file of another program does not say")]
+pub struct ModelArguments {
+    /// The entry of a training checkpoint that holds the weights, such as model_ema
+    #[arg(long, value_name = "NAME")]
+    pub entry: Option<String>,
+
+    /// Attention heads [default: one for each 64 dimensions]
+    #[arg(long, value_name = "N")]
+    pub heads: Option<usize>,
+
+    /// Pixels of an image, as SIDE or HEIGHTxWIDTH; the position embedding is resized
+    #[arg(long, value_name = "SIZE")]
+    pub image_size: Option<ImageSize>,
+
+    /// Number of classes; another one than the file's means a new head
+    #[arg(long, value_name = "N")]
+    pub classes: Option<usize>,
+
+    /// An architecture that says which hidden dimensions a compact model kept
+    #[arg(long, value_name = "FILE")]
+    pub architecture: Option<PathBuf>,
+
+    /// The operations (.json) of a search result of the published code
+    #[arg(long, value_name = "FILE")]
+    pub operations: Option<PathBuf>,
+
+    /// Shortcuts add norm1(x), as in models that the published code fine-tuned
+    #[arg(long)]
+    pub shortcut_adds_norm: bool,
+}
+
+impl ModelArguments {
+    /// As the reader takes them.
+    pub fn options(&self) -> ReadOptions {
+        ReadOptions {
+            entry: self.entry.clone(),
+            heads: self.heads,
+            image_size: self.image_size.map(|size| size.0),
+            classes: self.classes,
+            architecture: self.architecture.clone(),
+            shortcut_adds_norm: self.shortcut_adds_norm,
+        }
+    }
+}
+
+/// Height and width in pixels.
+#[derive(Debug, Clone, Copy)]
+pub struct ImageSize(pub [usize; 2]);
+
+impl FromStr for ImageSize {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let (height, width) = text.split_once('x').unwrap_or((text, text));
+        match (height.parse(), width.parse()) {
+            (Ok(height), Ok(width)) => Ok(Self([height, width])),
+            _ => Err("expected SIDE or HEIGHTxWIDTH, such as 224 or 224x160".into()),
+        }
+    }
 }
 
 /// Ends on arguments that cannot be read: one line on stderr; help and version go to stdout.

@@ -5,6 +5,7 @@ use spvit_train::{Outcome, Run, RunConfig, RunFolder, Summary};
 
 use crate::{
     args::{Command, RunArguments},
+    convert,
     device::{DeviceName, Work, dispatch},
     failure::Failure,
     folders::{self, Place},
@@ -24,6 +25,7 @@ pub fn execute(command: Command) -> Result<(), Failure> {
         Command::Evaluate(arguments) => (Evaluate, arguments),
         Command::Run(arguments) => (Whole, arguments),
         Command::Profile(arguments) => return profile::show(&arguments),
+        Command::Convert(arguments) => return convert::convert(&arguments),
     };
     on_run(stage, &arguments)
 }

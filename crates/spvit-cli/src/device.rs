@@ -29,15 +29,20 @@ const DEVICES: [(&str, DeviceName, bool); 6] = [
     ("tch", Tch, cfg!(feature = "tch")),
 ];
 
+const fn first() -> usize {
+    let mut i = 0;
+    while i + 1 < DEVICES.len() && !DEVICES[i].2 {
+        i += 1;
+    }
+    i
+}
+
 impl DeviceName {
     /// The first in [`DEVICES`] that is compiled in.
-    pub const DEFAULT: &str = {
-        let mut i = 0;
-        while i + 1 < DEVICES.len() && !DEVICES[i].2 {
-            i += 1;
-        }
-        DEVICES[i].0
-    };
+    pub const FIRST: Self = DEVICES[first()].1;
+
+    /// Its name.
+    pub const DEFAULT: &str = DEVICES[first()].0;
 
     pub fn name(self) -> &'static str {
         let mut names = DEVICES.iter().filter(|(_, device, _)| *device == self);

@@ -2,6 +2,7 @@
 
 mod args;
 mod commands;
+mod convert;
 mod device;
 mod failure;
 mod folders;

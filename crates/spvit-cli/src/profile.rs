@@ -7,13 +7,12 @@ use spvit_core::TrainBackend;
 use spvit_layers::{BlockConfig, Init, Vit};
 use spvit_search::{Architecture, Cost, CostModel, Profile};
 use spvit_train::{
-    LATENCY_BATCH, RunConfig, evaluate,
-    interchange::{ReadOptions, describe},
-    read_architecture, write_atomically,
+    LATENCY_BATCH, RunConfig, evaluate, interchange::describe, read_architecture, write_atomically,
 };
 
 use crate::{
-    args::ProfileArguments,
+    args::{ModelArguments, ProfileArguments},
+    convert,
     device::{Work, dispatch},
     failure::Failure,
     picture,
@@ -23,7 +22,7 @@ use crate::{
 
 /// Prints the profile of the file's model.
 pub fn show(arguments: &ProfileArguments) -> Result<(), Failure> {
-    let architecture = read(&arguments.file)?;
+    let architecture = read(&arguments.file, &arguments.model)?;
     let profile = Profile::new(&architecture);
     let dense = Architecture::dense(architecture.model.clone(), architecture.cost_model);
     let dense_profile = Profile::new(&dense);
@@ -48,15 +47,18 @@ pub fn show(arguments: &ProfileArguments) -> Result<(), Failure> {
 }
 
 /// The architecture in a configuration (dense), an architecture file or a model.
-fn read(path: &Path) -> Result<Architecture, Failure> {
+fn read(path: &Path, model: &ModelArguments) -> Result<Architecture, Failure> {
+    if let Some(operations) = &model.operations {
+        return convert::search_result(path, operations, model);
+    }
     match path.extension().and_then(|extension| extension.to_str()) {
         Some("toml") => {
             let config = RunConfig::read(path, &[])?;
             Ok(Architecture::dense(config.model, config.search.cost_model))
         }
         Some("json") => Ok(read_architecture(path)?),
-        Some("safetensors" | "pth" | "pt") => {
-            let (architecture, notes) = describe(path, &ReadOptions::default())?;
+        Some("safetensors" | "pth" | "pt" | "bin") => {
+            let (architecture, notes) = describe(path, &model.options())?;
             for note in notes {
                 eprintln!("{}: {note}", path.display());
             }

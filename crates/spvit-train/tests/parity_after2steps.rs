@@ -107,7 +107,6 @@ fn weights_and_thresholds_after_two_steps<B: FusedOps>() {
         }
         let all: usize = after.values().map(|data| data.num_elements()).sum();
         assert!(compared as f64 > 0.95 * all as f64, "{}: {compared} of {all} compared", case.name);
-        println!("{compared} of {all}");
         let running = |name: &String| name.contains("running_");
         assert!(after.iter().filter(|(name, _)| running(name)).all(|(name, x)| *x == before[name]));
     }

@@ -1,5 +1,6 @@
 //! The program as a person meets it: exit codes, its one line of error, runs and their end.
 
+mod convert;
 mod errors;
 mod profile;
 mod runs;
