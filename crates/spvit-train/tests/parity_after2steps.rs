@@ -64,7 +64,7 @@ fn weights_and_thresholds_after_two_steps<B: FusedOps>() {
                     &case.name,
                     &host(loss.clone()),
                     &[expected],
-                    (1e-4, Scale::AtLeastOne),
+                    (2e-5, Scale::AtLeastOne),
                 );
             }
             let mut grads = loss.backward();
