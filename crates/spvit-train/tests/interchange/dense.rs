@@ -111,7 +111,8 @@ fn position_embeddings_are_resized_as_timm_does() {
         let resized = weights::to_host(state::export(&dense.model)).remove("pos_embed").unwrap();
         assert_eq!(resized.shape, expected.shape, "{name}");
         let off = difference(&resized.data, &expected.data);
-        assert!(off < 1e-6, "{name}: off by {off}");
+        // timm sums in float32 and we in float64: a few units in the last place of values up to 4.
+        assert!(off < 4e-6, "{name}: off by {off}");
         assert_eq!(resized.data[..6], cases["4x4"].data[..6], "{name}: class token");
         assert_eq!(noted(&dense.notes, "resized from 4×4"), name != "4x4", "{name}");
     }
