@@ -1,5 +1,7 @@
 //! What the benchmarks measure: training steps and forward passes of whole models.
 
+mod layer;
+
 use burn::module::AutodiffModule;
 use burn::tensor::{Distribution, Tensor, TensorData, activation::log_softmax};
 use spvit_core::{FusedOps, TrainBackend};
@@ -11,6 +13,8 @@ use spvit_train::{
     optim::{AdamW, AdamWConfig, Gradients},
     random::gate_uniforms,
 };
+
+pub use layer::LayerLoad;
 
 /// The released DeiT-Ti architecture's mix of operations, shortened or lengthened to a depth: two
 /// cheap convolutions first, attention in the middle, convolutions of both sizes at the end.

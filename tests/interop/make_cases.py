@@ -5,6 +5,9 @@
 FOLDER/checkpoints/MODEL/*: a timm model of random weights in each packaging, the tensors that
     reading any of them must give (reference.safetensors), an input and timm's logits
     (io.safetensors).
+FOLDER/hugging_face/NAME/*: random models of Hugging Face's transformers, with their logits.
+FOLDER/resized/HEIGHTxWIDTH/*: weights at 224×224, and timm's position embedding and logits after
+    it resized them to another resolution.
 FOLDER/networks/NAME/*: networks to export: weights.safetensors, network.json, io.safetensors.
 """
 
@@ -14,7 +17,9 @@ import sys
 
 import timm
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
+from timm.models.vision_transformer import checkpoint_filter_fn
 
 import compact
 import packagings
@@ -36,9 +41,11 @@ def randomise(model):
 
 
 @torch.no_grad()
-def save_io(folder, model, image_size, batch=3):
+def save_io(folder, model, image_size, batch=3, **more):
     image = torch.randn(batch, 3, *image_size)
-    save_file({"input": image, "logits": model(image)}, folder / "io.safetensors")
+    out = model(image)
+    logits = getattr(out, "logits", out)
+    save_file({"input": image, "logits": logits, **more}, folder / "io.safetensors")
 
 
 def network(image_size, patch_size, classes, dim, heads, blocks, **more):
@@ -71,6 +78,30 @@ def timm_cases(folder, name):
     save_io(folder / "networks" / f"{name}_dense", model, [224, 224])
 
 
+def hugging_face_case(folder):
+    """A ViT of deit_tiny's shape, under the names of files (as in all releases) and of modules."""
+    here = folder / "hugging_face" / "vit_tiny"
+    here.mkdir(parents=True, exist_ok=True)
+    model = randomise(transformers.ViTForImageClassification(transformers.ViTConfig(
+        hidden_size=192, num_attention_heads=3, intermediate_size=768, num_labels=1000)))
+    model.save_pretrained(here)
+    torch.save(load_file(here / "model.safetensors"), here / "pytorch_model.bin")
+    torch.save(model.state_dict(), here / "modules.pth")
+    save_io(here, model, [224, 224])
+
+
+def resized_cases(folder):
+    """timm loads weights of 224×224 into models of other resolutions."""
+    state = randomise(timm.create_model("deit_tiny_patch16_224")).state_dict()
+    for height, width in [(160, 160), (384, 384), (192, 256)]:
+        here = folder / "resized" / f"{height}x{width}"
+        here.mkdir(parents=True, exist_ok=True)
+        save_file(packagings.reference(state), here / "trained_at_224.safetensors")
+        model = timm.create_model("deit_tiny_patch16_224", img_size=(height, width)).eval()
+        model.load_state_dict(checkpoint_filter_fn(dict(state), model))
+        save_io(here, model, [height, width], pos_embed=model.pos_embed.detach().clone())
+
+
 def conv(kernel):
     return {"bconv": {"kernel": kernel}}
 
@@ -78,7 +109,9 @@ def conv(kernel):
 def compact_cases(folder):
     """Compact models, whose logits the 60 lines of compact.py give."""
     mixed = [("shortcut", 384), (conv(1), 200), (conv(3), 768), (conv(3), 0), ("msa", 517)] * 2
+    whole = [("shortcut", 384), (conv(1), 200), (conv(3), 768), ("msa", 517)] * 3
     cases = {
+        "deit_tiny_operations": network([224, 224], 16, 1000, 192, 3, whole),
         "deit_tiny_compact": network([224, 224], 16, 1000, 192, 3, mixed),
         "wide_image_5x5": network([32, 48], 8, 7, 32, 2, [(conv(5), 9), ("msa", 1)]),
         "shortcut_norm1": network([32, 32], 8, 7, 32, 4, [("shortcut", 64), ("msa", 64)],
@@ -110,6 +143,8 @@ def main():
     torch.manual_seed(20)
     published_case(folder)
     compact_cases(folder)
+    hugging_face_case(folder)
+    resized_cases(folder)
     for name in models:
         timm_cases(folder, name)
 

@@ -23,6 +23,10 @@ pub struct Arguments {
     /// Compare steps among the backends only, measured in turn
     #[arg(long, conflicts_with = "against_pytorch")]
     in_turn: bool,
+    /// Measure an attention layer and the convolutions in its place over growing maps: time and
+    /// memory by the number of tokens
+    #[arg(long, conflicts_with_all = ["against_pytorch", "in_turn"])]
+    scaling: bool,
     /// Shapes and batch sizes of the comparison
     #[arg(long, value_delimiter = ',', default_values_t = ["vit_mini:64".to_string(), "deit_tiny:8".to_string()])]
     shape: Vec<String>,
@@ -38,12 +42,15 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let features = arguments.backend.join(",");
     let build = ["-p", "spvit-benches", "--no-default-features", "--features", &features];
-    if !arguments.against_pytorch && !arguments.in_turn {
+    if !arguments.against_pytorch && !arguments.in_turn && !arguments.scaling {
         let mut bench = cargo();
         bench.arg("bench").args(build).args(["--bench", "*", "--"]);
         return shell::run(bench.args(&arguments.criterion));
     }
     shell::run(cargo().args(["build", "--release", "--bin", "worker"]).args(build))?;
+    if arguments.scaling {
+        return arguments.backend.iter().try_for_each(|backend| scaling(backend));
+    }
     let python = match arguments.against_pytorch {
         true => Some(interop::python()?),
         false => None,
@@ -181,6 +188,37 @@ fn compare(
     }
     if let Some((worker, _)) = all.first_mut() {
         println!("compact / dense FLOPs (macs): {:.3}", worker.ask("share")?);
+    }
+    Ok(())
+}
+
+/// Prints time and additional memory of the layers of DeiT-Ti over maps of 14² to 56² patches.
+fn scaling(backend: &str) -> Result<(), Failure> {
+    const BATCH: &str = "8";
+    println!("\n{backend}, a layer of deit_tiny, batch {BATCH}: median time and added peak memory");
+    println!(
+        "{:7} {:9} {:>12} {:>12} {:>14} {:>12}",
+        "tokens", "layer", "forward ms", "MiB", "with backward", "MiB"
+    );
+    for side in ["14", "28", "42", "56"] {
+        for layer in ["msa", "bconv1x1", "bconv3x3"] {
+            let mut row = format!("{side:>4}²   {layer:9}");
+            for step in ["forward", "train"] {
+                let mut command = Command::new(release().join("worker"));
+                let own = ["--shape", "deit_tiny", "--batch", BATCH, "--backend", backend];
+                command.args(own).args(["--layer", layer, "--side", side]);
+                let mut worker = Worker::start(backend, &mut command)?;
+                let before = worker.ask("memory")?;
+                let mut times: Vec<f64> =
+                    (0..7).map(|_| worker.ask(step)).collect::<Result<_, _>>()?;
+                // The first two warm up.
+                times.drain(..2);
+                times.sort_by(f64::total_cmp);
+                let added = worker.ask("memory")? - before;
+                row += &format!(" {:12.1} {added:12.0}", 1e3 * times[times.len() / 2]);
+            }
+            println!("{row}");
+        }
     }
     Ok(())
 }

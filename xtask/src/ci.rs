@@ -2,7 +2,10 @@
 
 use std::time::Instant;
 
-use crate::shell::{Failure, cargo, release, run, spvit, succeeds};
+use crate::{
+    interop,
+    shell::{Failure, cargo, release, run, spvit, succeeds},
+};
 
 /// All tests of the workspace, in release: training on a CPU is too slow without optimisation.
 pub fn test() -> Result<(), Failure> {
@@ -19,10 +22,11 @@ pub fn test() -> Result<(), Failure> {
 /// Every check, each with its time.
 pub fn all() -> Result<(), Failure> {
     type Check = fn() -> Result<(), Failure>;
-    let checks: [(&str, Check); 6] = [
+    let checks: [(&str, Check); 7] = [
         ("format", || run(cargo().args(["fmt", "--all", "--check"]))),
         ("tests", test),
         ("the README's commands", readme),
+        ("other programs' files", || interop::check(&interop::SHAPES.map(String::from))),
         ("lints", || {
             let lint = ["clippy", "--release", "--workspace", "--all-targets"];
             run(cargo().args(lint).args(["--", "-D", "warnings"]))

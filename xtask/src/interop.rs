@@ -4,25 +4,30 @@ use std::{env, path::PathBuf, process::Command};
 
 use crate::shell::{Failure, cargo, run};
 
+/// Presets that are checked at full size.
+pub const SHAPES: [&str; 3] = ["deit_tiny", "deit_small", "deit_base"];
+
 /// `$SPVIT_PYTHON_ENV`, or `spvit-interop` in the folder of temporary files.
 fn environment() -> PathBuf {
     env::var_os("SPVIT_PYTHON_ENV")
         .map_or_else(|| env::temp_dir().join("spvit-interop"), PathBuf::from)
 }
 
-/// The environment's Python, made with everything that the checks need if it is not there.
+/// The environment's Python, with everything that the checks need.
 pub fn python() -> Result<PathBuf, Failure> {
     let root = environment();
     let python = root.join("bin").join("python");
     if !python.exists() {
         run(Command::new("python3").args(["-m", "venv"]).arg(&root))?;
-        let requirements = "tests/interop/requirements.txt";
-        run(Command::new(&python).args(["-m", "pip", "install", "-r", requirements]))?;
     }
+    // Where all of it is there, this asks no server and takes two seconds.
+    let install = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "-r"];
+    run(Command::new(&python).args(install).arg("tests/interop/requirements.txt"))?;
     Ok(python)
 }
 
-/// Makes files with PyTorch and timm, reads them here, and reads ours there.
+/// Makes files with PyTorch and timm, reads them here, and reads ours there. The files (9 GB) stay
+/// only if a check fails.
 pub fn check(shapes: &[String]) -> Result<(), Failure> {
     let python = python()?;
     let cases = environment().join("cases");
@@ -33,10 +38,14 @@ pub fn check(shapes: &[String]) -> Result<(), Failure> {
     };
     run(script("make_cases").args(shapes))?;
     let mut tests = cargo();
-    tests.args(["test", "--release", "-p", "spvit-formats", "-p", "spvit-train", "interop"]);
+    // The whole workspace, as other tests build it: one set of features, one build of Burn.
+    tests.args(["test", "--release", "--workspace"]);
+    tests.args(["--test", "interop", "--test", "interchange", "--test", "memory"]);
     run(tests.env("SPVIT_INTEROP_DIR", &cases))?;
     run(&mut script("check_exports"))?;
     let mut tract = cargo();
     tract.args(["run", "--manifest-path", "tests/interop/tract/Cargo.toml", "--"]);
-    run(tract.arg(&cases))
+    run(tract.arg(&cases))?;
+    std::fs::remove_dir_all(&cases)
+        .map_err(|error| Failure::new(format!("{}: {error}", cases.display())))
 }

@@ -35,8 +35,8 @@ enum Task {
     },
     /// Run all tests
     Test,
-    /// Everything that must hold before a change lands: format, lints, documentation, tests, the
-    /// cuda feature's types and the README's commands
+    /// Everything that must hold before a change lands: format, tests, the README's commands, other
+    /// programs' files, lints, documentation and the cuda feature's types
     Ci,
     /// Write the bundled images anew from the full Fashion-MNIST
     BundleData {
@@ -46,7 +46,7 @@ enum Task {
     /// Check files that other programs write and read (needs Python and PyPI)
     Interop {
         /// Presets to check
-        #[arg(default_values_t = ["deit_tiny".to_string()])]
+        #[arg(default_values_t = interop::SHAPES.map(String::from))]
         shapes: Vec<String>,
     },
     /// Benchmarks

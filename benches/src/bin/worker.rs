@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use burn::backend::Autodiff;
 use clap::Parser;
-use spvit_benches::Workload;
+use spvit_benches::{LayerLoad, Workload};
 use spvit_core::TrainBackend;
 use spvit_layers::VitConfig;
 
@@ -26,59 +26,95 @@ struct Arguments {
     /// Images of a batch.
     #[arg(long, default_value_t = 64)]
     batch: usize,
+    /// Measures one attention layer of the shape instead: msa, bconv1x1 or bconv3x3, whose steps
+    /// are `forward` and `train`.
+    #[arg(long)]
+    layer: Option<String>,
+    /// Patches of a side of the layer's map.
+    #[arg(long, default_value_t = 14)]
+    side: usize,
 }
+
+/// Takes the step with this name, if there is one.
+type Steps = Box<dyn FnMut(&str) -> Option<()>>;
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments = Arguments::parse();
-    let config = VitConfig::preset(&arguments.shape)?;
     match arguments.backend.as_str() {
         #[cfg(feature = "flex")]
-        "flex" => serve::<Autodiff<burn::backend::Flex>>(config, arguments.batch),
+        "flex" => serve::<Autodiff<burn::backend::Flex>>(&arguments),
         #[cfg(feature = "ndarray")]
-        "ndarray" => serve::<Autodiff<burn::backend::NdArray>>(config, arguments.batch),
+        "ndarray" => serve::<Autodiff<burn::backend::NdArray>>(&arguments),
         #[cfg(feature = "cuda")]
-        "cuda" => serve::<Autodiff<burn::backend::Cuda>>(config, arguments.batch),
+        "cuda" => serve::<Autodiff<burn::backend::Cuda>>(&arguments),
         #[cfg(feature = "tch")]
-        "tch" => serve::<Autodiff<burn::backend::LibTorch>>(config, arguments.batch),
+        "tch" => serve::<Autodiff<burn::backend::LibTorch>>(&arguments),
         other => Err(format!("backend {other} is not compiled in; add --features {other}").into()),
     }
 }
 
-fn serve<B: TrainBackend>(
-    config: VitConfig,
-    batch: usize,
-) -> Result<(), Box<dyn std::error::Error>> {
-    let mut workload = Workload::<B>::new(config, batch, &B::Device::default());
+fn serve<B: TrainBackend>(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    let config = VitConfig::preset(&arguments.shape)?;
+    let (mut step, share) = match &arguments.layer {
+        Some(layer) => (layer_steps::<B>(config, layer, arguments)?, 1.0),
+        None => model_steps::<B>(config, arguments.batch),
+    };
     let mut out = std::io::stdout();
     for line in std::io::stdin().lock().lines() {
         let line = line?;
-        let began = Instant::now();
-        match line.trim() {
-            "dense" => workload.dense_step(),
-            "search" => workload.search_step(),
-            "finetune" => workload.finetune_step(),
-            "dense_forward" => {
-                workload.dense_forward();
+        let answer = match line.trim() {
+            "share" => share,
+            "memory" => peak_memory()?,
+            name => {
+                let began = Instant::now();
+                step(name).ok_or_else(|| format!("unknown step '{name}'"))?;
+                began.elapsed().as_secs_f64()
             }
-            "compact_forward" => {
-                workload.compact_forward();
-            }
-            "share" => {
-                writeln!(out, "{}", workload.compact_share())?;
-                out.flush()?;
-                continue;
-            }
-            "memory" => {
-                writeln!(out, "{}", peak_memory()?)?;
-                out.flush()?;
-                continue;
-            }
-            other => return Err(format!("unknown step '{other}'").into()),
-        }
-        writeln!(out, "{}", began.elapsed().as_secs_f64())?;
+        };
+        writeln!(out, "{answer}")?;
         out.flush()?;
     }
     Ok(())
+}
+
+/// The steps of whole models, and the compact model's share of the dense one's FLOPs.
+fn model_steps<B: TrainBackend>(config: VitConfig, batch: usize) -> (Steps, f64) {
+    let mut workload = Workload::<B>::new(config, batch, &B::Device::default());
+    let share = workload.compact_share();
+    let steps = move |name: &str| {
+        match name {
+            "dense" => workload.dense_step(),
+            "search" => workload.search_step(),
+            "finetune" => workload.finetune_step(),
+            "dense_forward" => drop(workload.dense_forward()),
+            "compact_forward" => drop(workload.compact_forward()),
+            _ => return None,
+        }
+        Some(())
+    };
+    (Box::new(steps), share)
+}
+
+/// The steps of one layer.
+fn layer_steps<B: TrainBackend>(
+    config: VitConfig,
+    layer: &str,
+    arguments: &Arguments,
+) -> Result<Steps, Box<dyn std::error::Error>> {
+    let operation = layer.parse()?;
+    let side = config.patch_size * arguments.side;
+    let config = VitConfig { image_size: [side; 2], ..config };
+    let device = B::Device::default();
+    let load = LayerLoad::<B>::new(&config, operation, arguments.batch, &device)
+        .ok_or("a shortcut computes nothing")?;
+    Ok(Box::new(move |name: &str| {
+        match name {
+            "forward" => load.forward(),
+            "train" => load.train(),
+            _ => return None,
+        }
+        Some(())
+    }))
 }
 
 /// Peak resident memory in MiB, as Linux counts it.

@@ -68,7 +68,7 @@ fn hugging_faces_models_give_their_logits() {
     let Some(models) = cases("hugging_face") else { return };
     for folder in models {
         let io = folder.join("io.safetensors");
-        for file in ["model.safetensors", "pytorch_model.bin"] {
+        for file in ["model.safetensors", "pytorch_model.bin", "modules.pth"] {
             let read = imported(&folder.join(file), &ReadOptions::default());
             let what = format!("hugging_face/{}/{file}", name(&folder));
             check(&what, off_by(&read.model, &io, "logits"), logits_limit(&io));
