@@ -41,12 +41,15 @@ impl<B: Backend> BatchNorm<B> {
         self.normalise(x, self.weight.val(), self.bias.val(), mode)
     }
 
-    /// [`BatchNorm::forward`] outside the graph.
-    pub(crate) fn forward_detached(&self, x: Tensor<B, 3>, mode: &Mode<B>) -> Tensor<B, 3> {
-        self.normalise(x.detach(), self.weight.val().detach(), self.bias.val().detach(), mode)
+    /// Scale and shift `[dim]` of every channel in evaluation, after a bias was added to it.
+    pub(crate) fn folded(&self, bias: Tensor<B, 1>) -> [Tensor<B, 1>; 2] {
+        let scale = (self.running_var.val() + EPSILON).powf_scalar(-0.5) * self.weight.val();
+        let shift = (bias - self.running_mean.val()) * scale.clone() + self.bias.val();
+        [scale, shift]
     }
 
-    fn normalise(
+    /// [`BatchNorm::forward`] with these weights.
+    pub(crate) fn normalise(
         &self,
         x: Tensor<B, 3>,
         weight: Tensor<B, 1>,

@@ -51,23 +51,26 @@ impl<B: FusedOps> BottleneckConv<B> {
     /// # Shapes
     /// - x: `[batch, 1 + patches, dim]`, the class token first; output: the same.
     pub fn forward(&self, x: Tensor<B, 3>, mode: &Mode<B>) -> Tensor<B, 3> {
-        let [class, patches] = split_class_token(x);
-        let weight = self.conv.weight.val();
+        let (weight, bias) = (self.conv.weight.val(), self.conv.bias.val());
+        if let Mode::Evaluate = mode {
+            let [scale, shift] = self.bn.folded(bias);
+            let proj = (self.proj.weight.val(), self.proj.bias.val());
+            return fused::bottleneck(x, weight, [scale, shift], proj, self.grid);
+        }
         let [d, dim, k, _] = weight.dims();
         // Products first, then shifts: the map of products is a head wide, not the model.
         let kernel = weight.permute([1, 3, 2, 0]).reshape([dim, k * k * d]);
-        let products = fused::affine(patches, kernel, None);
-        let sums = match k {
-            1 => products,
-            _ => fused::shift_sum(products, self.grid),
-        };
-        let y = self.bn.forward(sums + self.conv.bias.val().unsqueeze(), mode);
-        Tensor::cat(vec![class, self.proj.forward(relu(y))], 1)
+        let products = fused::affine(x.clone(), kernel, None);
+        let sums = fused::shift_sum(products, self.grid);
+        let y = self.bn.forward(sums + bias.unsqueeze(), mode);
+        with_class_token_of(x, self.proj.forward(relu(y)))
     }
 }
 
-/// The class token `[batch, 1, dim]` and the patches `[batch, patches, dim]`.
-pub(crate) fn split_class_token<B: Backend>(x: Tensor<B, 3>) -> [Tensor<B, 3>; 2] {
-    let tokens = x.dims()[1];
-    [x.clone().narrow(1, 0, 1), x.narrow(1, 1, tokens - 1)]
+/// The class token of `[batch, 1 + patches, dim]` before other patches `[batch, patches, dim]`.
+pub(crate) fn with_class_token_of<B: Backend>(
+    x: Tensor<B, 3>,
+    patches: Tensor<B, 3>,
+) -> Tensor<B, 3> {
+    Tensor::cat(vec![x.narrow(1, 0, 1), patches], 1)
 }

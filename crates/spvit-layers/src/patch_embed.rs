@@ -40,14 +40,9 @@ impl<B: FusedOps> PatchEmbed<B> {
     /// # Shapes
     /// - images: `[batch, channels, height, width]`, output: `[batch, patches, dim]`, row-major.
     pub fn forward(&self, images: Tensor<B, 4>) -> Tensor<B, 3> {
-        let [batch, channels, height, width] = images.dims();
         let weight = self.proj.weight.val();
-        let [dim, _, p, _] = weight.dims();
-        let (rows, columns) = (height / p, width / p);
-        let patches = images
-            .reshape([batch, channels, rows, p, columns, p])
-            .permute([0, 2, 4, 1, 3, 5])
-            .reshape([batch, rows * columns, channels * p * p]);
+        let [dim, channels, p, _] = weight.dims();
+        let patches = fused::patch_rows(images, p);
         let weight = weight.reshape([dim, channels * p * p]).transpose();
         fused::affine(patches, weight, Some(self.proj.bias.val()))
     }

@@ -2,11 +2,11 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use spvit_core::FusedOps;
+use spvit_core::{FusedOps, fused};
 
 use crate::{
     Init, LayerNorm, Linear, Mode, Operation, OperationGates, PatchEmbed, Uffn, Umsa, VitConfig,
-    vit::{classify, with_class_token},
+    vit::classify,
 };
 
 /// Gates of one block in one step.
@@ -118,7 +118,7 @@ impl<B: FusedOps> SearchVit<B> {
         mode: &Mode<B>,
     ) -> Tensor<B, 2> {
         let patches = self.patch_embed.forward(images);
-        let mut x = with_class_token(patches, self.cls_token.val(), self.pos_embed.val());
+        let mut x = fused::tokens(patches, self.cls_token.val(), self.pos_embed.val());
         for (index, (block, gates)) in self.blocks.iter().zip(gates).enumerate() {
             x = block.forward(x, gates, index, mode);
         }

@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, activation::relu, backend::Backend};
 use spvit_core::{FusedOps, Grid, fused, gates, mixing};
 
-use crate::{BatchNorm, Init, Linear, Mode, Operation, VitConfig, bconv::split_class_token};
+use crate::{BatchNorm, Init, Linear, Mode, Operation, VitConfig, bconv::with_class_token_of};
 
 /// Gates of one attention layer in one step.
 #[derive(Debug, Clone)]
@@ -47,7 +47,7 @@ struct Weights<B: Backend> {
     qkv: (Tensor<B, 2>, Tensor<B, 1>),
     proj: (Tensor<B, 2>, Tensor<B, 1>),
     mix: Tensor<B, 2>,
-    detached: bool,
+    in_graph: bool,
 }
 
 impl<B: Backend> Umsa<B> {
@@ -80,16 +80,25 @@ impl<B: Backend> Umsa<B> {
     fn largest(&self) -> usize {
         self.grids.iter().map(|grid| grid.kernel).max().unwrap_or(1)
     }
+}
 
-    fn weights(&self, detached: bool) -> Weights<B> {
-        let free1 = |x: Tensor<B, 1>| if detached { x.detach() } else { x };
-        let free2 = |x: Tensor<B, 2>| if detached { x.detach() } else { x };
-        Weights {
-            qkv: (free2(self.qkv.weight.val()), free1(self.qkv.bias.val())),
-            proj: (free2(self.proj.weight.val()), free1(self.proj.bias.val())),
-            mix: mixing::head_distribution(free2(self.head_probs.val()), self.alpha),
-            detached,
+impl<B: FusedOps> Weights<B> {
+    fn of(layer: &Umsa<B>, in_graph: bool) -> Self {
+        let one = |x: &Param<Tensor<B, 1>>| free(x.val(), in_graph);
+        let two = |x: &Param<Tensor<B, 2>>| free(x.val(), in_graph);
+        Self {
+            qkv: (two(&layer.qkv.weight), one(&layer.qkv.bias)),
+            proj: (two(&layer.proj.weight), one(&layer.proj.bias)),
+            mix: mixing::head_distribution(two(&layer.head_probs), layer.alpha),
+            in_graph,
         }
+    }
+}
+
+fn free<B: FusedOps, const D: usize>(x: Tensor<B, D>, in_graph: bool) -> Tensor<B, D> {
+    match in_graph {
+        true => x,
+        false => fused::constant(x),
     }
 }
 
@@ -118,7 +127,7 @@ impl<B: FusedOps> Umsa<B> {
             OperationGates::Sampled { coefficients, open } => {
                 let plan = gates::Plan::new(open);
                 let (out, qkv) = self.open_operation(x.clone(), plan.open, mode);
-                let values = self.values(x.detach(), &plan, &out, qkv, mode);
+                let values = self.values(fused::constant(x), &plan, &out, qkv, mode);
                 let needed = plan.values.iter().map(|&op| coefficients.clone().narrow(0, op, 1));
                 fused::with_coefficient_grads(out, Tensor::cat(needed.collect(), 0), values)
             }
@@ -135,15 +144,14 @@ impl<B: FusedOps> Umsa<B> {
         match open {
             None => (x.detach().zeros_like(), None),
             Some(index) if index == self.grids.len() => {
-                let (out, qkv) = self.attention(x, &self.weights(false));
+                let (out, qkv) = self.attention(x, &Weights::of(self, true));
                 (out, Some(qkv))
             }
             Some(index) => {
-                let weights = self.weights(false);
-                let [class, patches] = split_class_token(x);
-                let values = (self.grids[index].kernel > 1)
-                    .then(|| self.values_of(patches.clone(), &weights));
-                (self.convolution(index, class, patches, values, &weights, mode), None)
+                let weights = Weights::of(self, true);
+                let values =
+                    (self.grids[index].kernel > 1).then(|| self.values_of(x.clone(), &weights));
+                (self.convolution(index, x, values, &weights, mode), None)
             }
         }
     }
@@ -157,30 +165,26 @@ impl<B: FusedOps> Umsa<B> {
         qkv: Option<Tensor<B, 3>>,
         mode: &Mode<B>,
     ) -> Vec<Tensor<B, 3>> {
-        let weights = self.weights(true);
+        let weights = Weights::of(self, false);
         let attention = self.grids.len();
-        let [class, patches] = split_class_token(x.clone());
         // V serves every convolution; where attention is open it is a slice of Q, K, V.
         let mut shared = qkv.map(|qkv| {
             let width = qkv.dims()[2] / 3;
             let bias = weights.qkv.1.clone().narrow(0, 2 * width, width);
-            fused::value_part(qkv.detach(), bias)
+            fused::value_part(qkv, bias)
         });
         plan.values
             .iter()
             .map(|&op| {
                 if plan.open == Some(op) {
-                    out.clone().detach()
+                    fused::constant(out.clone())
                 } else if op == attention {
                     self.attention(x.clone(), &weights).0
                 } else {
                     let values = (self.grids[op].kernel > 1).then(|| {
-                        shared
-                            .get_or_insert_with(|| self.values_of(patches.clone(), &weights))
-                            .clone()
+                        shared.get_or_insert_with(|| self.values_of(x.clone(), &weights)).clone()
                     });
-                    let (class, patches) = (class.clone(), patches.clone());
-                    self.convolution(op, class, patches, values, &weights, mode)
+                    self.convolution(op, x.clone(), values, &weights, mode)
                 }
             })
             .collect()
@@ -195,11 +199,11 @@ impl<B: FusedOps> Umsa<B> {
         (fused::affine(mixed, w, Some(b)), qkv)
     }
 
-    /// V without its bias, V' of Eq. 6: `[batch, patches, dim]`.
-    fn values_of(&self, patches: Tensor<B, 3>, weights: &Weights<B>) -> Tensor<B, 3> {
+    /// V without its bias, V' of Eq. 6, of the class token too: `[batch, 1 + patches, dim]`.
+    fn values_of(&self, x: Tensor<B, 3>, weights: &Weights<B>) -> Tensor<B, 3> {
         let (w, _) = &weights.qkv;
         let dim = w.dims()[0];
-        fused::affine(patches, w.clone().narrow(1, 2 * dim, dim), None)
+        fused::affine(x, w.clone().narrow(1, 2 * dim, dim), None)
     }
 
     /// BConv of one kernel (Eqs. 6 to 10). A kernel of side 1 mixes the weights of V, a larger one
@@ -207,15 +211,14 @@ impl<B: FusedOps> Umsa<B> {
     fn convolution(
         &self,
         index: usize,
-        class: Tensor<B, 3>,
-        patches: Tensor<B, 3>,
+        x: Tensor<B, 3>,
         values: Option<Tensor<B, 3>>,
         weights: &Weights<B>,
         mode: &Mode<B>,
     ) -> Tensor<B, 3> {
         let grid = self.grids[index];
         let p = mixing::kernel_distribution(weights.mix.clone(), self.largest(), grid.kernel);
-        let dim = patches.dims()[2];
+        let dim = x.dims()[2];
         let (heads, d) = (self.heads, dim / self.heads);
         let share = p.clone().sum_dim(1);
 
@@ -223,21 +226,20 @@ impl<B: FusedOps> Umsa<B> {
         let value_bias = b.clone().narrow(0, 2 * dim, dim).reshape([heads, d]);
         let beta = (value_bias * share.clone()).sum_dim(0).squeeze_dim::<1>(0);
         let u = match values {
-            Some(values) => fused::mix_shift(values, p, grid) + beta.unsqueeze(),
+            Some(values) => fused::mix_shift(values, p, grid),
             None => {
                 let w = w.clone().narrow(1, 2 * dim, dim).reshape([dim, heads, d]);
                 let mixed = (w * p.reshape([1, heads, 1])).sum_dim(1).squeeze_dim::<2>(1);
-                fused::affine(patches, mixed, Some(beta))
+                fused::shift_sum(fused::affine(x.clone(), mixed, None), grid)
             }
         };
         let bn = &self.bn[index];
-        let normal = match weights.detached {
-            true => bn.forward_detached(u, mode),
-            false => bn.forward(u, mode),
-        };
+        let [scale, shift] =
+            [&bn.weight, &bn.bias].map(|param| free(param.val(), weights.in_graph));
+        let normal = bn.normalise(u + beta.unsqueeze(), scale, shift, mode);
         let (w, b) = weights.proj.clone();
         let w = (w.reshape([heads, d, dim]) * share.reshape([heads, 1, 1])).sum_dim(0);
         let out = fused::affine(relu(normal), w.squeeze_dim::<2>(0), Some(b));
-        Tensor::cat(vec![class, out], 1)
+        with_class_token_of(x, out)
     }
 }

@@ -4,7 +4,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use spvit_core::FusedOps;
+use spvit_core::{FusedOps, fused};
 
 use crate::{
     BlockConfig, BottleneckConv, Ffn, Init, LayerNorm, Linear, Mode, Msa, Operation, PatchEmbed,
@@ -113,22 +113,12 @@ impl<B: FusedOps> Vit<B> {
     /// - images: `[batch, channels, height, width]`, output: logits `[batch, classes]`.
     pub fn forward(&self, images: Tensor<B, 4>, mode: &Mode<B>) -> Tensor<B, 2> {
         let patches = self.patch_embed.forward(images);
-        let mut x = with_class_token(patches, self.cls_token.val(), self.pos_embed.val());
+        let mut x = fused::tokens(patches, self.cls_token.val(), self.pos_embed.val());
         for (index, block) in self.blocks.iter().enumerate() {
             x = block.forward(x, index, mode);
         }
         classify(x, &self.norm, &self.head)
     }
-}
-
-/// Puts the class token before the patches and adds the position embedding.
-pub(crate) fn with_class_token<B: Backend>(
-    patches: Tensor<B, 3>,
-    class: Tensor<B, 3>,
-    positions: Tensor<B, 3>,
-) -> Tensor<B, 3> {
-    let batch = patches.dims()[0];
-    Tensor::cat(vec![class.repeat_dim(0, batch), patches], 1) + positions
 }
 
 /// Logits from the class token `[batch, tokens, dim]`.

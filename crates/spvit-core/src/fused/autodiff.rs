@@ -8,9 +8,9 @@ use burn::backend::{
         ops::{Backward, Ops, OpsKind},
     },
 };
-use burn::tensor::{FloatDType, backend::AutodiffBackend, ops::FloatTensor};
+use burn::tensor::{FloatDType, TensorMetadata, backend::AutodiffBackend, ops::FloatTensor};
 
-use super::{FusedOps, Grid};
+use super::{FusedOps, Grid, plain};
 
 /// Declares a backward step: parents, the state it keeps, and what it does with the gradient.
 ///
@@ -76,7 +76,13 @@ backward_step!(
     }
 );
 
-backward_step!(ShiftSum<1>(Grid) = |grad, grid, _| [Some(B::shift_sum_backward(grad, grid))]);
+backward_step!(
+    ShiftSum<1>((usize, Grid)) = |grad, (skipped, grid), _| [Some(B::shift_sum_backward(
+        grad, skipped, grid
+    ))]
+);
+
+backward_step!(Tokens<3>(()) = |grad, (), _| B::tokens_backward(grad).map(Some));
 
 backward_step!(
     CoefficientGrads<2>(Vec<FloatTensor<B>>) = |grad, values, [_, for_gates]| [
@@ -155,8 +161,30 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
     }
 
     fn shift_sum(u: FloatTensor<Self>, grid: Grid) -> FloatTensor<Self> {
+        let skipped = u.primitive.shape()[1] - grid.tokens();
         let output = B::shift_sum(u.primitive, grid);
-        record!(ShiftSum, C, [u], grid, output)
+        record!(ShiftSum, C, [u], (skipped, grid), output)
+    }
+
+    fn patch_rows(images: FloatTensor<Self>, p: usize) -> FloatTensor<Self> {
+        match images.is_tracked() {
+            true => plain::patch_rows::<Self>(images, p),
+            false => Self::from_inner(B::patch_rows(images.primitive, p)),
+        }
+    }
+
+    fn tokens(
+        patches: FloatTensor<Self>,
+        class: FloatTensor<Self>,
+        positions: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        let inputs = [&patches, &class, &positions].map(|x| x.primitive.clone());
+        let [p, c, e] = inputs;
+        record!(Tokens, C, [patches, class, positions], (), B::tokens(p, c, e))
+    }
+
+    fn constant(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::from_inner(x.primitive)
     }
 
     fn with_coefficient_grads(

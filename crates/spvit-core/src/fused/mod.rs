@@ -54,6 +54,21 @@ impl Grid {
     }
 }
 
+/// Weights of [`FusedOps::bottleneck`].
+#[derive(Debug, Clone)]
+pub struct Bottleneck<B: Backend> {
+    /// Convolution `[d, dim, k, k]`.
+    pub kernel: FloatTensor<B>,
+    /// Factor of every channel `[d]`.
+    pub scale: FloatTensor<B>,
+    /// Summand of every channel `[d]`.
+    pub shift: FloatTensor<B>,
+    /// Projection `[d, dim]`.
+    pub w: FloatTensor<B>,
+    /// Its bias `[dim]`.
+    pub b: FloatTensor<B>,
+}
+
 /// Gradients of the inputs of [`FusedOps::affine_layer_norm`]: input, weight, bias.
 pub type NormGrads<B> = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
 
@@ -165,8 +180,9 @@ pub trait FusedOps: Backend {
     }
 
     /// Search-time convolution by indexing values (Eqs. 6 and 7, without the bias):
-    /// v `[b, n, heads·d]`, p `[heads, k²]` to `[b, n, d]`,
-    /// `y(t) = Σ_k Σ_h P[h, k]·v_h(neighbour k of t)`, tokens outside the map counting 0.
+    /// v `[b, s + n, heads·d]`, p `[heads, k²]` to `[b, n, d]`,
+    /// `y(t) = Σ_k Σ_h P[h, k]·v_h(neighbour k of t)`, tokens outside the map counting 0. The
+    /// first `s` tokens, those before the map's `n` (a class token), are skipped.
     fn mix_shift(v: FloatTensor<Self>, p: FloatTensor<Self>, grid: Grid) -> FloatTensor<Self> {
         plain::mix_shift::<Self>(v, p, grid)
     }
@@ -181,15 +197,57 @@ pub trait FusedOps: Backend {
         plain::mix_shift_backward::<Self>(v, p, grad, grid)
     }
 
-    /// The shift-and-add half of a convolution whose products are done: u `[b, n, k²·d]` to
-    /// `[b, n, d]`, `y(t) = Σ_k u(neighbour k of t)[k]`.
+    /// The shift-and-add half of a convolution whose products are done: u `[b, s + n, k²·d]` to
+    /// `[b, n, d]`, `y(t) = Σ_k u(neighbour k of t)[k]`; the first `s` tokens are skipped.
     fn shift_sum(u: FloatTensor<Self>, grid: Grid) -> FloatTensor<Self> {
         plain::shift_sum::<Self>(u, grid)
     }
 
-    /// Gradient of [`FusedOps::shift_sum`].
-    fn shift_sum_backward(grad: FloatTensor<Self>, grid: Grid) -> FloatTensor<Self> {
-        plain::shift_sum_backward::<Self>(grad, grid)
+    /// Gradient of [`FusedOps::shift_sum`], with zeros for the `skipped` tokens.
+    fn shift_sum_backward(
+        grad: FloatTensor<Self>,
+        skipped: usize,
+        grid: Grid,
+    ) -> FloatTensor<Self> {
+        plain::shift_sum_backward::<Self>(grad, skipped, grid)
+    }
+
+    /// A whole bottleneck convolution with folded normalisation (Eqs. 8 to 10, for evaluation):
+    /// x `[b, s + n, dim]` to the same shape, the first `s` tokens unchanged, the map
+    /// `relu(conv(x)·scale + shift)·w + b`.
+    fn bottleneck(
+        x: FloatTensor<Self>,
+        weights: Bottleneck<Self>,
+        grid: Grid,
+    ) -> FloatTensor<Self> {
+        plain::bottleneck::<Self>(x, weights, grid)
+    }
+
+    /// Square patches of images as rows: `[b, c, h·p, w·p]` to `[b, h·w, c·p²]`, patches row-major.
+    fn patch_rows(images: FloatTensor<Self>, p: usize) -> FloatTensor<Self> {
+        plain::patch_rows::<Self>(images, p)
+    }
+
+    /// The tokens of an image: the class token before the patches, and the position embedding added
+    /// to both. patches `[b, n, d]`, class `[1, 1, d]`, positions `[1, 1 + n, d]` to
+    /// `[b, 1 + n, d]`.
+    fn tokens(
+        patches: FloatTensor<Self>,
+        class: FloatTensor<Self>,
+        positions: FloatTensor<Self>,
+    ) -> FloatTensor<Self> {
+        plain::tokens::<Self>(patches, class, positions)
+    }
+
+    /// Gradients of [`FusedOps::tokens`] for patches, class and positions.
+    fn tokens_backward(grad: FloatTensor<Self>) -> [FloatTensor<Self>; 3] {
+        plain::tokens_backward::<Self>(grad)
+    }
+
+    /// The tensor outside any graph, even if it is a parameter (of which `detach` makes another
+    /// parameter, and a graph of all that is computed from it).
+    fn constant(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        x
     }
 
     /// `x`, unchanged, in a graph where the i-th coefficient's gradient is `⟨grad, values_i⟩`:
@@ -287,6 +345,38 @@ pub fn mix_shift<B: FusedOps>(v: Tensor<B, 3>, p: Tensor<B, 2>, grid: Grid) -> T
 /// Shift and add, see [`FusedOps::shift_sum`].
 pub fn shift_sum<B: FusedOps>(u: Tensor<B, 3>, grid: Grid) -> Tensor<B, 3> {
     wrap(B::shift_sum(raw(u), grid))
+}
+
+/// Bottleneck convolution with a folded normalisation, see [`FusedOps::bottleneck`].
+pub fn bottleneck<B: FusedOps>(
+    x: Tensor<B, 3>,
+    kernel: Tensor<B, 4>,
+    [scale, shift]: [Tensor<B, 1>; 2],
+    (w, b): (Tensor<B, 2>, Tensor<B, 1>),
+    grid: Grid,
+) -> Tensor<B, 3> {
+    let [kernel, w] = [raw(kernel), raw(w)];
+    let weights = Bottleneck { kernel, scale: raw(scale), shift: raw(shift), w, b: raw(b) };
+    wrap(B::bottleneck(raw(x), weights, grid))
+}
+
+/// Patches as rows, see [`FusedOps::patch_rows`].
+pub fn patch_rows<B: FusedOps>(images: Tensor<B, 4>, p: usize) -> Tensor<B, 3> {
+    wrap(B::patch_rows(raw(images), p))
+}
+
+/// Class token, patches and position embedding, see [`FusedOps::tokens`].
+pub fn tokens<B: FusedOps>(
+    patches: Tensor<B, 3>,
+    class: Tensor<B, 3>,
+    positions: Tensor<B, 3>,
+) -> Tensor<B, 3> {
+    wrap(B::tokens(raw(patches), raw(class), raw(positions)))
+}
+
+/// The tensor outside any graph, see [`FusedOps::constant`].
+pub fn constant<B: FusedOps, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
+    wrap(B::constant(raw(x)))
 }
 
 /// One AdamW update of a parameter and its moments, see [`FusedOps::adamw_update`].

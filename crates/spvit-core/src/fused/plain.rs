@@ -3,11 +3,13 @@
 use std::f64::consts::{PI, SQRT_2};
 
 use burn::tensor::{
-    IndexingUpdateOp, Int, Tensor, TensorMetadata, TensorPrimitive, activation::softmax,
-    backend::Backend, ops::FloatTensor,
+    IndexingUpdateOp, Int, Tensor, TensorMetadata, TensorPrimitive,
+    activation::{relu, softmax},
+    backend::Backend,
+    ops::FloatTensor,
 };
 
-use super::{AdamWStep, Grid, NormGrads, raw, wrap};
+use super::{AdamWStep, Bottleneck, FusedOps, Grid, NormGrads, raw, wrap};
 
 /// Leading dimensions folded into one.
 fn rows<B: Backend>(x: FloatTensor<B>) -> Tensor<B, 2> {
@@ -164,8 +166,7 @@ pub(super) fn value_part<B: Backend>(qkv: FloatTensor<B>, bias: FloatTensor<B>) 
     raw(qkv.narrow(2, 2 * d, d).narrow(1, 1, tokens - 1) - wrap::<B, 1>(bias).unsqueeze())
 }
 
-/// For every output token and kernel position, the row `token·stride_token + k·stride_position`
-/// that it reads; tokens off the map read `outside`.
+/// For every output token and kernel position, the row of `row(token, position)` that it reads; tokens off the map read `outside`.
 fn neighbour_rows<B: Backend>(
     grid: Grid,
     row: impl Fn(usize, usize) -> usize,
@@ -206,13 +207,13 @@ pub(super) fn mix_shift_backward<B: Backend>(
     grad: FloatTensor<B>,
     grid: Grid,
 ) -> (FloatTensor<B>, FloatTensor<B>) {
-    let v = wrap::<B, 3>(v);
+    let (v, skipped) = on_map::<B>(v, grid);
     let p = wrap::<B, 2>(p);
     let [b, n, width] = v.dims();
     let [heads, positions] = p.dims();
     let d = width / heads;
-    let mixed = wrap::<B, 3>(shift_sum_backward::<B>(grad, grid));
-    let v_grad = mix(mixed.clone(), p.transpose());
+    let mixed = wrap::<B, 3>(shift_sum_backward::<B>(grad, 0, grid));
+    let v_grad = pad(mix(mixed.clone(), p.transpose()), skipped);
     let by_head = |x: Tensor<B, 3>, parts: usize| {
         x.reshape([b * n, parts, d]).swap_dims(0, 1).reshape([parts, b * n * d])
     };
@@ -220,8 +221,27 @@ pub(super) fn mix_shift_backward<B: Backend>(
     (raw(v_grad), raw(p_grad))
 }
 
+/// The tokens of the map, without those before them, and how many those are.
+fn on_map<B: Backend>(x: FloatTensor<B>, grid: Grid) -> (Tensor<B, 3>, usize) {
+    let x = wrap::<B, 3>(x);
+    let skipped = x.dims()[1] - grid.tokens();
+    match skipped {
+        0 => (x, 0),
+        _ => (x.narrow(1, skipped, grid.tokens()), skipped),
+    }
+}
+
+/// Rows of zeros before the tokens of the map.
+fn pad<B: Backend>(x: Tensor<B, 3>, skipped: usize) -> Tensor<B, 3> {
+    let [b, _, width] = x.dims();
+    match skipped {
+        0 => x,
+        _ => Tensor::cat(vec![Tensor::zeros([b, skipped, width], &x.device()), x], 1),
+    }
+}
+
 pub(super) fn shift_sum<B: Backend>(u: FloatTensor<B>, grid: Grid) -> FloatTensor<B> {
-    let u = wrap::<B, 3>(u);
+    let (u, _) = on_map::<B>(u, grid);
     let [b, n, width] = u.dims();
     let positions = grid.positions();
     let d = width / positions;
@@ -233,7 +253,11 @@ pub(super) fn shift_sum<B: Backend>(u: FloatTensor<B>, grid: Grid) -> FloatTenso
     raw(picked.sum_dim(2).squeeze_dim::<3>(2))
 }
 
-pub(super) fn shift_sum_backward<B: Backend>(grad: FloatTensor<B>, grid: Grid) -> FloatTensor<B> {
+pub(super) fn shift_sum_backward<B: Backend>(
+    grad: FloatTensor<B>,
+    skipped: usize,
+    grid: Grid,
+) -> FloatTensor<B> {
     let grad = wrap::<B, 3>(grad);
     let [b, n, d] = grad.dims();
     let positions = grid.positions();
@@ -242,7 +266,54 @@ pub(super) fn shift_sum_backward<B: Backend>(grad: FloatTensor<B>, grid: Grid) -
     let spread = grad.unsqueeze_dim::<4>(2).repeat_dim(2, positions).reshape([b, n * positions, d]);
     let zeros = Tensor::zeros([b, n * positions + 1, d], &device);
     let all = zeros.select_assign(1, index, spread, IndexingUpdateOp::Add);
-    raw(all.narrow(1, 0, n * positions).reshape([b, n, positions * d]))
+    raw(pad(all.narrow(1, 0, n * positions).reshape([b, n, positions * d]), skipped))
+}
+
+pub(super) fn bottleneck<B: FusedOps>(
+    x: FloatTensor<B>,
+    weights: Bottleneck<B>,
+    grid: Grid,
+) -> FloatTensor<B> {
+    let kernel = wrap::<B, 4>(weights.kernel);
+    let [d, dim, k, _] = kernel.dims();
+    let kernel = kernel.permute([1, 3, 2, 0]).reshape([dim, k * k * d]);
+    let products = B::affine(x.clone(), raw(kernel), None);
+    let sums = wrap::<B, 3>(B::shift_sum(products, grid));
+    let row = |x: FloatTensor<B>| wrap::<B, 1>(x).unsqueeze::<3>();
+    let y = relu(sums * row(weights.scale) + row(weights.shift));
+    let y = wrap::<B, 3>(B::affine(raw(y), weights.w, Some(weights.b)));
+    let x = wrap::<B, 3>(x);
+    let skipped = x.dims()[1] - grid.tokens();
+    match skipped {
+        0 => raw(y),
+        _ => raw(Tensor::cat(vec![x.narrow(1, 0, skipped), y], 1)),
+    }
+}
+
+pub(super) fn patch_rows<B: Backend>(images: FloatTensor<B>, p: usize) -> FloatTensor<B> {
+    let images = wrap::<B, 4>(images);
+    let [b, c, height, width] = images.dims();
+    let (h, w) = (height / p, width / p);
+    let cut = images.reshape([b, c, h, p, w, p]).permute([0, 2, 4, 1, 3, 5]);
+    raw(cut.reshape([b, h * w, c * p * p]))
+}
+
+pub(super) fn tokens<B: Backend>(
+    patches: FloatTensor<B>,
+    class: FloatTensor<B>,
+    positions: FloatTensor<B>,
+) -> FloatTensor<B> {
+    let patches = wrap::<B, 3>(patches);
+    let class = wrap::<B, 3>(class).repeat_dim(0, patches.dims()[0]);
+    raw(Tensor::cat(vec![class, patches], 1) + wrap::<B, 3>(positions))
+}
+
+pub(super) fn tokens_backward<B: Backend>(grad: FloatTensor<B>) -> [FloatTensor<B>; 3] {
+    let grad = wrap::<B, 3>(grad);
+    let tokens = grad.dims()[1];
+    let positions = grad.clone().sum_dim(0);
+    let class = positions.clone().narrow(1, 0, 1);
+    [grad.narrow(1, 1, tokens - 1), class, positions].map(raw)
 }
 
 pub(super) fn inner_products<B: Backend>(

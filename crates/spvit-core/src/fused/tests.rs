@@ -109,21 +109,86 @@ fn operations<B: FusedOps>() {
         plain::mix_shift::<Autodiff<B>>(x[0].clone(), x[1].clone(), WIDE)
     );
     check!(
+        "mix_shift 3x3 after a class token",
+        [&[2, 21, 3 * 4][..], &[3, 9]],
+        |x| Autodiff::<B>::mix_shift(x[0].clone(), x[1].clone(), GRID),
+        plain::mix_shift::<Autodiff<B>>(x[0].clone(), x[1].clone(), GRID)
+    );
+    check!(
         "shift_sum",
         [&[2, 20, 9 * 4][..]],
         |x| Autodiff::<B>::shift_sum(x[0].clone(), GRID),
         plain::shift_sum::<Autodiff<B>>(x[0].clone(), GRID)
+    );
+    check!(
+        "shift_sum after a class token",
+        [&[2, 21, 9 * 4][..]],
+        |x| Autodiff::<B>::shift_sum(x[0].clone(), GRID),
+        plain::shift_sum::<Autodiff<B>>(x[0].clone(), GRID)
+    );
+    check!(
+        "tokens",
+        [&[3, 4, 5][..], &[1, 1, 5], &[1, 5, 5]],
+        |x| Autodiff::<B>::tokens(x[0].clone(), x[1].clone(), x[2].clone()),
+        plain::tokens::<Autodiff<B>>(x[0].clone(), x[1].clone(), x[2].clone())
+    );
+    check!(
+        "patch_rows of images that want a gradient",
+        [&[2, 3, 6, 8][..]],
+        |x| Autodiff::<B>::patch_rows(x[0].clone(), 2),
+        plain::patch_rows::<Autodiff<B>>(x[0].clone(), 2)
     );
 }
 
 #[test]
 fn fused_equals_plain_on_flex() {
     operations::<Flex>();
+    evaluation::<Flex>();
 }
 
 #[test]
 fn fused_equals_plain_on_ndarray() {
     operations::<NdArray>();
+    evaluation::<NdArray>();
+}
+
+fn wave<B: FusedOps, const D: usize>(shape: [usize; D], frequency: f64) -> Tensor<B, D> {
+    let count = shape.iter().product::<usize>() as i64;
+    let numbers =
+        Tensor::<B, 1, burn::tensor::Int>::arange(0..count, &B::Device::default()).float();
+    (numbers * frequency).sin().reshape(shape)
+}
+
+/// What only evaluation uses: the bottleneck for one image and several, maps of one band and of
+/// many, every kernel, with a class token and without; and patches.
+fn evaluation<B: FusedOps>() {
+    let close = |name: &str, a: FloatTensor<B>, b: FloatTensor<B>| {
+        let e = error::<B, 1>(plain::flat::<B>(a), plain::flat::<B>(b));
+        assert!(e < 2e-6, "{name} is off by {e:e}");
+    };
+    let (d, dim) = (16, 24);
+    for (batch, skipped) in [(1, 1), (3, 0), (2, 1)] {
+        for (kernel, [height, width]) in
+            [(1, [4, 5]), (3, [4, 5]), (3, [5, 4]), (5, [7, 3]), (3, [30, 60])]
+        {
+            let grid = Grid { height, width, kernel };
+            let x = raw(wave::<B, 3>([batch, skipped + grid.tokens(), dim], 0.9));
+            let weights = super::Bottleneck::<B> {
+                kernel: raw(wave::<B, 4>([d, dim, kernel, kernel], 0.7)),
+                scale: raw(wave::<B, 1>([d], 1.1)),
+                shift: raw(wave::<B, 1>([d], 0.3)),
+                w: raw(wave::<B, 2>([d, dim], 0.5)),
+                b: raw(wave::<B, 1>([dim], 0.2)),
+            };
+            close(
+                &format!("bottleneck {batch}x{skipped}+{height}x{width}, kernel {kernel}"),
+                B::bottleneck(x.clone(), weights.clone(), grid),
+                plain::bottleneck::<B>(x, weights, grid),
+            );
+        }
+    }
+    let images = raw(wave::<B, 4>([2, 3, 6, 8], 0.4));
+    close("patch_rows", B::patch_rows(images.clone(), 2), plain::patch_rows::<B>(images, 2));
 }
 
 /// The defaults that GPU backends run: the hand-written backward passes in plain operations.
@@ -177,8 +242,8 @@ fn plain_backward_passes_equal_the_kernels() {
     close("mix_shift, p", a.1, b.1);
     close(
         "shift_sum",
-        plain::shift_sum_backward::<Flex>(raw(g.clone()), grid),
-        Flex::shift_sum_backward(raw(g), grid),
+        plain::shift_sum_backward::<Flex>(raw(g.clone()), 1, grid),
+        Flex::shift_sum_backward(raw(g), 1, grid),
     );
 }
 

@@ -73,33 +73,41 @@ simd_fn! {
     }
 }
 
-/// v `[b, n, width]`, p `[heads, k²]` to `[b, n, width/heads]`.
-pub(crate) fn mix_shift(v: &[f32], p: &[f32], heads: usize, width: usize, grid: Grid) -> Vec<f32> {
-    let image = (grid.tokens() * width).max(1);
-    let mut y = vec![0.0; v.len() / heads];
-    y.par_chunks_mut((image / heads).max(1))
-        .zip(v.par_chunks(image))
-        .for_each(|(y, v)| mix_image(v, p, heads, grid, y));
+/// v `[b, s + n, width]`, p `[heads, k²]` to `[b, n, width/heads]`; the first `s` tokens of every
+/// image are skipped.
+pub(crate) fn mix_shift(
+    v: &[f32],
+    [batch, tokens, width]: [usize; 3],
+    p: &[f32],
+    grid: Grid,
+) -> Vec<f32> {
+    let heads = p.len() / grid.positions();
+    let (skipped, image) = ((tokens - grid.tokens()) * width, grid.tokens() * width / heads);
+    let mut y = vec![0.0; batch * image];
+    y.par_chunks_mut(image.max(1))
+        .zip(v.par_chunks((tokens * width).max(1)))
+        .for_each(|(y, v)| mix_image(&v[skipped..], p, heads, grid, y));
     y
 }
 
 /// Gradients for v and p.
 pub(crate) fn mix_shift_backward(
     v: &[f32],
+    [_, tokens, width]: [usize; 3],
     p: &[f32],
     grad: &[f32],
-    heads: usize,
-    width: usize,
     grid: Grid,
 ) -> (Vec<f32>, Vec<f32>) {
-    let image = (grid.tokens() * width).max(1);
+    let heads = p.len() / grid.positions();
+    let (skipped, image) = ((tokens - grid.tokens()) * width, grid.tokens() * width / heads);
     let mut v_grad = vec![0.0; v.len()];
     let parts: Vec<Vec<f32>> = v_grad
-        .par_chunks_mut(image)
-        .zip(v.par_chunks(image))
-        .zip(grad.par_chunks((image / heads).max(1)))
+        .par_chunks_mut((tokens * width).max(1))
+        .zip(v.par_chunks((tokens * width).max(1)))
+        .zip(grad.par_chunks(image.max(1)))
         .map(|((dv, v), g)| {
             let mut dp = vec![0.0; p.len()];
+            let (dv, v) = (&mut dv[skipped..], &v[skipped..]);
             mix_image_backward(v, p, g, heads, grid, dv, &mut dp);
             dp
         })
@@ -107,22 +115,30 @@ pub(crate) fn mix_shift_backward(
     (v_grad, add_in_order(parts, p.len()))
 }
 
-/// u `[b, n, k²·d]` to `[b, n, d]`.
-pub(crate) fn shift_sum(u: &[f32], d: usize, grid: Grid) -> Vec<f32> {
-    let image = (grid.tokens() * d).max(1);
-    let mut y = vec![0.0; u.len() / grid.positions()];
-    y.par_chunks_mut(image)
-        .zip(u.par_chunks(image * grid.positions()))
-        .for_each(|(y, u)| sum_image(u, grid, y));
+/// u `[b, s + n, k²·d]` to `[b, n, d]`.
+pub(crate) fn shift_sum(u: &[f32], [batch, tokens, width]: [usize; 3], grid: Grid) -> Vec<f32> {
+    let image = grid.tokens() * width / grid.positions();
+    let skipped = (tokens - grid.tokens()) * width;
+    let mut y = vec![0.0; batch * image];
+    y.par_chunks_mut(image.max(1))
+        .zip(u.par_chunks((tokens * width).max(1)))
+        .for_each(|(y, u)| sum_image(&u[skipped..], grid, y));
     y
 }
 
-/// Gradient of [`shift_sum`].
-pub(crate) fn shift_sum_backward(grad: &[f32], d: usize, grid: Grid) -> Vec<f32> {
+/// Gradient of [`shift_sum`], with zeros for the skipped tokens.
+pub(crate) fn shift_sum_backward(
+    grad: &[f32],
+    [batch, _, d]: [usize; 3],
+    skipped: usize,
+    grid: Grid,
+) -> Vec<f32> {
     let positions = grid.positions();
-    let image = (grid.tokens() * d).max(1);
-    let mut u_grad = vec![0.0; grad.len() * positions];
-    u_grad.par_chunks_mut(image * positions).zip(grad.par_chunks(image)).for_each(|(du, g)| {
+    let image = (skipped + grid.tokens()) * positions * d;
+    let mut u_grad = vec![0.0; batch * image];
+    let grads = grad.par_chunks((grid.tokens() * d).max(1));
+    u_grad.par_chunks_mut(image.max(1)).zip(grads).for_each(|(du, g)| {
+        let du = &mut du[skipped * positions * d..];
         for (n, g) in g.chunks_exact(d).enumerate() {
             for k in 0..positions {
                 if let Some(m) = grid.neighbour(n, k) {

@@ -4,11 +4,13 @@
 //! not depend on the number of threads.
 
 mod attention;
+mod bottleneck;
 mod convolution;
 mod elementwise;
 mod linear;
 mod math;
 mod norm;
+mod patches;
 mod simd;
 
 #[cfg(feature = "flex")]
@@ -53,6 +55,11 @@ fn last(shape: &Shape) -> usize {
     shape[shape.num_dims() - 1]
 }
 
+/// The three dimensions of a batch of tokens.
+fn dims3(shape: &Shape) -> [usize; 3] {
+    [shape[0], shape[1], shape[2]]
+}
+
 /// `shape` with another last dimension.
 fn with_last(shape: &Shape, size: usize) -> Shape {
     let mut dims = shape.to_vec();
@@ -68,7 +75,7 @@ macro_rules! impl_fused_ops {
     ($backend:ty) => {
         use burn::tensor::{TensorMetadata, ops::FloatTensor};
 
-        use crate::fused::{AdamWStep, FusedOps, Grid, NormGrads, host, plain};
+        use crate::fused::{AdamWStep, Bottleneck, FusedOps, Grid, NormGrads, host, plain};
 
         impl FusedOps for $backend {
             fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -228,11 +235,9 @@ macro_rules! impl_fused_ops {
             ) -> FloatTensor<Self> {
                 match (Self::lend(&v), Self::lend(&p)) {
                     (Some(data), Some(mix)) => {
-                        let heads = p.shape()[0];
-                        let y =
-                            host::convolution::mix_shift(&data, &mix, heads, v.shape()[2], grid);
-                        let d = v.shape()[2] / heads;
-                        Self::own(y, host::with_last(&v.shape(), d))
+                        let dims = host::dims3(&v.shape());
+                        let y = host::convolution::mix_shift(&data, dims, &mix, grid);
+                        Self::own(y, [dims[0], grid.tokens(), dims[2] / p.shape()[0]].into())
                     }
                     _ => plain::mix_shift::<Self>(v, p, grid),
                 }
@@ -246,11 +251,9 @@ macro_rules! impl_fused_ops {
             ) -> (FloatTensor<Self>, FloatTensor<Self>) {
                 match (Self::lend(&v), Self::lend(&p), Self::lend(&grad)) {
                     (Some(data), Some(mix), Some(g)) => {
-                        let heads = p.shape()[0];
-                        let width = v.shape()[2];
-                        let (dv, dp) = host::convolution::mix_shift_backward(
-                            &data, &mix, &g, heads, width, grid,
-                        );
+                        let dims = host::dims3(&v.shape());
+                        let (dv, dp) =
+                            host::convolution::mix_shift_backward(&data, dims, &mix, &g, grid);
                         (Self::own(dv, v.shape()), Self::own(dp, p.shape()))
                     }
                     _ => plain::mix_shift_backward::<Self>(v, p, grad, grid),
@@ -260,22 +263,86 @@ macro_rules! impl_fused_ops {
             fn shift_sum(u: FloatTensor<Self>, grid: Grid) -> FloatTensor<Self> {
                 match Self::lend(&u) {
                     Some(data) => {
-                        let d = u.shape()[2] / grid.positions();
-                        let y = host::convolution::shift_sum(&data, d, grid);
-                        Self::own(y, host::with_last(&u.shape(), d))
+                        let dims = host::dims3(&u.shape());
+                        let y = host::convolution::shift_sum(&data, dims, grid);
+                        Self::own(y, [dims[0], grid.tokens(), dims[2] / grid.positions()].into())
                     }
                     None => plain::shift_sum::<Self>(u, grid),
                 }
             }
 
-            fn shift_sum_backward(grad: FloatTensor<Self>, grid: Grid) -> FloatTensor<Self> {
+            fn shift_sum_backward(
+                grad: FloatTensor<Self>,
+                skipped: usize,
+                grid: Grid,
+            ) -> FloatTensor<Self> {
                 match Self::lend(&grad) {
                     Some(g) => {
-                        let d = grad.shape()[2];
-                        let du = host::convolution::shift_sum_backward(&g, d, grid);
-                        Self::own(du, host::with_last(&grad.shape(), d * grid.positions()))
+                        let dims = host::dims3(&grad.shape());
+                        let du = host::convolution::shift_sum_backward(&g, dims, skipped, grid);
+                        let shape = [dims[0], skipped + grid.tokens(), dims[2] * grid.positions()];
+                        Self::own(du, shape.into())
                     }
-                    None => plain::shift_sum_backward::<Self>(grad, grid),
+                    None => plain::shift_sum_backward::<Self>(grad, skipped, grid),
+                }
+            }
+
+            fn bottleneck(
+                x: FloatTensor<Self>,
+                weights: Bottleneck<Self>,
+                grid: Grid,
+            ) -> FloatTensor<Self> {
+                let Bottleneck { kernel, scale, shift, w, b } = &weights;
+                let lent = [kernel, scale, shift, w, b].map(Self::lend);
+                match (Self::lend(&x), lent) {
+                    (Some(data), [Some(kernel), Some(scale), Some(shift), Some(w), Some(b)]) => {
+                        let weights = [&*kernel, &*scale, &*shift, &*w, &*b];
+                        let y = host::bottleneck::forward(&data, weights, x.shape()[0], grid);
+                        Self::own(y, x.shape())
+                    }
+                    _ => plain::bottleneck::<Self>(x, weights, grid),
+                }
+            }
+
+            fn patch_rows(images: FloatTensor<Self>, p: usize) -> FloatTensor<Self> {
+                match Self::lend(&images) {
+                    Some(data) => {
+                        let shape = images.shape();
+                        let (b, c, h, w) = (shape[0], shape[1], shape[2] / p, shape[3] / p);
+                        let rows = host::patches::rows(&data, [b, c, h, w], p);
+                        Self::own(rows, [b, h * w, c * p * p].into())
+                    }
+                    None => plain::patch_rows::<Self>(images, p),
+                }
+            }
+
+            fn tokens(
+                patches: FloatTensor<Self>,
+                class: FloatTensor<Self>,
+                positions: FloatTensor<Self>,
+            ) -> FloatTensor<Self> {
+                match [&patches, &class, &positions].map(Self::lend) {
+                    [Some(data), Some(c), Some(e)] => {
+                        let [b, n, d] = host::dims3(&patches.shape());
+                        Self::own(host::patches::tokens(&data, &c, &e), [b, 1 + n, d].into())
+                    }
+                    _ => plain::tokens::<Self>(patches, class, positions),
+                }
+            }
+
+            fn tokens_backward(grad: FloatTensor<Self>) -> [FloatTensor<Self>; 3] {
+                match Self::lend(&grad) {
+                    Some(g) => {
+                        let [b, t, d] = host::dims3(&grad.shape());
+                        let [patches, class, positions] =
+                            host::patches::tokens_backward(&g, [b, t, d]);
+                        [
+                            Self::own(patches, [b, t - 1, d].into()),
+                            Self::own(class, [1, 1, d].into()),
+                            Self::own(positions, [1, t, d].into()),
+                        ]
+                    }
+                    None => plain::tokens_backward::<Self>(grad),
                 }
             }
 

@@ -32,8 +32,8 @@ simd_fn! {
         let d = weight.len();
         for (x, y) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)) {
             let (mean, inverse) = moments(x, epsilon);
-            for i in 0..d {
-                y[i].write((x[i] - mean) * inverse * weight[i] + bias[i]);
+            for (((y, x), w), b) in y.iter_mut().zip(x).zip(weight).zip(bias) {
+                y.write((x - mean) * inverse * w + b);
             }
         }
     }
@@ -56,16 +56,22 @@ simd_fn! {
             x.chunks_exact(d).zip(grad.chunks_exact(d)).zip(x_grad.chunks_exact_mut(d))
         {
             let (mean, inverse) = moments(x, epsilon);
-            for i in 0..d {
-                normal[i] = (x[i] - mean) * inverse;
-                scaled[i] = g[i] * weight[i];
-                weight_grad[i] += g[i] * normal[i];
-                bias_grad[i] += g[i];
+            for (normal, x) in normal.iter_mut().zip(x) {
+                *normal = (x - mean) * inverse;
+            }
+            for ((scaled, g), w) in scaled.iter_mut().zip(g).zip(weight) {
+                *scaled = g * w;
+            }
+            for ((dw, g), normal) in weight_grad.iter_mut().zip(g).zip(&normal) {
+                *dw += g * normal;
+            }
+            for (db, g) in bias_grad.iter_mut().zip(g) {
+                *db += g;
             }
             let average = sum(&scaled, |s| s) / d as f32;
             let along = sum2(&scaled, &normal, |s, n| s * n) / d as f32;
-            for i in 0..d {
-                dx[i].write((scaled[i] - average - normal[i] * along) * inverse);
+            for ((dx, scaled), normal) in dx.iter_mut().zip(&scaled).zip(&normal) {
+                dx.write((scaled - average - normal * along) * inverse);
             }
         }
     }
