@@ -130,18 +130,21 @@ def main():
     parser.add_argument("--shape", default="vit_mini", choices=SHAPES)
     parser.add_argument("--batch", type=int, default=64)
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
     options = parser.parse_args()
     torch.manual_seed(0)
     if options.threads:
         torch.set_num_threads(options.threads)
     image, _, channels, classes, *_ = SHAPES[options.shape]
-    x = torch.randn(options.batch, channels, image, image)
-    y = torch.arange(options.batch) % classes
+    kind = {"device": options.device, "dtype": getattr(torch, options.dtype)}
+    x = torch.randn(options.batch, channels, image, image).to(**kind)
+    y = (torch.arange(options.batch) % classes).to(options.device)
     models, optimisers = {}, {}
 
     def step(name):
         if name not in models:
-            models[name] = Vit(options.shape, name == "search").train()
+            models[name] = Vit(options.shape, name == "search").to(**kind).train()
             optimisers[name] = torch.optim.AdamW(models[name].parameters(), 1e-4)
         loss = F.cross_entropy(models[name](x), y)
         if name == "search":
@@ -158,9 +161,11 @@ def main():
         began = time.perf_counter()
         if name == "dense_forward":
             with torch.no_grad():
-                models.setdefault("dense", Vit(options.shape, False))(x)
+                models.setdefault("dense", Vit(options.shape, False).to(**kind))(x)
         else:
             step(name)
+        if options.device != "cpu":
+            torch.cuda.synchronize()
         print(time.perf_counter() - began, flush=True)
 
 

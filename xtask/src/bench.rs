@@ -14,9 +14,13 @@ use crate::{
 /// What to measure.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Backends, separated by commas: flex, ndarray, cuda, wgpu, tch
+    /// Backends, separated by commas: flex, ndarray, cuda, cuda-bf16, wgpu, tch
     #[arg(long, value_delimiter = ',', default_values_t = ["flex".to_string()])]
     backend: Vec<String>,
+    /// First hold each backend against the stored values of the published code: a search step's
+    /// logits, gates and gradients
+    #[arg(long)]
+    golden: bool,
     /// Compare steps with those of benches/pytorch/worker.py instead, measured in turn
     #[arg(long)]
     against_pytorch: bool,
@@ -40,7 +44,12 @@ pub struct Arguments {
 
 /// Measures.
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
-    let features = arguments.backend.join(",");
+    let features: Vec<&str> =
+        arguments.backend.iter().map(|name| name.trim_end_matches("-bf16")).collect();
+    let features = features.join(",");
+    if arguments.golden {
+        arguments.backend.iter().try_for_each(|backend| golden(backend))?;
+    }
     let build = ["-p", "spvit-benches", "--no-default-features", "--features", &features];
     if !arguments.against_pytorch && !arguments.in_turn && !arguments.scaling {
         let mut bench = cargo();
@@ -64,6 +73,21 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         compare(shape, batch, &arguments, python.as_deref())?;
     }
     Ok(())
+}
+
+/// The parity tests on one backend. They hold float32 to account, so that bfloat16 is left out.
+fn golden(backend: &str) -> Result<(), Failure> {
+    if backend.ends_with("-bf16") {
+        return Ok(());
+    }
+    let mut tests = cargo();
+    tests.args(["test", "--release", "--workspace", "--test", "suite"]);
+    if !["flex", "ndarray"].contains(&backend) {
+        tests.args(["--features", &format!("spvit-search/{backend}")]);
+    }
+    // One at a time: a GPU's memory is shared by all.
+    let only = format!("{backend}::");
+    shell::run(tests.args(["--", "--test-threads", "1", "--nocapture", &only]))
 }
 
 /// A process that times one step for every line.
@@ -108,6 +132,17 @@ impl Drop for Worker {
     }
 }
 
+/// PyTorch's name, device and type for these backends.
+fn rivals(backends: &[String]) -> Vec<(&'static str, &'static str, &'static str)> {
+    let has = |name: &str| backends.iter().any(|backend| backend == name);
+    let device = if has("cuda") || has("cuda-bf16") { "cuda" } else { "cpu" };
+    let mut rivals = vec![("pytorch", device, "float32")];
+    if has("cuda-bf16") {
+        rivals.push(("pytorch-bf16", device, "bfloat16"));
+    }
+    rivals
+}
+
 /// One worker for each program and step, so that each has its own peak memory.
 fn workers(
     shape: &str,
@@ -125,11 +160,12 @@ fn workers(
             all.push((Worker::start(backend, &mut command)?, step));
         }
     }
-    if let Some(python) = python {
+    for (name, device, dtype) in python.map(|_| rivals(&arguments.backend)).unwrap_or_default() {
         for step in ["dense", "search", "dense_forward"] {
-            let mut command = Command::new(python);
+            let mut command = Command::new(python.unwrap_or(Path::new("python3")));
             command.arg("benches/pytorch/worker.py").args(own);
-            all.push((Worker::start("pytorch", &mut command)?, step));
+            command.args(["--device", device, "--dtype", dtype]);
+            all.push((Worker::start(name, &mut command)?, step));
         }
     }
     Ok(all)
@@ -154,7 +190,7 @@ fn compare(
     }
     println!("\n{shape}, batch {batch}, {} rounds in turn", arguments.rounds);
     println!(
-        "{:10} {:16} {:>10} {:>10} {:>12}",
+        "{:12} {:16} {:>10} {:>10} {:>12}",
         "program", "step", "median s", "mean s", "peak MiB"
     );
     let mut rows = Vec::new();
@@ -163,7 +199,7 @@ fn compare(
         times.sort_by(f64::total_cmp);
         let median = times.get(times.len() / 2).copied().unwrap_or(f64::NAN);
         let memory = worker.ask("memory")?;
-        println!("{:10} {step:16} {median:10.4} {mean:10.4} {memory:12.0}", worker.name);
+        println!("{:12} {step:16} {median:10.4} {mean:10.4} {memory:12.0}", worker.name);
         rows.push((worker.name.clone(), *step, median, mean, memory));
     }
     let row = |name: &str, step: &str| rows.iter().find(|row| row.0 == name && row.1 == step);
@@ -182,8 +218,9 @@ fn compare(
         let (compact, dense) = (median("compact_forward"), median("dense_forward"));
         ratio(&format!("{backend} compact / dense forward, medians"), compact, dense);
         for step in ["dense", "search", "dense_forward"] {
-            let theirs = row("pytorch", step).map(|row| row.3);
-            ratio(&format!("{backend} / pytorch {step}, means"), mean(step), theirs);
+            let rival = if backend.ends_with("-bf16") { "pytorch-bf16" } else { "pytorch" };
+            let theirs = row(rival, step).map(|row| row.3);
+            ratio(&format!("{backend} / {rival} {step}, means"), mean(step), theirs);
         }
     }
     if let Some((worker, _)) = all.first_mut() {

@@ -37,7 +37,9 @@ pub fn all() -> Result<(), Failure> {
             run(doc.env("RUSTDOCFLAGS", "-D warnings"))
         }),
         ("the cuda feature's types", || {
-            run(cargo().args(["check", "--release", "-p", "spvit-cli", "--features", "cuda"]))
+            let features = "spvit-cli/cuda,spvit-benches/cuda";
+            let check = ["check", "--release", "-p", "spvit-cli", "-p", "spvit-benches"];
+            run(cargo().args(check).args(["--features", features]))
         }),
     ];
     let mut times = Vec::new();

@@ -47,9 +47,13 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "ndarray" => serve::<Autodiff<burn::backend::NdArray>>(&arguments),
         #[cfg(feature = "cuda")]
         "cuda" => serve::<Autodiff<burn::backend::Cuda>>(&arguments),
+        #[cfg(feature = "cuda")]
+        "cuda-bf16" => serve::<Autodiff<burn::backend::Cuda<burn::tensor::bf16>>>(&arguments),
+        #[cfg(feature = "wgpu")]
+        "wgpu" => serve::<Autodiff<burn::backend::Wgpu>>(&arguments),
         #[cfg(feature = "tch")]
         "tch" => serve::<Autodiff<burn::backend::LibTorch>>(&arguments),
-        other => Err(format!("backend {other} is not compiled in; add --features {other}").into()),
+        other => Err(format!("backend {other} is not compiled in").into()),
     }
 }
 

@@ -61,7 +61,7 @@ pub struct RunArguments {
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub settings: Vec<String>,
 
-    /// What computes: flex, ndarray, cuda, wgpu, vulkan or tch
+    /// What computes: flex, ndarray, cuda, wgpu, vulkan or tch (libtorch's CPU)
     #[arg(long, default_value = DeviceName::DEFAULT)]
     pub device: DeviceName,
 
@@ -94,7 +94,7 @@ pub struct ProfileArguments {
     #[arg(long)]
     pub measure: bool,
 
-    /// What computes, with --measure: flex, ndarray, cuda, wgpu, vulkan or tch
+    /// What computes, with --measure: flex, ndarray, cuda, wgpu, vulkan or tch (libtorch's CPU)
     #[arg(long, default_value = DeviceName::DEFAULT)]
     pub device: DeviceName,
 

@@ -97,11 +97,7 @@ pub fn dispatch<W: Work>(name: DeviceName, work: W) -> Result<W::Output, Failure
         Vulkan => work.on::<Autodiff<burn::backend::Vulkan>>(Default::default()),
         #[cfg(feature = "tch")]
         Tch => {
-            // On the GPU if libtorch has one.
-            let device = match tch_has_cuda() {
-                true => burn::backend::libtorch::LibTorchDevice::Cuda(0),
-                false => burn::backend::libtorch::LibTorchDevice::Cpu,
-            };
+            let device = burn::backend::libtorch::LibTorchDevice::Cpu;
             work.on::<Autodiff<burn::backend::LibTorch>>(device)
         }
         #[allow(unreachable_patterns)]
@@ -130,9 +126,4 @@ fn require_cuda() -> Result<(), Failure> {
             DeviceName::DEFAULT
         ))),
     }
-}
-
-#[cfg(feature = "tch")]
-fn tch_has_cuda() -> bool {
-    false
 }

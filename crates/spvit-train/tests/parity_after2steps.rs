@@ -16,7 +16,7 @@ use support::{
     threshold_gradients, thresholds, values,
 };
 
-on_both_backends!(weights_and_thresholds_after_two_steps);
+on_all_backends!(weights_and_thresholds_after_two_steps);
 
 /// Weights and thresholds by published name.
 fn export<B: FusedOps>(model: &SearchVit<Autodiff<B>>, gates: &Gates<Autodiff<B>>) -> StateDict {

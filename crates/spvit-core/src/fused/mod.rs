@@ -286,6 +286,9 @@ impl<B> TrainBackend for B where B: AutodiffBackend<InnerBackend: FusedOps> + Fu
 #[cfg(feature = "cuda")]
 impl FusedOps for burn::backend::Cuda {}
 
+#[cfg(feature = "cuda")]
+impl FusedOps for burn::backend::Cuda<burn::tensor::bf16> {}
+
 #[cfg(feature = "wgpu")]
 impl FusedOps for burn::backend::Wgpu {}
 

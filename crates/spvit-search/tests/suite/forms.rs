@@ -13,7 +13,7 @@ use spvit_search::{
 
 use crate::support::{Errors, Noise, Scale, host, magnitude, values};
 
-on_both_backends!(
+on_all_backends!(
     compact_is_search_form_in_evaluation,
     search_form_with_all_gates_open_is_dense,
     a_dropped_path_adds_nothing,

@@ -18,7 +18,7 @@ use crate::support::{
     Errors, Noise, Scale, gradients, host, magnitude, split_qkv, threshold_gradients,
 };
 
-on_both_backends!(three_operations, four_operations, five_operations);
+on_all_backends!(three_operations, four_operations, five_operations);
 
 const HEIGHT: usize = 4;
 const WIDTH: usize = 5;

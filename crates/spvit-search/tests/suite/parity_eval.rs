@@ -10,7 +10,7 @@ use spvit_search::{
 
 use crate::support::{Case, Errors, Scale, cases, host, operation};
 
-on_both_backends!(
+on_all_backends!(
     logits_of_the_search_form,
     logits_of_the_pruned_form,
     candidates_and_values_of_every_block,

@@ -15,7 +15,7 @@ use crate::support::{
     split_qkv, values,
 };
 
-on_both_backends!(
+on_all_backends!(
     finetune_form_in_evaluation,
     a_step_of_the_finetune_form,
     compact_form_is_the_published_one,

@@ -14,7 +14,7 @@ use crate::support::{
     values,
 };
 
-on_both_backends!(
+on_all_backends!(
     sampled_gates,
     expected_gates,
     candidates_of_every_block,

@@ -16,14 +16,27 @@ pub use noise::Noise;
 
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
-/// Makes a test of every generic function for each CPU backend.
-macro_rules! on_both_backends {
+/// Makes a test of every generic function for each CPU backend, and for those that a feature of this
+/// crate adds.
+macro_rules! on_all_backends {
     ($($name:ident),* $(,)?) => {
         mod flex {
             $(#[test] fn $name() { super::$name::<burn::backend::Flex>(); })*
         }
         mod ndarray {
             $(#[test] fn $name() { super::$name::<burn::backend::NdArray>(); })*
+        }
+        #[cfg(feature = "cuda")]
+        mod cuda {
+            $(#[test] fn $name() { super::$name::<burn::backend::Cuda>(); })*
+        }
+        #[cfg(feature = "wgpu")]
+        mod wgpu {
+            $(#[test] fn $name() { super::$name::<burn::backend::Wgpu>(); })*
+        }
+        #[cfg(feature = "tch")]
+        mod tch {
+            $(#[test] fn $name() { super::$name::<burn::backend::LibTorch>(); })*
         }
     };
 }
