@@ -2,6 +2,7 @@
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
+use spvit_core::{FusedOps, fused};
 
 use crate::{BatchStatistics, Init, Mode};
 
@@ -32,53 +33,54 @@ impl<B: Backend> BatchNorm<B> {
         }
     }
 
-    /// In training, normalises by the batch's own statistics and hands them to the context, which
-    /// moves the running ones once the step is done; in evaluation, by the running ones.
-    ///
-    /// # Shapes
-    /// - x: `[batch, tokens, dim]`, output: the same.
-    pub fn forward(&self, x: Tensor<B, 3>, mode: &Mode<B>) -> Tensor<B, 3> {
-        self.normalise(x, self.weight.val(), self.bias.val(), mode)
-    }
-
-    /// Scale and shift `[dim]` of every channel in evaluation, after a bias was added to it.
-    pub(crate) fn folded(&self, bias: Tensor<B, 1>) -> [Tensor<B, 1>; 2] {
-        let scale = (self.running_var.val() + EPSILON).powf_scalar(-0.5) * self.weight.val();
-        let shift = (bias - self.running_mean.val()) * scale.clone() + self.bias.val();
+    /// Scale and shift `[dim]` of every channel in evaluation, the offset included.
+    pub(crate) fn folded(
+        &self,
+        offset: Tensor<B, 1>,
+        weight: Tensor<B, 1>,
+        bias: Tensor<B, 1>,
+    ) -> [Tensor<B, 1>; 2] {
+        // Not a root and a reciprocal, which Burn's ndarray backend approximates to 12 to 14 bits.
+        let scale = (self.running_var.val() + EPSILON).powf_scalar(-0.5) * weight;
+        let shift = (offset - self.running_mean.val()) * scale.clone() + bias;
         [scale, shift]
     }
+}
 
-    /// [`BatchNorm::forward`] with these weights.
+impl<B: FusedOps> BatchNorm<B> {
+    /// Normalises `x + offset`: in training by the batch's own statistics, which it hands to the
+    /// context, to move the running ones once the step is done; in evaluation by the running ones.
+    ///
+    /// # Shapes
+    /// - x: `[batch, tokens, dim]`, offset: `[dim]`, output: as x.
+    pub fn forward(&self, x: Tensor<B, 3>, offset: Tensor<B, 1>, mode: &Mode<B>) -> Tensor<B, 3> {
+        self.normalise(x, [offset, self.weight.val(), self.bias.val()], mode)
+    }
+
+    /// [`BatchNorm::forward`] with this offset, weight and bias.
     pub(crate) fn normalise(
         &self,
         x: Tensor<B, 3>,
-        weight: Tensor<B, 1>,
-        bias: Tensor<B, 1>,
+        [offset, weight, bias]: [Tensor<B, 1>; 3],
         mode: &Mode<B>,
     ) -> Tensor<B, 3> {
-        let [batch, tokens, dim] = x.dims();
-        let rows = x.reshape([batch * tokens, dim]);
-        let (centred, variance) = match mode {
+        match mode {
             Mode::Evaluate => {
-                let mean = self.running_mean.val().unsqueeze::<2>();
-                (rows - mean, self.running_var.val().unsqueeze::<2>())
+                let [scale, shift] = self.folded(offset, weight, bias);
+                x * scale.unsqueeze() + shift.unsqueeze()
             }
             Mode::Train(context) => {
-                let mean = rows.clone().mean_dim(0);
-                let centred = rows - mean.clone();
-                let variance = centred.clone().square().mean_dim(0);
+                let [batch, tokens, _] = x.dims();
+                let (y, [mean, variance]) = fused::batch_norm(x, [offset, weight, bias], EPSILON);
                 let count = (batch * tokens) as f64;
                 context.record(BatchStatistics {
                     mean_id: self.running_mean.id,
                     variance_id: self.running_var.id,
-                    mean: mean.detach().squeeze_dim(0),
-                    variance: variance.clone().detach().squeeze_dim(0) * (count / (count - 1.0)),
+                    mean,
+                    variance: variance * (count / (count - 1.0)),
                 });
-                (centred, variance)
+                y
             }
-        };
-        // Not a root and a reciprocal, which Burn's ndarray backend approximates to 12 to 14 bits.
-        let scale = (variance + EPSILON).powf_scalar(-0.5) * weight.unsqueeze::<2>();
-        (centred * scale + bias.unsqueeze::<2>()).reshape([batch, tokens, dim])
+        }
     }
 }

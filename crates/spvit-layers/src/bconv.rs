@@ -53,7 +53,8 @@ impl<B: FusedOps> BottleneckConv<B> {
     pub fn forward(&self, x: Tensor<B, 3>, mode: &Mode<B>) -> Tensor<B, 3> {
         let (weight, bias) = (self.conv.weight.val(), self.conv.bias.val());
         if let Mode::Evaluate = mode {
-            let [scale, shift] = self.bn.folded(bias);
+            let (bn_weight, bn_bias) = (self.bn.weight.val(), self.bn.bias.val());
+            let [scale, shift] = self.bn.folded(bias, bn_weight, bn_bias);
             let proj = (self.proj.weight.val(), self.proj.bias.val());
             return fused::bottleneck(x, weight, [scale, shift], proj, self.grid);
         }
@@ -62,7 +63,7 @@ impl<B: FusedOps> BottleneckConv<B> {
         let kernel = weight.permute([1, 3, 2, 0]).reshape([dim, k * k * d]);
         let products = fused::affine(x.clone(), kernel, None);
         let sums = fused::shift_sum(products, self.grid);
-        let y = self.bn.forward(sums + bias.unsqueeze(), mode);
+        let y = self.bn.forward(sums, bias, mode);
         with_class_token_of(x, self.proj.forward(relu(y)))
     }
 }

@@ -234,9 +234,9 @@ impl<B: FusedOps> Umsa<B> {
             }
         };
         let bn = &self.bn[index];
-        let [scale, shift] =
+        let [weight, bias] =
             [&bn.weight, &bn.bias].map(|param| free(param.val(), weights.in_graph));
-        let normal = bn.normalise(u + beta.unsqueeze(), scale, shift, mode);
+        let normal = bn.normalise(u, [beta, weight, bias], mode);
         let (w, b) = weights.proj.clone();
         let w = (w.reshape([heads, d, dim]) * share.reshape([heads, 1, 1])).sum_dim(0);
         let out = fused::affine(relu(normal), w.squeeze_dim::<2>(0), Some(b));

@@ -10,7 +10,7 @@ use burn::backend::{
 };
 use burn::tensor::{FloatDType, TensorMetadata, backend::AutodiffBackend, ops::FloatTensor};
 
-use super::{FusedOps, Grid, plain};
+use super::{FusedOps, Grid, NormParameters, plain};
 
 /// Declares a backward step: parents, the state it keeps, and what it does with the gradient.
 ///
@@ -61,6 +61,13 @@ backward_step!(
         let (x, weight, bias) = B::affine_layer_norm_backward(x, weight, grad, epsilon);
         [Some(x), Some(weight), Some(bias)]
     }
+);
+
+backward_step!(
+    BatchNorm<4>((FloatTensor<B>, NormParameters<B>, [FloatTensor<B>; 2], f64)) =
+        |grad, (x, parameters, statistics, epsilon), _| {
+            B::batch_norm_backward(x, parameters, statistics, grad, epsilon).map(Some)
+        }
 );
 
 backward_step!(
@@ -139,6 +146,24 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         );
         let state = (x.primitive, weight.primitive, epsilon);
         record!(LayerNorm, C, [x, weight, bias], state, output)
+    }
+
+    fn batch_norm(
+        x: FloatTensor<Self>,
+        parameters: NormParameters<Self>,
+        epsilon: f64,
+    ) -> [FloatTensor<Self>; 3] {
+        let NormParameters { offset, weight, bias } = parameters;
+        let inner = NormParameters {
+            offset: offset.primitive.clone(),
+            weight: weight.primitive.clone(),
+            bias: bias.primitive.clone(),
+        };
+        let [y, mean, variance] = B::batch_norm(x.primitive.clone(), inner.clone(), epsilon);
+        let statistics = [mean, variance];
+        let [mean, variance] = statistics.clone().map(Self::from_inner);
+        let state = (x.primitive, inner, statistics, epsilon);
+        [record!(BatchNorm, C, [x, offset, weight, bias], state, y), mean, variance]
     }
 
     fn self_attention(

@@ -54,6 +54,17 @@ impl Grid {
     }
 }
 
+/// Vectors of [`FusedOps::batch_norm`], each `[d]`.
+#[derive(Debug, Clone)]
+pub struct NormParameters<B: Backend> {
+    /// Added to the input.
+    pub offset: FloatTensor<B>,
+    /// Factor of the normalised input.
+    pub weight: FloatTensor<B>,
+    /// Added to it.
+    pub bias: FloatTensor<B>,
+}
+
 /// Weights of [`FusedOps::bottleneck`].
 #[derive(Debug, Clone)]
 pub struct Bottleneck<B: Backend> {
@@ -151,6 +162,29 @@ pub trait FusedOps: Backend {
         epsilon: f64,
     ) -> NormGrads<Self> {
         plain::layer_norm_backward::<Self>(x, weight, grad, epsilon)
+    }
+
+    /// Batch normalisation of `x + offset` by the batch's own statistics: x `[.., d]`, offset,
+    /// weight and bias `[d]`, to the output, and the mean and biased variance `[d]` of
+    /// `x + offset`, which have no gradient.
+    fn batch_norm(
+        x: FloatTensor<Self>,
+        parameters: NormParameters<Self>,
+        epsilon: f64,
+    ) -> [FloatTensor<Self>; 3] {
+        plain::batch_norm::<Self>(x, parameters, epsilon)
+    }
+
+    /// Gradients of [`FusedOps::batch_norm`] for x, offset, weight and bias, given its second and
+    /// third output.
+    fn batch_norm_backward(
+        x: FloatTensor<Self>,
+        parameters: NormParameters<Self>,
+        statistics: [FloatTensor<Self>; 2],
+        grad: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> [FloatTensor<Self>; 4] {
+        plain::batch_norm_backward::<Self>(x, parameters, statistics, grad, epsilon)
     }
 
     /// `softmax(QKᵀ/√d)·V` for every head: qkv `[b, t, 3·d·heads]` (Q, K, V, each with its heads
@@ -328,6 +362,17 @@ pub fn layer_norm<B: FusedOps, const D: usize>(
     epsilon: f64,
 ) -> Tensor<B, D> {
     wrap(B::affine_layer_norm(raw(x), raw(weight), raw(bias), epsilon))
+}
+
+/// Output, mean and biased variance of a batch normalisation, see [`FusedOps::batch_norm`].
+pub fn batch_norm<B: FusedOps>(
+    x: Tensor<B, 3>,
+    [offset, weight, bias]: [Tensor<B, 1>; 3],
+    epsilon: f64,
+) -> (Tensor<B, 3>, [Tensor<B, 1>; 2]) {
+    let parameters = NormParameters { offset: raw(offset), weight: raw(weight), bias: raw(bias) };
+    let [y, mean, variance] = B::batch_norm(raw(x), parameters, epsilon);
+    (wrap(y), [wrap(mean), wrap(variance)])
 }
 
 /// Multi-head self-attention without its projections, see [`FusedOps::self_attention`].

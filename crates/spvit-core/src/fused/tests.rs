@@ -3,7 +3,7 @@
 use burn::backend::{Autodiff, Flex, NdArray};
 use burn::tensor::{Distribution, ElementConversion, Tensor, ops::FloatTensor};
 
-use super::{FusedOps, Grid, plain, raw};
+use super::{FusedOps, Grid, plain, raw, wrap};
 
 /// Largest difference relative to the largest reference value.
 fn error<B: FusedOps, const D: usize>(a: Tensor<B, D>, b: Tensor<B, D>) -> f32 {
@@ -58,6 +58,22 @@ fn compare<B: FusedOps>(
     }
 }
 
+/// The second to fourth input.
+fn norm_parameters<B: FusedOps>(x: &[FloatTensor<B>]) -> super::NormParameters<B> {
+    let [offset, weight, bias] = [1, 2, 3].map(|i| x[i].clone());
+    super::NormParameters { offset, weight, bias }
+}
+
+/// A batch norm's output with the values of its statistics, which are outside the graph, and the
+/// offset added: its own gradient is 0, and all but rounding should be seen.
+fn seen<B: FusedOps>(
+    [y, mean, variance]: [FloatTensor<B>; 3],
+    offset: &FloatTensor<B>,
+) -> FloatTensor<B> {
+    let [mean, variance, offset] = [mean, variance, offset.clone()].map(wrap::<B, 1>);
+    raw(wrap::<B, 3>(y) + (mean.detach() - variance.detach() + offset).unsqueeze())
+}
+
 fn operations<B: FusedOps>() {
     macro_rules! check {
         ($name:literal, $shapes:expr, |$x:ident| $fused:expr, $plain:expr) => {
@@ -89,6 +105,18 @@ fn operations<B: FusedOps>() {
         [&[3, 7, 19][..], &[19], &[19]],
         |x| Autodiff::<B>::affine_layer_norm(x[0].clone(), x[1].clone(), x[2].clone(), 1e-6),
         plain::layer_norm::<Autodiff<B>>(x[0].clone(), x[1].clone(), x[2].clone(), 1e-6)
+    );
+    check!(
+        "batch norm",
+        [&[3, 7, 19][..], &[19], &[19], &[19]],
+        |x| seen::<Autodiff<B>>(
+            Autodiff::<B>::batch_norm(x[0].clone(), norm_parameters(&x), 1e-5),
+            &x[1]
+        ),
+        seen::<Autodiff<B>>(
+            plain::batch_norm::<Autodiff<B>>(x[0].clone(), norm_parameters(&x), 1e-5),
+            &x[1]
+        )
     );
     check!(
         "attention",
@@ -220,6 +248,19 @@ fn plain_backward_passes_equal_the_kernels() {
     close("layer norm, x", a.0, b.0);
     close("layer norm, weight", a.1, b.1);
     close("layer norm, bias", a.2, b.2);
+    let vector = || raw(random([1, 1, 6]).flatten::<1>(0, 2));
+    let parameters =
+        super::NormParameters::<Flex> { offset: vector(), weight: vector(), bias: vector() };
+    let [_, mean, variance] = Flex::batch_norm(raw(x.clone()), parameters.clone(), 1e-5);
+    let gradients = |backward: fn(_, _, _, _, _) -> [FloatTensor<Flex>; 4]| {
+        let statistics = [mean.clone(), variance.clone()];
+        backward(raw(x.clone()), parameters.clone(), statistics, raw(g.clone()), 1e-5)
+    };
+    let [a, b] = [plain::batch_norm_backward::<Flex>, Flex::batch_norm_backward].map(gradients);
+    // The second, of the offset, is rounding alone.
+    for i in [0, 2, 3] {
+        close(&format!("batch norm, {i}"), a[i].clone(), b[i].clone());
+    }
     let qkv = random([2, 12, 18]);
     let (_, p) = Flex::self_attention(raw(qkv.clone()), 2);
     close(

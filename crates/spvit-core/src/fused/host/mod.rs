@@ -4,6 +4,7 @@
 //! not depend on the number of threads.
 
 mod attention;
+mod batch_norm;
 mod bottleneck;
 mod convolution;
 mod elementwise;
@@ -75,7 +76,9 @@ macro_rules! impl_fused_ops {
     ($backend:ty) => {
         use burn::tensor::{TensorMetadata, ops::FloatTensor};
 
-        use crate::fused::{AdamWStep, Bottleneck, FusedOps, Grid, NormGrads, host, plain};
+        use crate::fused::{
+            AdamWStep, Bottleneck, FusedOps, Grid, NormGrads, NormParameters, host, plain,
+        };
 
         impl FusedOps for $backend {
             fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -182,6 +185,60 @@ macro_rules! impl_fused_ops {
                         )
                     }
                     _ => plain::layer_norm_backward::<Self>(x, weight, grad, epsilon),
+                }
+            }
+
+            fn batch_norm(
+                x: FloatTensor<Self>,
+                parameters: NormParameters<Self>,
+                epsilon: f64,
+            ) -> [FloatTensor<Self>; 3] {
+                let NormParameters { offset, weight, bias } = &parameters;
+                match [&x, offset, weight, bias].map(Self::lend) {
+                    [Some(data), Some(offset), Some(weight), Some(bias)] => {
+                        let vectors = [&*offset, &*weight, &*bias];
+                        let [y, mean, variance] =
+                            host::batch_norm::forward(&data, vectors, epsilon);
+                        let d = [mean.len()];
+                        [
+                            Self::own(y, x.shape()),
+                            Self::own(mean, d.into()),
+                            Self::own(variance, d.into()),
+                        ]
+                    }
+                    _ => plain::batch_norm::<Self>(x, parameters, epsilon),
+                }
+            }
+
+            fn batch_norm_backward(
+                x: FloatTensor<Self>,
+                parameters: NormParameters<Self>,
+                statistics: [FloatTensor<Self>; 2],
+                grad: FloatTensor<Self>,
+                epsilon: f64,
+            ) -> [FloatTensor<Self>; 4] {
+                let NormParameters { offset, weight, .. } = &parameters;
+                let [mean, variance] = &statistics;
+                match [&x, offset, weight, mean, variance, &grad].map(Self::lend) {
+                    [
+                        Some(data),
+                        Some(offset),
+                        Some(weight),
+                        Some(mean),
+                        Some(variance),
+                        Some(g),
+                    ] => {
+                        let vectors = [&*offset, &*weight, &*mean, &*variance];
+                        let [dx, offset, weight, bias] =
+                            host::batch_norm::backward(&data, vectors, &g, epsilon);
+                        let d = weight.len();
+                        let [offset, weight, bias] =
+                            [offset, weight, bias].map(|sum| Self::own(sum, [d].into()));
+                        [Self::own(dx, x.shape()), offset, weight, bias]
+                    }
+                    _ => {
+                        plain::batch_norm_backward::<Self>(x, parameters, statistics, grad, epsilon)
+                    }
                 }
             }
 
