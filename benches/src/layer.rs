@@ -12,6 +12,8 @@ pub struct LayerLoad<B: TrainBackend> {
     device: B::Device,
 }
 
+// There is one of them.
+#[allow(clippy::large_enum_variant)]
 enum Layer<B: TrainBackend> {
     Msa(Msa<B>),
     BConv(BottleneckConv<B>),

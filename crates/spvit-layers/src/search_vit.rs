@@ -101,9 +101,9 @@ impl<B: FusedOps> SearchBlock<B> {
         mode: &Mode<B>,
     ) -> Tensor<B, 3> {
         let mixed = self.attn.forward(self.norm1.forward(x.clone()), &gates.operation, mode);
-        let x = x + mode.scale_branch(mixed, 2 * index);
+        let x = fused::sum(x, mode.scale_branch(mixed, 2 * index));
         let y = self.mlp.forward(self.norm2.forward(x.clone()), gates.ffn.clone());
-        x + mode.scale_branch(y, 2 * index + 1)
+        fused::sum(x, mode.scale_branch(y, 2 * index + 1))
     }
 }
 

@@ -100,11 +100,11 @@ impl<B: FusedOps> Block<B> {
             Mixer::Msa(msa) => Some(msa.forward(self.norm1.forward(x.clone()))),
         };
         let x = match mixed {
-            Some(mixed) => x + mode.scale_branch(mixed, 2 * index),
+            Some(mixed) => fused::sum(x, mode.scale_branch(mixed, 2 * index)),
             None => x,
         };
         let y = self.mlp.forward(self.norm2.forward(x.clone()));
-        x + mode.scale_branch(y, 2 * index + 1)
+        fused::sum(x, mode.scale_branch(y, 2 * index + 1))
     }
 }
 

@@ -63,6 +63,8 @@ backward_step!(
     }
 );
 
+backward_step!(Sum<2>(()) = |grad, (), _| [Some(grad.clone()), Some(grad)]);
+
 backward_step!(
     BatchNorm<4>((FloatTensor<B>, NormParameters<B>, [FloatTensor<B>; 2], f64)) =
         |grad, (x, parameters, statistics, epsilon), _| {
@@ -146,6 +148,11 @@ impl<B: FusedOps, C: CheckpointStrategy> FusedOps for Autodiff<B, C> {
         );
         let state = (x.primitive, weight.primitive, epsilon);
         record!(LayerNorm, C, [x, weight, bias], state, output)
+    }
+
+    fn sum(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
+        let output = B::sum(x.primitive.clone(), y.primitive.clone());
+        record!(Sum, C, [x, y], (), output)
     }
 
     fn batch_norm(

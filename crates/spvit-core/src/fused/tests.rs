@@ -107,6 +107,12 @@ fn operations<B: FusedOps>() {
         plain::layer_norm::<Autodiff<B>>(x[0].clone(), x[1].clone(), x[2].clone(), 1e-6)
     );
     check!(
+        "sum",
+        [&[3, 7, 19][..], &[3, 7, 19]],
+        |x| Autodiff::<B>::sum(x[0].clone(), x[1].clone()),
+        raw(wrap::<Autodiff<B>, 3>(x[0].clone()) + wrap(x[1].clone()))
+    );
+    check!(
         "batch norm",
         [&[3, 7, 19][..], &[19], &[19], &[19]],
         |x| seen::<Autodiff<B>>(

@@ -52,6 +52,29 @@ simd_fn! {
     }
 }
 
+simd_fn! {
+    fn sum_chunk(a: &[f32], b: &[f32], y: &mut [MaybeUninit<f32>]) {
+        for ((y, a), b) in y.iter_mut().zip(a).zip(b) {
+            y.write(a + b);
+        }
+    }
+}
+
+/// Sum of two equally long tensors.
+pub(crate) fn sum(a: &[f32], b: &[f32]) -> Vec<f32> {
+    assert_eq!(a.len(), b.len());
+    // SAFETY: the chunks cover the buffer, and the kernel writes all of each.
+    #[allow(unsafe_code)]
+    unsafe {
+        written(a.len(), |y| {
+            y.par_chunks_mut(CHUNK)
+                .zip(a.par_chunks(CHUNK))
+                .zip(b.par_chunks(CHUNK))
+                .for_each(|((y, a), b)| sum_chunk(a, b, y));
+        })
+    }
+}
+
 /// One AdamW update: the parameter and its two moments.
 pub(crate) fn adamw([p, m, v, g]: [&[f32]; 4], step: AdamWStep) -> [Vec<f32>; 3] {
     let mut out = [p.to_vec(), m.to_vec(), v.to_vec()];

@@ -3,7 +3,7 @@
 use burn::backend::{Flex, flex::FlexTensor};
 use burn::tensor::{Shape, TensorData};
 
-use super::{HostAccess, impl_fused_ops};
+use super::{HostAccess, implement::impl_fused_ops};
 
 /// A contiguous flex tensor.
 pub struct Buffer(FlexTensor);

@@ -3,7 +3,7 @@
 use burn::backend::{NdArray, ndarray::NdArrayTensor};
 use burn::tensor::{Shape, TensorData};
 
-use super::{HostAccess, impl_fused_ops};
+use super::{HostAccess, implement::impl_fused_ops};
 
 /// A contiguous ndarray tensor of `f32`.
 pub struct Buffer(NdArrayTensor);
