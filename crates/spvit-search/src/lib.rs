@@ -17,7 +17,7 @@ mod profile;
 mod prune;
 
 pub use architecture::{Architecture, ArchitectureError, BlockArchitecture};
-pub use cost::{BlockCost, CostModel, CostTable};
+pub use cost::{BlockCost, CostModel, CostTable, SwinShape};
 pub use derive::{DeriveError, derive};
 pub use gates::{BlockProbabilities, BlockUniforms, Gates};
 pub use objective::BudgetTerm;

@@ -1,12 +1,12 @@
-//! The released DeiT architectures: FLOPs to the last multiply-add and parameter counts.
+//! The released architectures: FLOPs to the last multiply-add, and DeiT's parameter counts.
 
 use std::path::Path;
 
 use burn::backend::Flex;
 use serde_json::Value;
 use spvit_layers::state::parameter_count;
-use spvit_layers::{BlockConfig, Init, SearchVit, Vit, VitConfig};
-use spvit_search::{Architecture, BlockArchitecture, CostModel, CostTable, Gates};
+use spvit_layers::{BlockConfig, Init, Operation, SearchVit, Vit, VitConfig};
+use spvit_search::{Architecture, BlockArchitecture, CostModel, CostTable, Gates, SwinShape};
 
 struct Released {
     name: String,
@@ -26,8 +26,12 @@ impl Released {
                 json: serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap(),
             })
             .collect();
-        assert_eq!(all.len(), 3, "tiny, small and base");
+        assert_eq!(all.len(), 4, "DeiT-Ti, -S, -B and Swin-T");
         all
+    }
+
+    fn deits() -> Vec<Self> {
+        Self::all().into_iter().filter(|released| released.name.contains("deit")).collect()
     }
 
     fn size(&self, field: &str) -> usize {
@@ -47,7 +51,10 @@ impl Released {
     fn blocks(&self) -> Vec<BlockConfig> {
         let blocks = self.json["blocks"].as_array().unwrap().iter();
         let block = |block: &Value| BlockConfig {
-            operation: block["msa"].as_str().unwrap().parse().unwrap(),
+            operation: match block["msa"].as_str().unwrap() {
+                "skip" => Operation::Shortcut,
+                name => name.parse().unwrap(),
+            },
             hidden: block["ffn_kept"].as_u64().unwrap() as usize,
         };
         blocks.map(block).collect()
@@ -86,7 +93,7 @@ fn search_parameters(config: &VitConfig) -> usize {
 
 #[test]
 fn flops_to_the_last_multiply_add() {
-    for released in Released::all() {
+    for released in Released::deits() {
         let table = CostTable::new(&released.config(), CostModel::Paper);
         let exact = released.json["flops_formula_exact_int"].as_u64().unwrap();
         assert_eq!(table.total(&released.blocks()), Some(exact), "{}", released.name);
@@ -111,8 +118,32 @@ fn flops_to_the_last_multiply_add() {
 }
 
 #[test]
+fn flops_of_swin_to_the_last_multiply_add() {
+    let shape = SwinShape::tiny();
+    let table = CostTable::swin(&shape);
+    let mut found = Released::all();
+    found.retain(|released| released.name.contains("swin"));
+    let [swin] = found.as_slice() else { panic!("{} Swins", found.len()) };
+    assert_eq!(swin.size("embed_dim"), shape.embed_dim);
+    assert_eq!(swin.size("window_size"), shape.window);
+    let exact = swin.json["flops_formula_exact_int"].as_u64();
+    assert_eq!(table.total(&swin.blocks()), exact);
+
+    let whole = swin.json["blocks"].as_array().unwrap().iter();
+    let whole: Vec<_> = whole
+        .map(|block| BlockConfig {
+            operation: Operation::Msa,
+            hidden: block["hidden_full"].as_u64().unwrap() as usize,
+        })
+        .collect();
+    let dense = table.total(&whole).unwrap() as f64;
+    let stored = swin.json["dense_flops_formula_G"].as_f64().unwrap() * 1e9;
+    assert!((stored / dense - 1.0).abs() < 1e-6, "{dense}, stored {stored}");
+}
+
+#[test]
 fn parameters_of_search_compact_and_dense_forms() {
-    for released in Released::all() {
+    for released in Released::deits() {
         let (config, blocks) = (released.config(), released.blocks());
         let name = &released.name;
         let compact = compact_parameters(&config, &blocks);
@@ -126,7 +157,7 @@ fn parameters_of_search_compact_and_dense_forms() {
 /// Counting block by block, as above, gives what the whole model has.
 #[test]
 fn parameters_add_up_over_blocks() {
-    let released = &Released::all()[2];
+    let released = &Released::deits()[2];
     let (config, blocks) = (released.config(), released.blocks());
     assert_eq!(config.dim, 192, "the smallest");
     let whole = Vit::<Flex>::new(&config, &blocks, &mut Init::new(0, &Default::default()));

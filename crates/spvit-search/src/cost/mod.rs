@@ -1,5 +1,9 @@
 //! FLOPs of every choice. FLOPs are multiply-adds counted once, as in the paper.
 
+mod swin;
+
+pub use swin::SwinShape;
+
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use serde::{Deserialize, Serialize};
 use spvit_layers::{BlockConfig, Operation, VitConfig};
