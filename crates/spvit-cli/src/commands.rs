@@ -9,7 +9,9 @@ use crate::{
     device::{DeviceName, Work, dispatch},
     failure::Failure,
     folders::{self, Place},
-    interrupt, profile,
+    interrupt,
+    output::say,
+    profile,
     progress::Display,
     table,
 };
@@ -76,8 +78,7 @@ fn on_run(stage: Stage, arguments: &RunArguments) -> Result<(), Failure> {
         && folder.result(stage).exists()
     {
         let result = folder.result(stage).display().to_string();
-        println!("{result} is there; nothing to do (remove it to do the {stage} anew)");
-        return Ok(());
+        return say(format!("{result} is there; nothing to do (remove it to do the {stage} anew)"));
     }
     interrupt::listen()?;
     let work =
@@ -91,10 +92,10 @@ fn on_run(stage: Stage, arguments: &RunArguments) -> Result<(), Failure> {
             eprintln!("stopped; go on with: spvit {command} --resume {root}{device}");
             return Err(Failure::interrupted());
         }
-        End::Wrote(what) => println!("wrote {what}"),
+        End::Wrote(what) => say(format!("wrote {what}"))?,
         End::Evaluated(summary) => {
-            print!("{}", table::render(&summary));
-            println!("Run folder: {root}");
+            say(table::render(&summary).trim_end())?;
+            say(format!("Run folder: {root}"))?;
         }
     }
     Ok(())

@@ -13,6 +13,7 @@ use crate::{
     args::{ConvertArguments, Form, ModelArguments},
     device::{DeviceName, Work, dispatch},
     failure::Failure,
+    output::say,
 };
 
 /// Reads one file and writes the other.
@@ -40,8 +41,7 @@ pub fn convert(arguments: &ConvertArguments) -> Result<(), Failure> {
             eprintln!("{}: {note}", input.display());
         }
     }
-    println!("wrote {}", output.display());
-    Ok(())
+    say(format!("wrote {}", output.display()))
 }
 
 /// The architecture that a search result of the published code describes.

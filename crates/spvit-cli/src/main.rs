@@ -7,6 +7,7 @@ mod device;
 mod failure;
 mod folders;
 mod interrupt;
+mod output;
 mod picture;
 mod profile;
 mod progress;
@@ -16,8 +17,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-// Tensors are allocated and freed by the thousand in every step; docs/DEPENDENCIES.md has the
-// measured difference.
+// Tensors are allocated and freed by the thousand in every step.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -15,6 +15,7 @@ use crate::{
     convert,
     device::{Work, dispatch},
     failure::Failure,
+    output::say,
     picture,
     progress::flops_text,
     table::{milliseconds, thousands},
@@ -26,21 +27,24 @@ pub fn show(arguments: &ProfileArguments) -> Result<(), Failure> {
     let profile = Profile::new(&architecture);
     let dense = Architecture::dense(architecture.model.clone(), architecture.cost_model);
     let dense_profile = Profile::new(&dense);
-    print!("{}", render(&architecture, &profile, &dense_profile));
+    say(render(&architecture, &profile, &dense_profile).trim_end())?;
     if let Some(path) = &arguments.svg {
         write_atomically(path, picture::draw(&architecture, &profile).as_bytes())?;
-        println!("wrote {}", path.display());
+        say(format!("wrote {}", path.display()))?;
     }
     if arguments.measure {
         let [own, whole] = dispatch(arguments.device, Measure { architecture, dense })?;
         let device = arguments.device.name();
-        println!("Latency on {device}, median of forward passes, of this and of the dense model:");
+        say(format!(
+            "Latency on {device}, median of forward passes, of this and of the dense model:"
+        ))?;
         for (name, own, whole) in [
             ("one image".to_string(), own[0], whole[0]),
             (format!("batch of {LATENCY_BATCH}"), own[1], whole[1]),
         ] {
             let (this, dense) = (milliseconds(own), milliseconds(whole));
-            println!("  {name}: {this}, dense {dense}, {:.2} times as fast", whole / own);
+            let ratio = whole / own;
+            say(format!("  {name}: {this}, dense {dense}, {ratio:.2} times as fast"))?;
         }
     }
     Ok(())

@@ -56,3 +56,17 @@ fn architectures_that_are_wrong_are_refused() {
     let error = place.fail("profile a.onnx", 2);
     assert!(error.contains("a.onnx") && error.contains(".json"), "{error}");
 }
+
+/// As `spvit profile | head -1` does.
+#[test]
+fn a_reader_that_has_seen_enough_is_no_error() {
+    let place = Place::new();
+    let model = checkout("models/vit_micro-fashion-mnist.safetensors");
+    let mut command = place.command(&format!("profile {model}"));
+    command.stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let errors = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success() && errors.is_empty(), "{}: {errors}", output.status);
+}
