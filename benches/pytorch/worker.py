@@ -18,6 +18,8 @@ SHAPES = {  # image, patch, channels, classes, dim, depth, heads
     "vit_micro": (28, 4, 1, 10, 64, 6, 4),
     "vit_mini": (32, 4, 3, 100, 128, 6, 4),
     "deit_tiny": (224, 16, 3, 1000, 192, 12, 3),
+    "deit_small": (224, 16, 3, 1000, 384, 12, 6),
+    "deit_base": (224, 16, 3, 1000, 768, 12, 12),
 }
 
 

@@ -160,9 +160,10 @@ fn workers(
             all.push((Worker::start(backend, &mut command)?, step));
         }
     }
-    for (name, device, dtype) in python.map(|_| rivals(&arguments.backend)).unwrap_or_default() {
+    let Some(python) = python else { return Ok(all) };
+    for (name, device, dtype) in rivals(&arguments.backend) {
         for step in ["dense", "search", "dense_forward"] {
-            let mut command = Command::new(python.unwrap_or(Path::new("python3")));
+            let mut command = Command::new(python);
             command.arg("benches/pytorch/worker.py").args(own);
             command.args(["--device", device, "--dtype", dtype]);
             all.push((Worker::start(name, &mut command)?, step));

@@ -36,10 +36,13 @@ fn it_is_small_enough_for_a_checkout() {
 }
 
 #[test]
-#[ignore = "needs Debian's package dataset-fashion-mnist"]
 fn it_is_what_the_command_in_its_readme_makes() {
     let dest = tempfile::tempdir().unwrap();
     let source = Path::new("/usr/share/datasets/fashion-mnist");
+    if !source.exists() {
+        println!("skipped: Debian's package dataset-fashion-mnist is not installed");
+        return;
+    }
     let subset = write_subset(source, dest.path(), 9000, 1000, 2000).unwrap();
     for file in subset.files {
         let name = file.file_name().unwrap();

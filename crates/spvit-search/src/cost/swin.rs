@@ -41,6 +41,9 @@ impl SwinShape {
 impl CostTable {
     /// Eq. 15, the counterpart of [`CostModel::Paper`](super::CostModel::Paper) for Swin, with
     /// kernels 1 and 3. Its blocks are those of all stages in order.
+    ///
+    /// # Panics
+    /// If the patch, the window or a stage's heads are 0.
     pub fn swin(shape: &SwinShape) -> Self {
         let [patch, embed, classes, window] =
             [shape.patch_size, shape.embed_dim, shape.classes, shape.window].map(|x| x as u64);

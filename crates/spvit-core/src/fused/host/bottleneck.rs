@@ -76,8 +76,11 @@ pub(crate) fn forward(
     batch: usize,
     grid: Grid,
 ) -> Vec<f32> {
+    if x.is_empty() {
+        return Vec::new();
+    }
     let (d, dim, tokens) = (scale.len(), b.len(), grid.tokens());
-    let image = x.len() / batch.max(1);
+    let image = x.len() / batch;
     let skipped = image / dim - tokens;
     let products = grid.positions() * d;
     assert!(x.len() == batch * image && image == (skipped + tokens) * dim);
