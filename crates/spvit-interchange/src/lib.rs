@@ -10,6 +10,7 @@
 //!
 //! What was done to the weights on the way comes back as notes for the person who asked for it.
 
+mod detect;
 mod error;
 mod fit;
 mod infer;
