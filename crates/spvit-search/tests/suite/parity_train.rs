@@ -7,7 +7,7 @@ use spvit_layers::state::{self, StateDict};
 use spvit_layers::{
     Init, Mode, Operation, OperationGates, SearchVit, TrainContext, apply_batch_statistics,
 };
-use spvit_search::{BudgetTerm, CostModel, CostTable, Gates};
+use spvit_search::{Budget, BudgetTerm, CostModel, CostTable, Gates};
 
 use crate::support::{
     Case, Errors, Scale, cases, cross_entropy, gradients, host, split_qkv, threshold_gradients,
@@ -32,9 +32,9 @@ fn model<B: FusedOps>(case: &Case) -> SearchVit<Autodiff<B>> {
 fn budget(case: &Case) -> BudgetTerm {
     BudgetTerm {
         table: CostTable::new(&case.config(), CostModel::Paper),
-        target: case.number("/target_flops_G") * 1e9,
+        budget: Budget::flops((case.number("/target_flops_G") * 1e9) as u64),
         lambda: case.number("/loss_lambda"),
-        unit: 1e9,
+        scale: 1e9,
     }
 }
 
@@ -56,7 +56,9 @@ fn sampled_gates<B: FusedOps>() {
         let cumulative = case.rows("/train/kernel_gates_sampled_cumprod");
         for (i, gates) in gates.into_iter().enumerate() {
             let place = format!("{}, block {i}", case.name);
-            let OperationGates::Sampled { coefficients, open } = gates.operation else { panic!() };
+            let OperationGates::Sampled { coefficients, open, .. } = gates.operation else {
+                panic!()
+            };
             assert_eq!(open, own_gates(&case, i), "{place}");
             let level = open.iter().take_while(|&&gate| gate).count();
             assert_eq!(level as f64, cumulative[i].iter().sum::<f64>(), "{place}");
@@ -74,7 +76,7 @@ fn expected_gates<B: FusedOps>() {
         let stored = case.rows("/train/kernel_gates_expected").concat();
         assert_eq!(host(operations), stored.iter().map(|&gate| gate as f32).collect::<Vec<_>>());
         let sums = case.json.pointer("/train/ffn_gate_sum_expected").unwrap().as_array().unwrap();
-        for (gates, sum) in host(ffn).chunks(case.config().hidden).zip(sums) {
+        for (gates, sum) in host(ffn).chunks(case.config().blocks()[0].hidden).zip(sums) {
             assert_eq!(Some(f64::from(gates.iter().sum::<f32>())), sum.as_f64(), "{}", case.name);
         }
     }
@@ -180,7 +182,7 @@ fn running_statistics<B: FusedOps>() {
         model.forward(case.tensor("input"), &gates, &Mode::Train(&context));
         let moved = apply_batch_statistics(model, vec![context.into_statistics()]);
         let state = state::export(&moved);
-        for i in 0..case.config().depth {
+        for i in 0..case.config().depth() {
             // From the table of the method's 'The gradient needs one branch'.
             let computed = match own_gates(&case, i)[..] {
                 [true, true, true] => [false, true],

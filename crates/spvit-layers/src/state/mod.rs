@@ -4,12 +4,16 @@
 //! (`attn.head_probs`, `attn.bn_3x3`) and bottleneck convolutions its compact layout
 //! (`attn.bconv.0`, `.1`, `.3`). Linear weights are `[output, input]` there.
 
+mod published;
+
+pub use published::{merge_qkv, name_as_timm};
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param};
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 
-use crate::{SearchVit, Vit};
+use crate::{SearchVit, VisionTransformer, Vit, model::Names};
 
 /// Named tensors in PyTorch's layouts.
 pub type StateDict = BTreeMap<String, TensorData>;
@@ -53,23 +57,50 @@ pub trait Named<B: Backend>: Module<B> {
     fn naming(&self) -> Naming;
 }
 
+/// The family's names for what all models have.
+fn family<B: Backend, K>(model: &VisionTransformer<B, K>) -> Naming {
+    match model.names().clone() {
+        Names::Flat => Box::new(str::to_string),
+        Names::Staged(places) => Box::new(move |path| {
+            let mut parts = path.splitn(3, '.');
+            match (parts.next(), parts.next(), parts.next()) {
+                (Some("blocks"), Some(index), Some(rest)) => {
+                    let place = index.parse().ok().and_then(|index: usize| places.get(index));
+                    let (stage, block) = place.copied().unwrap_or_default();
+                    format!("layers.{stage}.blocks.{block}.{rest}")
+                }
+                (Some("merges"), Some(index), Some(rest)) => {
+                    let stage = index.parse().map_or(0, |index: usize| index + 1);
+                    format!("layers.{stage}.downsample.{rest}")
+                }
+                (Some("head"), Some(kind), None) => format!("head.fc.{kind}"),
+                _ => path.to_string(),
+            }
+        }),
+    }
+}
+
 impl<B: Backend> Named<B> for Vit<B> {
     fn naming(&self) -> Naming {
-        Box::new(|path| {
-            path.replace(".attn.conv.", ".attn.bconv.0.").replace(".attn.bn.", ".attn.bconv.1.")
+        let family = family(self);
+        Box::new(move |path| {
+            let path = path.replace(".attn.conv.", ".attn.bconv.0.");
+            family(&path.replace(".attn.bn.", ".attn.bconv.1."))
         })
     }
 }
 
 impl<B: Backend> Named<B> for SearchVit<B> {
     fn naming(&self) -> Naming {
-        let kernels = self.kernels.clone();
+        let family = family(self);
+        let kernels: Vec<usize> =
+            self.blocks.first().map(|block| block.attn.kernels().collect()).unwrap_or_default();
         Box::new(move |path| {
             let mut name = path.to_string();
             for (index, k) in kernels.iter().enumerate() {
                 name = name.replace(&format!(".bn.{index}."), &format!(".bn_{k}x{k}."));
             }
-            name
+            family(&name)
         })
     }
 }
@@ -109,10 +140,13 @@ impl Path {
         self.containers.last().is_some_and(|last| last == container)
     }
 
-    /// The dotted path without enum variants, and the layout of the stored tensor.
+    /// The dotted path without enum variants and a searched layer's own attention, and the layout
+    /// of the stored tensor.
     pub fn here(&self) -> (String, Layout) {
-        let plain =
-            self.fields.iter().zip(&self.containers).filter(|(_, c)| !c.starts_with("Enum:"));
+        let inner = |field: &str, container: &str| {
+            container.starts_with("Enum:") || (container == "Struct:Umsa" && field == "msa")
+        };
+        let plain = self.fields.iter().zip(&self.containers).filter(|(f, c)| !inner(f, c));
         let mut name = plain.map(|(field, _)| field.as_str()).collect::<Vec<_>>().join(".");
         let bconv = self.containers.iter().any(|c| c == "Struct:BottleneckConv");
         if bconv && self.fields.iter().any(|field| field == "proj") {
@@ -256,33 +290,6 @@ fn import_with<B: Backend, M: Named<B>>(
     match error.missing.is_empty() && error.unexpected.is_empty() && error.misshapen.is_empty() {
         true => Ok(model),
         false => Err(error),
-    }
-}
-
-/// Merges `….qk` and `….v`, as the published search code names its maps, into `….qkv`: the rows of
-/// Q and K, then those of V. What has no partner, or one of another width, stays as it is.
-pub fn merge_qkv(state: &mut StateDict) {
-    let names: Vec<String> = state.keys().cloned().collect();
-    for name in names {
-        let Some((layer, kind)) =
-            name.rsplit_once(".qk.").filter(|(_, kind)| ["weight", "bias"].contains(kind))
-        else {
-            continue;
-        };
-        let partner = format!("{layer}.v.{kind}");
-        let Some([qk, v]) = state.get(&name).zip(state.get(&partner)).map(|(qk, v)| [qk, v]) else {
-            continue;
-        };
-        let mut shape = qk.shape.to_vec();
-        if shape.is_empty() || v.shape.to_vec().get(1..) != shape.get(1..) {
-            continue;
-        }
-        shape[0] += v.shape[0];
-        let values: Vec<f32> = qk.iter::<f32>().chain(v.iter::<f32>()).collect();
-        let merged = format!("{layer}.qkv.{kind}");
-        state.remove(&name);
-        state.remove(&partner);
-        state.insert(merged, TensorData::new(values, shape));
     }
 }
 
