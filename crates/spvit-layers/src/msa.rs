@@ -32,6 +32,6 @@ impl<B: FusedOps> Msa<B> {
     /// # Shapes
     /// - x: `[batch, tokens, dim]`, output: the same.
     pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        self.proj.forward(fused::self_attention(self.qkv.forward(x), self.heads))
+        self.proj.forward(fused::self_attention(self.qkv.forward(x), self.heads, None))
     }
 }

@@ -171,7 +171,7 @@ impl<B: FusedOps> Umsa<B> {
         let mut shared = qkv.map(|qkv| {
             let width = qkv.dims()[2] / 3;
             let bias = weights.qkv.1.clone().narrow(0, 2 * width, width);
-            fused::value_part(qkv, bias)
+            fused::value_part(qkv, Some(bias), 1)
         });
         plan.values
             .iter()
@@ -194,7 +194,7 @@ impl<B: FusedOps> Umsa<B> {
     fn attention(&self, x: Tensor<B, 3>, weights: &Weights<B>) -> (Tensor<B, 3>, Tensor<B, 3>) {
         let (w, b) = weights.qkv.clone();
         let qkv = fused::affine(x, w, Some(b));
-        let mixed = fused::self_attention(qkv.clone(), self.heads);
+        let mixed = fused::self_attention(qkv.clone(), self.heads, None);
         let (w, b) = weights.proj.clone();
         (fused::affine(mixed, w, Some(b)), qkv)
     }
