@@ -4,11 +4,6 @@ use burn::tensor::Tensor;
 
 use super::{AdamWStep, Bottleneck, FusedOps, Grid, NormParameters, raw, wrap};
 
-/// Exact GELU, see [`FusedOps::exact_gelu`].
-pub fn gelu<B: FusedOps, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
-    wrap(B::exact_gelu(raw(x)))
-}
-
 /// Affine map of the last dimension, see [`FusedOps::affine`].
 pub fn affine<B: FusedOps, const D: usize>(
     x: Tensor<B, D>,
@@ -16,16 +11,6 @@ pub fn affine<B: FusedOps, const D: usize>(
     b: Option<Tensor<B, 1>>,
 ) -> Tensor<B, D> {
     wrap(B::affine(raw(x), raw(w), b.map(raw)))
-}
-
-/// Layer normalisation, see [`FusedOps::affine_layer_norm`].
-pub fn layer_norm<B: FusedOps, const D: usize>(
-    x: Tensor<B, D>,
-    weight: Tensor<B, 1>,
-    bias: Tensor<B, 1>,
-    epsilon: f64,
-) -> Tensor<B, D> {
-    wrap(B::affine_layer_norm(raw(x), raw(weight), raw(bias), epsilon))
 }
 
 /// Sum of two tensors of one shape, see [`FusedOps::sum`].
@@ -42,16 +27,6 @@ pub fn batch_norm<B: FusedOps>(
     let parameters = NormParameters { offset: raw(offset), weight: raw(weight), bias: raw(bias) };
     let [y, mean, variance] = B::batch_norm(raw(x), parameters, epsilon);
     (wrap(y), [wrap(mean), wrap(variance)])
-}
-
-/// Multi-head self-attention without its projections, see [`FusedOps::self_attention`].
-pub fn self_attention<B: FusedOps>(qkv: Tensor<B, 3>, heads: usize) -> Tensor<B, 3> {
-    wrap(B::self_attention(raw(qkv), heads).0)
-}
-
-/// Values without their bias, see [`FusedOps::value_part`].
-pub fn value_part<B: FusedOps>(qkv: Tensor<B, 3>, bias: Tensor<B, 1>) -> Tensor<B, 3> {
-    wrap(B::value_part(raw(qkv), raw(bias)))
 }
 
 /// Convolution by indexing values, see [`FusedOps::mix_shift`].
@@ -75,20 +50,6 @@ pub fn bottleneck<B: FusedOps>(
     let [kernel, w] = [raw(kernel), raw(w)];
     let weights = Bottleneck { kernel, scale: raw(scale), shift: raw(shift), w, b: raw(b) };
     wrap(B::bottleneck(raw(x), weights, grid))
-}
-
-/// Patches as rows, see [`FusedOps::patch_rows`].
-pub fn patch_rows<B: FusedOps>(images: Tensor<B, 4>, p: usize) -> Tensor<B, 3> {
-    wrap(B::patch_rows(raw(images), p))
-}
-
-/// Class token, patches and position embedding, see [`FusedOps::tokens`].
-pub fn tokens<B: FusedOps>(
-    patches: Tensor<B, 3>,
-    class: Tensor<B, 3>,
-    positions: Tensor<B, 3>,
-) -> Tensor<B, 3> {
-    wrap(B::tokens(raw(patches), raw(class), raw(positions)))
 }
 
 /// The tensor outside any graph, see [`FusedOps::constant`].

@@ -7,15 +7,26 @@
 //!
 //! The functions of this module take [`Tensor`]s and are what layers call.
 
+mod activation;
+mod attention;
 mod autodiff;
 mod functions;
+mod graph;
 #[cfg(feature = "host")]
 mod host;
+mod norm;
 mod plain;
 #[cfg(all(test, feature = "flex", feature = "ndarray"))]
+mod testing;
+#[cfg(all(test, feature = "flex", feature = "ndarray"))]
 mod tests;
+mod tokens;
 
+pub use activation::{Activation, ActivationOps, activate, gelu};
+pub use attention::{AttentionOps, AttentionState, self_attention, value_part};
 pub use functions::*;
+pub use norm::{NormOps, layer_norm, rms_norm};
+pub use tokens::{TokenMap, TokenOps, gather_tokens, patch_rows, tokens};
 
 use burn::tensor::{
     Tensor, TensorPrimitive,
@@ -83,9 +94,6 @@ pub struct Bottleneck<B: Backend> {
     pub b: FloatTensor<B>,
 }
 
-/// Gradients of the inputs of [`FusedOps::affine_layer_norm`]: input, weight, bias.
-pub type NormGrads<B> = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
-
 /// Scalars of one AdamW update.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct AdamWStep {
@@ -112,17 +120,7 @@ impl AdamWStep {
 /// operations; a method and its `_backward` are overridden together.
 ///
 /// Shapes are written with leading dimensions `..` where any number of them is accepted.
-pub trait FusedOps: Backend {
-    /// Exact GELU, `x·Φ(x)` with the error function. Any shape.
-    fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        plain::gelu::<Self>(x)
-    }
-
-    /// Gradient of [`FusedOps::exact_gelu`] at `x`.
-    fn exact_gelu_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        plain::gelu_backward::<Self>(x, grad)
-    }
-
+pub trait FusedOps: ActivationOps + AttentionOps + NormOps + TokenOps {
     /// `x·w + b`: x `[.., k]`, w `[k, n]`, b `[n]` to `[.., n]`.
     fn affine(
         x: FloatTensor<Self>,
@@ -145,26 +143,6 @@ pub trait FusedOps: Backend {
     /// Gradient of [`FusedOps::affine`] for b: the sum of the rows.
     fn affine_b_backward(grad: FloatTensor<Self>) -> FloatTensor<Self> {
         plain::affine_b_backward::<Self>(grad)
-    }
-
-    /// Layer normalisation over the last dimension: x `[.., d]`, weight and bias `[d]`.
-    fn affine_layer_norm(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        epsilon: f64,
-    ) -> FloatTensor<Self> {
-        plain::layer_norm::<Self>(x, weight, bias, epsilon)
-    }
-
-    /// Gradients of [`FusedOps::affine_layer_norm`].
-    fn affine_layer_norm_backward(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        epsilon: f64,
-    ) -> NormGrads<Self> {
-        plain::layer_norm_backward::<Self>(x, weight, grad, epsilon)
     }
 
     /// Sum of two tensors of one shape, such as a residual and its branch.
@@ -193,32 +171,6 @@ pub trait FusedOps: Backend {
         epsilon: f64,
     ) -> [FloatTensor<Self>; 4] {
         plain::batch_norm_backward::<Self>(x, parameters, statistics, grad, epsilon)
-    }
-
-    /// `softmax(QKᵀ/√d)·V` for every head: qkv `[b, t, 3·d·heads]` (Q, K, V, each with its heads
-    /// in order) to the output `[b, t, d·heads]` and the probabilities `[b, heads, t, t]`, which
-    /// the backward pass takes back.
-    fn self_attention(
-        qkv: FloatTensor<Self>,
-        heads: usize,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        plain::self_attention::<Self>(qkv, heads)
-    }
-
-    /// Gradient of [`FusedOps::self_attention`] for qkv.
-    fn self_attention_backward(
-        qkv: FloatTensor<Self>,
-        probabilities: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        heads: usize,
-    ) -> FloatTensor<Self> {
-        plain::self_attention_backward::<Self>(qkv, probabilities, grad, heads)
-    }
-
-    /// V' of Eq. 6 from Q, K and V: the values of every token but the first (the class token),
-    /// without their bias. qkv `[b, t, 3·d]`, bias `[d]` to `[b, t - 1, d]`. Never in a graph.
-    fn value_part(qkv: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
-        plain::value_part::<Self>(qkv, bias)
     }
 
     /// Search-time convolution by indexing values (Eqs. 6 and 7, without the bias):
@@ -265,27 +217,6 @@ pub trait FusedOps: Backend {
         plain::bottleneck::<Self>(x, weights, grid)
     }
 
-    /// Square patches of images as rows: `[b, c, h·p, w·p]` to `[b, h·w, c·p²]`, patches row-major.
-    fn patch_rows(images: FloatTensor<Self>, p: usize) -> FloatTensor<Self> {
-        plain::patch_rows::<Self>(images, p)
-    }
-
-    /// The tokens of an image: the class token before the patches, and the position embedding added
-    /// to both. patches `[b, n, d]`, class `[1, 1, d]`, positions `[1, 1 + n, d]` to
-    /// `[b, 1 + n, d]`.
-    fn tokens(
-        patches: FloatTensor<Self>,
-        class: FloatTensor<Self>,
-        positions: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        plain::tokens::<Self>(patches, class, positions)
-    }
-
-    /// Gradients of [`FusedOps::tokens`] for patches, class and positions.
-    fn tokens_backward(grad: FloatTensor<Self>) -> [FloatTensor<Self>; 3] {
-        plain::tokens_backward::<Self>(grad)
-    }
-
     /// The tensor outside any graph, even if it is a parameter (of which `detach` makes another
     /// parameter, and a graph of all that is computed from it).
     fn constant(x: FloatTensor<Self>) -> FloatTensor<Self> {
@@ -325,20 +256,31 @@ pub trait TrainBackend: AutodiffBackend<InnerBackend: FusedOps> + FusedOps {}
 
 impl<B> TrainBackend for B where B: AutodiffBackend<InnerBackend: FusedOps> + FusedOps {}
 
-#[cfg(feature = "cuda")]
-impl FusedOps for burn::backend::Cuda {}
+/// Backends that run the defaults.
+macro_rules! run_the_defaults {
+    ($($(#[$feature:meta])* $backend:ty),* $(,)?) => {
+        $(
+            $(#[$feature])* impl ActivationOps for $backend {}
+            $(#[$feature])* impl AttentionOps for $backend {}
+            $(#[$feature])* impl NormOps for $backend {}
+            $(#[$feature])* impl TokenOps for $backend {}
+            $(#[$feature])* impl FusedOps for $backend {}
+        )*
+    };
+}
 
-#[cfg(feature = "cuda")]
-impl FusedOps for burn::backend::Cuda<burn::tensor::bf16> {}
-
-#[cfg(feature = "wgpu")]
-impl FusedOps for burn::backend::Wgpu {}
-
-#[cfg(feature = "vulkan")]
-impl FusedOps for burn::backend::Vulkan {}
-
-#[cfg(feature = "tch")]
-impl FusedOps for burn::backend::LibTorch {}
+run_the_defaults!(
+    #[cfg(feature = "cuda")]
+    burn::backend::Cuda,
+    #[cfg(feature = "cuda")]
+    burn::backend::Cuda<burn::tensor::bf16>,
+    #[cfg(feature = "wgpu")]
+    burn::backend::Wgpu,
+    #[cfg(feature = "vulkan")]
+    burn::backend::Vulkan,
+    #[cfg(feature = "tch")]
+    burn::backend::LibTorch,
+);
 
 fn raw<B: Backend, const D: usize>(x: Tensor<B, D>) -> FloatTensor<B> {
     x.into_primitive().tensor()

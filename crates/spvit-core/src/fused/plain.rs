@@ -1,18 +1,14 @@
 //! The defaults of [`FusedOps`](super::FusedOps), in plain tensor operations.
 
-use std::f64::consts::{PI, SQRT_2};
-
 use burn::tensor::{
-    IndexingUpdateOp, Int, Tensor, TensorMetadata, TensorPrimitive,
-    activation::{relu, softmax},
-    backend::Backend,
-    ops::FloatTensor,
+    IndexingUpdateOp, Int, Tensor, TensorMetadata, TensorPrimitive, activation::relu,
+    backend::Backend, ops::FloatTensor,
 };
 
-use super::{AdamWStep, Bottleneck, FusedOps, Grid, NormGrads, NormParameters, raw, wrap};
+use super::{AdamWStep, Bottleneck, FusedOps, Grid, NormParameters, raw, wrap};
 
 /// Leading dimensions folded into one.
-fn rows<B: Backend>(x: FloatTensor<B>) -> Tensor<B, 2> {
+pub(super) fn rows<B: Backend>(x: FloatTensor<B>) -> Tensor<B, 2> {
     let shape = x.shape();
     let last = shape[shape.num_dims() - 1];
     flat::<B>(x).reshape([-1, last as i32])
@@ -24,7 +20,7 @@ pub(super) fn flat<B: Backend>(x: FloatTensor<B>) -> Tensor<B, 1> {
 }
 
 /// `x` in the shape of `like` with another last dimension.
-fn unfold<B: Backend>(x: Tensor<B, 2>, mut dims: Vec<usize>) -> FloatTensor<B> {
+pub(super) fn unfold<B: Backend>(x: Tensor<B, 2>, mut dims: Vec<usize>) -> FloatTensor<B> {
     let [_, last] = x.dims();
     if let Some(d) = dims.last_mut() {
         *d = last;
@@ -32,23 +28,8 @@ fn unfold<B: Backend>(x: Tensor<B, 2>, mut dims: Vec<usize>) -> FloatTensor<B> {
     B::float_reshape(raw(x), dims.into())
 }
 
-fn dims<B: Backend>(x: &FloatTensor<B>) -> Vec<usize> {
+pub(super) fn dims<B: Backend>(x: &FloatTensor<B>) -> Vec<usize> {
     x.shape().to_vec()
-}
-
-pub(super) fn gelu<B: Backend>(x: FloatTensor<B>) -> FloatTensor<B> {
-    let dims = dims::<B>(&x);
-    let x = rows::<B>(x);
-    let cdf = ((x.clone() / SQRT_2).erf() + 1.0) * 0.5;
-    unfold(x * cdf, dims)
-}
-
-pub(super) fn gelu_backward<B: Backend>(x: FloatTensor<B>, grad: FloatTensor<B>) -> FloatTensor<B> {
-    let dims = dims::<B>(&x);
-    let x = rows::<B>(x);
-    let cdf = ((x.clone() / SQRT_2).erf() + 1.0) * 0.5;
-    let density = (x.clone().square() * -0.5).exp() * (1.0 / (2.0 * PI).sqrt());
-    unfold(rows::<B>(grad) * (cdf + x * density), dims)
 }
 
 pub(super) fn affine<B: Backend>(
@@ -82,41 +63,6 @@ pub(super) fn affine_w_backward<B: Backend>(
 
 pub(super) fn affine_b_backward<B: Backend>(grad: FloatTensor<B>) -> FloatTensor<B> {
     raw(rows::<B>(grad).sum_dim(0).squeeze_dim::<1>(0))
-}
-
-/// Normalised rows and the inverse of their standard deviation.
-fn normalise<B: Backend>(x: Tensor<B, 2>, epsilon: f64) -> (Tensor<B, 2>, Tensor<B, 2>) {
-    let centred = x.clone() - x.mean_dim(1);
-    let inverse = (centred.clone().square().mean_dim(1) + epsilon).sqrt().recip();
-    (centred * inverse.clone(), inverse)
-}
-
-pub(super) fn layer_norm<B: Backend>(
-    x: FloatTensor<B>,
-    weight: FloatTensor<B>,
-    bias: FloatTensor<B>,
-    epsilon: f64,
-) -> FloatTensor<B> {
-    let dims = dims::<B>(&x);
-    let (normal, _) = normalise(rows::<B>(x), epsilon);
-    unfold(normal * wrap::<B, 1>(weight).unsqueeze() + wrap::<B, 1>(bias).unsqueeze(), dims)
-}
-
-pub(super) fn layer_norm_backward<B: Backend>(
-    x: FloatTensor<B>,
-    weight: FloatTensor<B>,
-    grad: FloatTensor<B>,
-    epsilon: f64,
-) -> NormGrads<B> {
-    let dims = dims::<B>(&x);
-    let (normal, inverse) = normalise(rows::<B>(x), epsilon);
-    let grad = rows::<B>(grad);
-    let weight_grad = (grad.clone() * normal.clone()).sum_dim(0).squeeze_dim::<1>(0);
-    let bias_grad = grad.clone().sum_dim(0).squeeze_dim::<1>(0);
-    let scaled = grad * wrap::<B, 1>(weight).unsqueeze();
-    let along = (scaled.clone() * normal.clone()).mean_dim(1);
-    let x_grad = (scaled.clone() - scaled.mean_dim(1) - normal * along) * inverse;
-    (unfold(x_grad, dims), raw(weight_grad), raw(bias_grad))
 }
 
 pub(super) fn batch_norm<B: Backend>(
@@ -167,55 +113,8 @@ fn row_vectors<B: Backend>(parameters: NormParameters<B>) -> [Tensor<B, 2>; 3] {
 }
 
 /// Not a root and a reciprocal, which Burn's ndarray backend approximates to 12 to 14 bits.
-fn inverse_root<B: Backend>(variance: Tensor<B, 2>, epsilon: f64) -> Tensor<B, 2> {
+pub(super) fn inverse_root<B: Backend>(variance: Tensor<B, 2>, epsilon: f64) -> Tensor<B, 2> {
     (variance + epsilon).powf_scalar(-0.5)
-}
-
-/// Q, K and V, each `[b, heads, t, d]`.
-fn split_heads<B: Backend>(qkv: Tensor<B, 3>, heads: usize) -> [Tensor<B, 4>; 3] {
-    let [b, t, width] = qkv.dims();
-    let d = width / 3 / heads;
-    let all = qkv.reshape([b, t, 3, heads, d]).permute([2, 0, 3, 1, 4]);
-    [0, 1, 2].map(|i| all.clone().narrow(0, i, 1).squeeze_dim::<4>(0))
-}
-
-pub(super) fn self_attention<B: Backend>(
-    qkv: FloatTensor<B>,
-    heads: usize,
-) -> (FloatTensor<B>, FloatTensor<B>) {
-    let [q, k, v] = split_heads::<B>(wrap(qkv), heads);
-    let [b, _, t, d] = q.dims();
-    let scale = (d as f64).powf(-0.5);
-    let p = softmax(q.matmul(k.transpose()) * scale, 3);
-    let out = p.clone().matmul(v).swap_dims(1, 2).reshape([b, t, heads * d]);
-    (raw(out), raw(p))
-}
-
-pub(super) fn self_attention_backward<B: Backend>(
-    qkv: FloatTensor<B>,
-    probabilities: FloatTensor<B>,
-    grad: FloatTensor<B>,
-    heads: usize,
-) -> FloatTensor<B> {
-    let [q, k, v] = split_heads::<B>(wrap(qkv), heads);
-    let [b, _, t, d] = q.dims();
-    let scale = (d as f64).powf(-0.5);
-    let p = wrap::<B, 4>(probabilities);
-    let grad = wrap::<B, 3>(grad).reshape([b, t, heads, d]).swap_dims(1, 2);
-    let v_grad = p.clone().transpose().matmul(grad.clone());
-    let p_grad = grad.matmul(v.transpose());
-    let s_grad = (p_grad.clone() - (p_grad * p.clone()).sum_dim(3)) * p * scale;
-    let q_grad = s_grad.clone().matmul(k);
-    let k_grad = s_grad.transpose().matmul(q);
-    let all = Tensor::stack::<5>(vec![q_grad, k_grad, v_grad], 0);
-    raw(all.permute([1, 3, 0, 2, 4]).reshape([b, t, 3 * heads * d]))
-}
-
-pub(super) fn value_part<B: Backend>(qkv: FloatTensor<B>, bias: FloatTensor<B>) -> FloatTensor<B> {
-    let qkv = wrap::<B, 3>(qkv);
-    let [_, tokens, width] = qkv.dims();
-    let d = width / 3;
-    raw(qkv.narrow(2, 2 * d, d).narrow(1, 1, tokens - 1) - wrap::<B, 1>(bias).unsqueeze())
 }
 
 /// For every output token and kernel position, the row of `row(token, position)` that it reads; tokens off the map read `outside`.
@@ -340,32 +239,6 @@ pub(super) fn bottleneck<B: FusedOps>(
         0 => raw(y),
         _ => raw(Tensor::cat(vec![x.narrow(1, 0, skipped), y], 1)),
     }
-}
-
-pub(super) fn patch_rows<B: Backend>(images: FloatTensor<B>, p: usize) -> FloatTensor<B> {
-    let images = wrap::<B, 4>(images);
-    let [b, c, height, width] = images.dims();
-    let (h, w) = (height / p, width / p);
-    let cut = images.reshape([b, c, h, p, w, p]).permute([0, 2, 4, 1, 3, 5]);
-    raw(cut.reshape([b, h * w, c * p * p]))
-}
-
-pub(super) fn tokens<B: Backend>(
-    patches: FloatTensor<B>,
-    class: FloatTensor<B>,
-    positions: FloatTensor<B>,
-) -> FloatTensor<B> {
-    let patches = wrap::<B, 3>(patches);
-    let class = wrap::<B, 3>(class).repeat_dim(0, patches.dims()[0]);
-    raw(Tensor::cat(vec![class, patches], 1) + wrap::<B, 3>(positions))
-}
-
-pub(super) fn tokens_backward<B: Backend>(grad: FloatTensor<B>) -> [FloatTensor<B>; 3] {
-    let grad = wrap::<B, 3>(grad);
-    let tokens = grad.dims()[1];
-    let positions = grad.clone().sum_dim(0);
-    let class = positions.clone().narrow(1, 0, 1);
-    [grad.narrow(1, 1, tokens - 1), class, positions].map(raw)
 }
 
 pub(super) fn inner_products<B: Backend>(

@@ -1,62 +1,13 @@
 //! Fused operations against the plain ones, differentiated by autodiff through every step.
 
 use burn::backend::{Autodiff, Flex, NdArray};
-use burn::tensor::{Distribution, ElementConversion, Tensor, ops::FloatTensor};
+use burn::tensor::{Distribution, Tensor, ops::FloatTensor};
 
-use super::{FusedOps, Grid, plain, raw, wrap};
-
-/// Largest difference relative to the largest reference value.
-fn error<B: FusedOps, const D: usize>(a: Tensor<B, D>, b: Tensor<B, D>) -> f32 {
-    let scale: f32 = b.clone().abs().max().into_scalar().elem();
-    let difference: f32 = (a - b).abs().max().into_scalar().elem();
-    difference / scale.max(1e-6)
-}
-
-type Function<B> = fn(Vec<FloatTensor<B>>) -> FloatTensor<B>;
-
-/// Compares values and the gradients of every input of two functions on random inputs.
-fn compare<B: FusedOps>(
-    name: &str,
-    shapes: &[&[usize]],
-    fused: Function<Autodiff<B>>,
-    reference: Function<Autodiff<B>>,
-) {
-    let device = B::Device::default();
-    let inputs: Vec<Tensor<Autodiff<B>, 1>> = shapes
-        .iter()
-        .enumerate()
-        .map(|(i, shape)| {
-            let count = shape.iter().product::<usize>();
-            let values: Vec<f32> =
-                (0..count).map(|n| 1.5 * ((n * n + 7 * n + 13 * i) as f32).sin()).collect();
-            Tensor::<Autodiff<B>, 1>::from_floats(values.as_slice(), &device).require_grad()
-        })
-        .collect();
-    let run = |function: Function<Autodiff<B>>| {
-        let shaped = inputs.iter().zip(shapes).map(|(x, shape)| {
-            <Autodiff<B> as burn::tensor::ops::FloatTensorOps<Autodiff<B>>>::float_reshape(
-                raw(x.clone()),
-                shape.to_vec().into(),
-            )
-        });
-        let y = plain::flat::<Autodiff<B>>(function(shaped.collect()));
-        // A weighted sum, so that the incoming gradient differs from place to place.
-        let [count] = y.dims();
-        let weights = Tensor::<Autodiff<B>, 1, burn::tensor::Int>::arange(0..count as i64, &device);
-        let weights = (weights.float() * 0.37).sin();
-        let grads = (y.clone() * weights).sum().backward();
-        let grads: Vec<_> = inputs.iter().map(|x| x.grad(&grads).unwrap()).collect();
-        (y.inner(), grads)
-    };
-    let (y, grads) = run(fused);
-    let (y_reference, grads_reference) = run(reference);
-    assert!(error(y, y_reference) < 2e-6, "{name}: values differ");
-    for (i, (a, b)) in grads.into_iter().zip(grads_reference).enumerate() {
-        let e = error(a, b);
-        // The reference itself, differentiated step by step, is this inexact on ndarray.
-        assert!(e < 1e-4, "{name}: gradient of input {i} is off by {e:e}");
-    }
-}
+use super::{
+    FusedOps, Grid, plain, raw,
+    testing::{check, close, wave},
+    wrap,
+};
 
 /// The second to fourth input.
 fn norm_parameters<B: FusedOps>(x: &[FloatTensor<B>]) -> super::NormParameters<B> {
@@ -77,17 +28,11 @@ fn seen<B: FusedOps>(
 fn operations<B: FusedOps>() {
     macro_rules! check {
         ($name:literal, $shapes:expr, |$x:ident| $fused:expr, $plain:expr) => {
-            compare::<B>($name, &$shapes, |$x| $fused, |$x| $plain)
+            check::<B>($name, &$shapes, |$x| $fused, |$x| $plain)
         };
     }
     const GRID: Grid = Grid { height: 4, width: 5, kernel: 3 };
     const WIDE: Grid = Grid { height: 4, width: 5, kernel: 5 };
-    check!(
-        "gelu",
-        [&[3, 7, 11][..]],
-        |x| Autodiff::<B>::exact_gelu(x[0].clone()),
-        plain::gelu::<Autodiff<B>>(x[0].clone())
-    );
     check!(
         "affine",
         [&[3, 7, 11][..], &[11, 5], &[5]],
@@ -99,12 +44,6 @@ fn operations<B: FusedOps>() {
         [&[3, 7, 11][..], &[11, 5]],
         |x| Autodiff::<B>::affine(x[0].clone(), x[1].clone(), None),
         plain::affine::<Autodiff<B>>(x[0].clone(), x[1].clone(), None)
-    );
-    check!(
-        "layer norm",
-        [&[3, 7, 19][..], &[19], &[19]],
-        |x| Autodiff::<B>::affine_layer_norm(x[0].clone(), x[1].clone(), x[2].clone(), 1e-6),
-        plain::layer_norm::<Autodiff<B>>(x[0].clone(), x[1].clone(), x[2].clone(), 1e-6)
     );
     check!(
         "sum",
@@ -123,12 +62,6 @@ fn operations<B: FusedOps>() {
             plain::batch_norm::<Autodiff<B>>(x[0].clone(), norm_parameters(&x), 1e-5),
             &x[1]
         )
-    );
-    check!(
-        "attention",
-        [&[3, 7, 3 * 3 * 4][..]],
-        |x| Autodiff::<B>::self_attention(x[0].clone(), 3).0,
-        plain::self_attention::<Autodiff<B>>(x[0].clone(), 3).0
     );
     check!(
         "mix_shift 3x3",
@@ -160,18 +93,6 @@ fn operations<B: FusedOps>() {
         |x| Autodiff::<B>::shift_sum(x[0].clone(), GRID),
         plain::shift_sum::<Autodiff<B>>(x[0].clone(), GRID)
     );
-    check!(
-        "tokens",
-        [&[3, 4, 5][..], &[1, 1, 5], &[1, 5, 5]],
-        |x| Autodiff::<B>::tokens(x[0].clone(), x[1].clone(), x[2].clone()),
-        plain::tokens::<Autodiff<B>>(x[0].clone(), x[1].clone(), x[2].clone())
-    );
-    check!(
-        "patch_rows of images that want a gradient",
-        [&[2, 3, 6, 8][..]],
-        |x| Autodiff::<B>::patch_rows(x[0].clone(), 2),
-        plain::patch_rows::<Autodiff<B>>(x[0].clone(), 2)
-    );
 }
 
 #[test]
@@ -186,20 +107,9 @@ fn fused_equals_plain_on_ndarray() {
     evaluation::<NdArray>();
 }
 
-fn wave<B: FusedOps, const D: usize>(shape: [usize; D], frequency: f64) -> Tensor<B, D> {
-    let count = shape.iter().product::<usize>() as i64;
-    let numbers =
-        Tensor::<B, 1, burn::tensor::Int>::arange(0..count, &B::Device::default()).float();
-    (numbers * frequency).sin().reshape(shape)
-}
-
 /// What only evaluation uses: the bottleneck for one image and several, maps of one band and of
-/// many, every kernel, with a class token and without; and patches.
+/// many, every kernel, with a class token and without.
 fn evaluation<B: FusedOps>() {
-    let close = |name: &str, a: FloatTensor<B>, b: FloatTensor<B>| {
-        let e = error::<B, 1>(plain::flat::<B>(a), plain::flat::<B>(b));
-        assert!(e < 2e-6, "{name} is off by {e:e}");
-    };
     let (d, dim) = (16, 24);
     for (batch, skipped) in [(1, 1), (3, 0), (2, 1)] {
         for (kernel, [height, width]) in
@@ -214,15 +124,13 @@ fn evaluation<B: FusedOps>() {
                 w: raw(wave::<B, 2>([d, dim], 0.5)),
                 b: raw(wave::<B, 1>([dim], 0.2)),
             };
-            close(
+            close::<B>(
                 &format!("bottleneck {batch}x{skipped}+{height}x{width}, kernel {kernel}"),
                 B::bottleneck(x.clone(), weights.clone(), grid),
                 plain::bottleneck::<B>(x, weights, grid),
             );
         }
     }
-    let images = raw(wave::<B, 4>([2, 3, 6, 8], 0.4));
-    close("patch_rows", B::patch_rows(images.clone(), 2), plain::patch_rows::<B>(images, 2));
 }
 
 /// The defaults that GPU backends run: the hand-written backward passes in plain operations.
@@ -232,28 +140,9 @@ fn plain_backward_passes_equal_the_kernels() {
     let random = |shape: [usize; 3]| {
         Tensor::<Flex, 3>::random(shape, Distribution::Normal(0.0, 1.0), &device)
     };
-    let close = |name: &str, a: FloatTensor<Flex>, b: FloatTensor<Flex>| {
-        let e = error::<Flex, 1>(plain::flat::<Flex>(a), plain::flat::<Flex>(b));
-        assert!(e < 1e-5, "{name} is off by {e:e}");
-    };
+    let close = close::<Flex>;
     let grid = Grid { height: 3, width: 4, kernel: 3 };
     let (x, g) = (random([2, 12, 6]), random([2, 12, 6]));
-    let weight: Tensor<Flex, 1> = random([1, 1, 6]).flatten(0, 2);
-    close(
-        "gelu",
-        plain::gelu_backward::<Flex>(raw(x.clone()), raw(g.clone())),
-        Flex::exact_gelu_backward(raw(x.clone()), raw(g.clone())),
-    );
-    let a = plain::layer_norm_backward::<Flex>(
-        raw(x.clone()),
-        raw(weight.clone()),
-        raw(g.clone()),
-        1e-6,
-    );
-    let b = Flex::affine_layer_norm_backward(raw(x.clone()), raw(weight), raw(g.clone()), 1e-6);
-    close("layer norm, x", a.0, b.0);
-    close("layer norm, weight", a.1, b.1);
-    close("layer norm, bias", a.2, b.2);
     let vector = || raw(random([1, 1, 6]).flatten::<1>(0, 2));
     let parameters =
         super::NormParameters::<Flex> { offset: vector(), weight: vector(), bias: vector() };
@@ -267,20 +156,6 @@ fn plain_backward_passes_equal_the_kernels() {
     for i in [0, 2, 3] {
         close(&format!("batch norm, {i}"), a[i].clone(), b[i].clone());
     }
-    let qkv = random([2, 12, 18]);
-    let (_, p) = Flex::self_attention(raw(qkv.clone()), 2);
-    close(
-        "attention",
-        plain::self_attention_backward::<Flex>(raw(qkv.clone()), p.clone(), raw(g.clone()), 2),
-        Flex::self_attention_backward(raw(qkv), p, raw(g.clone()), 2),
-    );
-    let bias: Tensor<Flex, 1> = random([1, 1, 6]).flatten(0, 2);
-    let values = random([2, 12, 18]);
-    close(
-        "value_part",
-        plain::value_part::<Flex>(raw(values.clone()), raw(bias.clone())),
-        Flex::value_part(raw(values), raw(bias)),
-    );
     let p: Tensor<Flex, 2> = random([1, 2, 9]).squeeze_dim(0);
     let g: Tensor<Flex, 3> = g.narrow(2, 0, 3);
     let a = plain::mix_shift_backward::<Flex>(raw(x.clone()), raw(p.clone()), raw(g.clone()), grid);

@@ -89,7 +89,7 @@ fn by_pieces(
         add(x, g, &mut sums);
         sums
     });
-    add_in_order(parts.collect(), d)
+    add_in_order(parts.collect::<Vec<_>>(), d)
 }
 
 fn inverse_roots(variance: &[f32], epsilon: f64) -> Vec<f32> {

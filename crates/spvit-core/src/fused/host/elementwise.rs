@@ -1,34 +1,15 @@
 //! Kernels that treat every element alike.
 
-use std::{f32::consts::FRAC_1_SQRT_2, mem::MaybeUninit};
+use std::mem::MaybeUninit;
 
 use rayon::prelude::*;
 
 use super::{
     CHUNK,
-    math::{erf, exp},
     simd::{simd_fn, sum2},
     written,
 };
 use crate::fused::AdamWStep;
-
-simd_fn! {
-    fn gelu_chunk(x: &[f32], y: &mut [MaybeUninit<f32>]) {
-        for (y, &x) in y.iter_mut().zip(x) {
-            y.write(0.5 * x * (1.0 + erf(x * FRAC_1_SQRT_2)));
-        }
-    }
-}
-
-simd_fn! {
-    fn gelu_backward_chunk(x: &[f32], g: &[f32], y: &mut [MaybeUninit<f32>]) {
-        const INV_SQRT_2PI: f32 = 0.398_942_3;
-        for ((y, &x), &g) in y.iter_mut().zip(x).zip(g) {
-            let cdf = 0.5 * (1.0 + erf(x * FRAC_1_SQRT_2));
-            y.write(g * (cdf + x * INV_SQRT_2PI * exp(-0.5 * x * x)));
-        }
-    }
-}
 
 simd_fn! {
     fn dot_chunk(a: &[f32], b: &[f32]) -> f32 {
@@ -85,32 +66,6 @@ pub(crate) fn adamw([p, m, v, g]: [&[f32]; 4], step: AdamWStep) -> [Vec<f32>; 3]
         .zip(g.par_chunks(CHUNK))
         .for_each(|(((p, m), v), g)| adamw_chunk(step, g, p, m, v));
     out
-}
-
-/// Exact GELU.
-pub(crate) fn gelu(x: &[f32]) -> Vec<f32> {
-    // SAFETY: the chunks cover the buffer, and the kernel writes all of each.
-    #[allow(unsafe_code)]
-    unsafe {
-        written(x.len(), |y| {
-            y.par_chunks_mut(CHUNK).zip(x.par_chunks(CHUNK)).for_each(|(y, x)| gelu_chunk(x, y));
-        })
-    }
-}
-
-/// Gradient of the exact GELU at `x`.
-pub(crate) fn gelu_backward(x: &[f32], grad: &[f32]) -> Vec<f32> {
-    assert_eq!(x.len(), grad.len());
-    // SAFETY: as in `gelu`.
-    #[allow(unsafe_code)]
-    unsafe {
-        written(x.len(), |y| {
-            y.par_chunks_mut(CHUNK)
-                .zip(x.par_chunks(CHUNK))
-                .zip(grad.par_chunks(CHUNK))
-                .for_each(|((y, x), g)| gelu_backward_chunk(x, g, y));
-        })
-    }
 }
 
 /// Inner product; partial sums are added in order, in double precision.

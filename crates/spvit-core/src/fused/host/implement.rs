@@ -9,30 +9,9 @@ macro_rules! impl_fused_ops {
             ops::{FloatTensor, FloatTensorOps},
         };
 
-        use crate::fused::{
-            AdamWStep, Bottleneck, FusedOps, Grid, NormGrads, NormParameters, host, plain,
-        };
+        use crate::fused::{AdamWStep, Bottleneck, FusedOps, Grid, NormParameters, host, plain};
 
         impl FusedOps for $backend {
-            fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
-                match Self::lend(&x) {
-                    Some(data) => Self::own(host::elementwise::gelu(&data), x.shape()),
-                    None => plain::gelu::<Self>(x),
-                }
-            }
-
-            fn exact_gelu_backward(
-                x: FloatTensor<Self>,
-                grad: FloatTensor<Self>,
-            ) -> FloatTensor<Self> {
-                match (Self::lend(&x), Self::lend(&grad)) {
-                    (Some(data), Some(g)) => {
-                        Self::own(host::elementwise::gelu_backward(&data, &g), x.shape())
-                    }
-                    _ => plain::gelu_backward::<Self>(x, grad),
-                }
-            }
-
             fn affine(
                 x: FloatTensor<Self>,
                 w: FloatTensor<Self>,
@@ -84,40 +63,6 @@ macro_rules! impl_fused_ops {
                         Self::own(host::linear::column_sums(&g, n), [n].into())
                     }
                     None => plain::affine_b_backward::<Self>(grad),
-                }
-            }
-
-            fn affine_layer_norm(
-                x: FloatTensor<Self>,
-                weight: FloatTensor<Self>,
-                bias: FloatTensor<Self>,
-                epsilon: f64,
-            ) -> FloatTensor<Self> {
-                match (Self::lend(&x), Self::lend(&weight), Self::lend(&bias)) {
-                    (Some(data), Some(w), Some(b)) => {
-                        Self::own(host::norm::layer_norm(&data, &w, &b, epsilon), x.shape())
-                    }
-                    _ => plain::layer_norm::<Self>(x, weight, bias, epsilon),
-                }
-            }
-
-            fn affine_layer_norm_backward(
-                x: FloatTensor<Self>,
-                weight: FloatTensor<Self>,
-                grad: FloatTensor<Self>,
-                epsilon: f64,
-            ) -> NormGrads<Self> {
-                match (Self::lend(&x), Self::lend(&weight), Self::lend(&grad)) {
-                    (Some(data), Some(w), Some(g)) => {
-                        let d = w.len();
-                        let (dx, dw, db) = host::norm::layer_norm_backward(&data, &w, &g, epsilon);
-                        (
-                            Self::own(dx, x.shape()),
-                            Self::own(dw, [d].into()),
-                            Self::own(db, [d].into()),
-                        )
-                    }
-                    _ => plain::layer_norm_backward::<Self>(x, weight, grad, epsilon),
                 }
             }
 
@@ -181,49 +126,6 @@ macro_rules! impl_fused_ops {
                     _ => {
                         plain::batch_norm_backward::<Self>(x, parameters, statistics, grad, epsilon)
                     }
-                }
-            }
-
-            fn self_attention(
-                qkv: FloatTensor<Self>,
-                heads: usize,
-            ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-                match Self::lend(&qkv) {
-                    Some(data) => {
-                        let shape = qkv.shape();
-                        let (b, t, width) = (shape[0], shape[1], shape[2] / 3);
-                        let (y, p) = host::attention::forward(&data, [b, t, width], heads);
-                        (Self::own(y, [b, t, width].into()), Self::own(p, [b, heads, t, t].into()))
-                    }
-                    None => plain::self_attention::<Self>(qkv, heads),
-                }
-            }
-
-            fn self_attention_backward(
-                qkv: FloatTensor<Self>,
-                probabilities: FloatTensor<Self>,
-                grad: FloatTensor<Self>,
-                heads: usize,
-            ) -> FloatTensor<Self> {
-                match (Self::lend(&qkv), Self::lend(&probabilities), Self::lend(&grad)) {
-                    (Some(data), Some(p), Some(g)) => {
-                        let shape = qkv.shape();
-                        let dims = [shape[0], shape[1], shape[2] / 3];
-                        Self::own(host::attention::backward(&data, &p, &g, dims, heads), shape)
-                    }
-                    _ => plain::self_attention_backward::<Self>(qkv, probabilities, grad, heads),
-                }
-            }
-
-            fn value_part(qkv: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
-                match (Self::lend(&qkv), Self::lend(&bias)) {
-                    (Some(data), Some(b)) => {
-                        let shape = qkv.shape();
-                        let (batch, tokens) = (shape[0], shape[1]);
-                        let y = host::attention::value_part(&data, &b, tokens);
-                        Self::own(y, [batch, tokens - 1, b.len()].into())
-                    }
-                    _ => plain::value_part::<Self>(qkv, bias),
                 }
             }
 
@@ -300,48 +202,6 @@ macro_rules! impl_fused_ops {
                         Self::own(y, x.shape())
                     }
                     _ => plain::bottleneck::<Self>(x, weights, grid),
-                }
-            }
-
-            fn patch_rows(images: FloatTensor<Self>, p: usize) -> FloatTensor<Self> {
-                match Self::lend(&images) {
-                    Some(data) => {
-                        let shape = images.shape();
-                        let (b, c, h, w) = (shape[0], shape[1], shape[2] / p, shape[3] / p);
-                        let rows = host::patches::rows(&data, [b, c, h, w], p);
-                        Self::own(rows, [b, h * w, c * p * p].into())
-                    }
-                    None => plain::patch_rows::<Self>(images, p),
-                }
-            }
-
-            fn tokens(
-                patches: FloatTensor<Self>,
-                class: FloatTensor<Self>,
-                positions: FloatTensor<Self>,
-            ) -> FloatTensor<Self> {
-                match [&patches, &class, &positions].map(Self::lend) {
-                    [Some(data), Some(c), Some(e)] => {
-                        let [b, n, d] = host::dims3(&patches.shape());
-                        Self::own(host::patches::tokens(&data, &c, &e), [b, 1 + n, d].into())
-                    }
-                    _ => plain::tokens::<Self>(patches, class, positions),
-                }
-            }
-
-            fn tokens_backward(grad: FloatTensor<Self>) -> [FloatTensor<Self>; 3] {
-                match Self::lend(&grad) {
-                    Some(g) => {
-                        let [b, t, d] = host::dims3(&grad.shape());
-                        let [patches, class, positions] =
-                            host::patches::tokens_backward(&g, [b, t, d]);
-                        [
-                            Self::own(patches, [b, t - 1, d].into()),
-                            Self::own(class, [1, 1, d].into()),
-                            Self::own(positions, [1, t, d].into()),
-                        ]
-                    }
-                    None => plain::tokens_backward::<Self>(grad),
                 }
             }
 

@@ -12,7 +12,7 @@ const PARALLEL: usize = 1 << 19;
 
 /// A matrix in a slice: rows, columns and the distances between neighbours in each.
 #[derive(Clone, Copy)]
-pub(super) struct Strides {
+pub(in crate::fused) struct Strides {
     pub row: isize,
     pub column: isize,
 }
@@ -23,7 +23,7 @@ pub(super) struct Strides {
 /// Every element that the sizes and strides reach must lie in its allocation, and `dst` must not
 /// overlap the others.
 #[allow(unsafe_code, clippy::too_many_arguments)]
-pub(super) unsafe fn product(
+pub(in crate::fused) unsafe fn product(
     [m, n, k]: [usize; 3],
     (dst, dst_strides): (*mut f32, Strides),
     (a, a_strides): (*const f32, Strides),
@@ -154,12 +154,15 @@ pub(crate) fn column_sums(g: &[f32], n: usize) -> Vec<f32> {
             part
         })
         .collect();
-    add_in_order(parts, n)
+    add_in_order(&parts, n)
 }
 
 /// Sum of equally long parts, in their order.
-pub(super) fn add_in_order(parts: Vec<Vec<f32>>, n: usize) -> Vec<f32> {
+pub(in crate::fused) fn add_in_order(
+    parts: impl IntoIterator<Item: AsRef<[f32]>>,
+    n: usize,
+) -> Vec<f32> {
     let mut total = vec![0.0; n];
-    parts.iter().for_each(|part| add_rows(part, &mut total));
+    parts.into_iter().for_each(|part| add_rows(part.as_ref(), &mut total));
     total
 }
