@@ -3,7 +3,7 @@
     python check_exports.py FOLDER
 
 exported.safetensors and network.onnx are written from the file's tensors (spvit-formats),
-model.safetensors and model.onnx from a model that was loaded and written again (spvit-train; not
+model.safetensors and model.onnx from a model that was loaded and written again (spvit-interchange; not
 where an FFN is empty, which a model cannot be). The logits of FOLDER/networks/*/io.safetensors
 must come out of
   - compact.py, which loads the safetensors strictly (within 1e-5),

@@ -1,6 +1,6 @@
-"""Writes the small models that the tests of spvit-train read.
+"""Writes the small models that the tests of spvit-interchange read.
 
-    python small_models.py ../../crates/spvit-train/tests/data
+    python small_models.py ../../crates/spvit-interchange/tests/data
 
 NAME.safetensors or NAME.pth: random weights under the names that timm and Hugging Face's
 transformers give them; NAME.io.safetensors: an input and that program's logits.

@@ -22,11 +22,12 @@ pub fn test() -> Result<(), Failure> {
 /// Every check, each with its time.
 pub fn all() -> Result<(), Failure> {
     type Check = fn() -> Result<(), Failure>;
-    let checks: [(&str, Check); 7] = [
+    let checks: [(&str, Check); 8] = [
         ("format", || run(cargo().args(["fmt", "--all", "--check"]))),
         ("tests", test),
         ("the README's commands", readme),
         ("other programs' files", || interop::check(&interop::SHAPES.map(String::from))),
+        ("a sample of other programs' models", || interop::coverage(&["--sample=40".into()])),
         ("lints", || {
             let lint = ["clippy", "--release", "--workspace", "--all-targets"];
             run(cargo().args(lint).args(["--", "-D", "warnings"]))

@@ -2,7 +2,7 @@
 
 use std::{env, path::PathBuf, process::Command};
 
-use crate::shell::{Failure, cargo, run};
+use crate::shell::{Failure, cargo, release, run};
 
 /// Presets that are checked at full size.
 pub const SHAPES: [&str; 3] = ["deit_tiny", "deit_small", "deit_base"];
@@ -48,4 +48,16 @@ pub fn check(shapes: &[String]) -> Result<(), Failure> {
     run(tract.arg(&cases))?;
     std::fs::remove_dir_all(&cases)
         .map_err(|error| Failure::new(format!("{}: {error}", cases.display())))
+}
+
+/// Which of timm's and transformers' models are read with equal logits, by tests/interop/coverage.py
+/// with these further arguments; fails where logits are wrong, or are not equal any more.
+pub fn coverage(arguments: &[String]) -> Result<(), Failure> {
+    let python = python()?;
+    // The whole workspace, as the tests build it: one set of features, one build of Burn.
+    run(cargo().args(["build", "--release", "--workspace", "--examples"]))?;
+    let worker = release().join("examples").join("logits");
+    let mut script = Command::new(python);
+    script.args(["-W", "ignore", "tests/interop/coverage.py"]);
+    run(script.arg(environment().join("coverage")).arg(worker).args(arguments))
 }

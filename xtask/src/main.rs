@@ -48,6 +48,18 @@ enum Task {
         /// Presets to check
         #[arg(default_values_t = interop::SHAPES.map(String::from))]
         shapes: Vec<String>,
+        /// Instead of this, read every ViT and Swin of timm and transformers, made small
+        #[arg(long)]
+        coverage: bool,
+        /// So many of these models, always the same
+        #[arg(long, requires = "coverage")]
+        sample: Option<usize>,
+        /// Only models whose name has this in it
+        #[arg(long, requires = "coverage")]
+        only: Option<String>,
+        /// Write the list of models that are equal (tests/interop/coverage.txt) anew
+        #[arg(long, requires = "coverage", conflicts_with = "sample")]
+        update: bool,
     },
     /// Benchmarks
     Bench(bench::Arguments),
@@ -73,7 +85,13 @@ fn perform(task: Task) -> Result<(), Failure> {
         Task::Test => ci::test(),
         Task::Ci => ci::all(),
         Task::BundleData { source } => bundle(&source),
-        Task::Interop { shapes } => interop::check(&shapes),
+        Task::Interop { coverage: true, sample, only, update, .. } => {
+            let sample = sample.map(|count| format!("--sample={count}"));
+            let only = only.map(|text| format!("--only={text}"));
+            let update = update.then(|| "--update".to_string());
+            interop::coverage(&[sample, only, update].into_iter().flatten().collect::<Vec<_>>())
+        }
+        Task::Interop { shapes, .. } => interop::check(&shapes),
         Task::Bench(arguments) => bench::run(arguments),
     }
 }

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode, str::FromStr};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use spvit_train::interchange::ReadOptions;
+use spvit_interchange::ReadOptions;
 
 use crate::device::DeviceName;
 

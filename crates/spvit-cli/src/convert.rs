@@ -3,11 +3,11 @@
 use std::path::Path;
 
 use spvit_core::TrainBackend;
-use spvit_search::Architecture;
-use spvit_train::{
-    interchange::{ReadOptions, Target, read, read_search_result, search_result_shape, write},
-    write_atomically,
+use spvit_interchange::{
+    ReadOptions, Target, read, read_search_result, search_result_shape, write,
 };
+use spvit_search::Architecture;
+use spvit_train::write_atomically;
 
 use crate::{
     args::{ConvertArguments, Form, ModelArguments},

@@ -6,6 +6,7 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
+use spvit_interchange::InterchangeError;
 use spvit_train::TrainError;
 
 /// Exit code of a failed run.
@@ -50,6 +51,12 @@ impl From<TrainError> for Failure {
             | TrainError::Derive(_) => Self::usage(message),
             _ => Self::run(message),
         }
+    }
+}
+
+impl From<InterchangeError> for Failure {
+    fn from(error: InterchangeError) -> Self {
+        Self::run(error.to_string())
     }
 }
 

@@ -4,11 +4,10 @@ use std::path::Path;
 
 use comfy_table::{CellAlignment, LineStyle, Table, presets};
 use spvit_core::TrainBackend;
+use spvit_interchange::{describe, weights::read_architecture};
 use spvit_layers::{BlockConfig, Init, Vit};
 use spvit_search::{Architecture, Cost, CostModel, Profile};
-use spvit_train::{
-    LATENCY_BATCH, RunConfig, evaluate, interchange::describe, read_architecture, write_atomically,
-};
+use spvit_train::{LATENCY_BATCH, RunConfig, evaluate, write_atomically};
 
 use crate::{
     args::{ModelArguments, ProfileArguments},

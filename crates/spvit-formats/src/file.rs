@@ -60,7 +60,10 @@ impl CheckedFile {
 
 /// Writes through `fill` to a temporary file in `path`'s folder, syncs it and renames it over
 /// `path`: a reader sees the old file or the whole new one, whatever happens in between.
-pub(crate) fn write_whole(
+///
+/// # Errors
+/// [`FormatError::Io`] naming the file.
+pub fn write_whole(
     path: &Path,
     fill: impl FnOnce(&mut BufWriter<&File>) -> std::io::Result<()>,
 ) -> Result<(), FormatError> {

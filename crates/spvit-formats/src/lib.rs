@@ -5,6 +5,7 @@
 //! - [`write_safetensors`] writes such tensors, whole or not at all, always to the same bytes.
 //!
 //! - [`read_under`] does the same for one entry of a training checkpoint, such as `model_ema`.
+//! - [`write_whole`] writes any file, whole or not at all.
 //! - [`onnx::write`] writes a compact or dense vision transformer as an ONNX file.
 //!
 //! Nothing here depends on a tensor library; nothing here runs code found in a file.
@@ -22,6 +23,7 @@ use std::path::Path;
 
 pub use checkpoint::{Checkpoint, Container, HostTensor, Origin, StateDict};
 pub use error::FormatError;
+pub use file::write_whole;
 pub use safetensors_file::write_safetensors;
 
 use error::Fault;

@@ -4,6 +4,7 @@ use burn::module::{AutodiffModule, Module};
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use spvit_core::TrainBackend;
 use spvit_data::{Batch, Loader};
+use spvit_interchange::weights;
 use spvit_layers::{
     DropPath, Mode, TrainContext, Vit, apply_batch_statistics,
     state::{self, StateDict},
@@ -19,7 +20,6 @@ use crate::{
     random::drop_path_factors,
     shards::{self, Score, Shard},
     stage::{Stage, StepReport, Validation},
-    weights,
 };
 
 /// A teacher and the share of the loss that follows it.
@@ -176,7 +176,8 @@ impl<B: TrainBackend, const PRETRAIN: bool> Stage for Classify<B, PRETRAIN> {
     }
 
     fn write_best(&self, folder: &RunFolder) -> Result<(), TrainError> {
-        weights::write_model(&folder.best(Self::NAME), &self.model.valid(), &self.architecture)
+        let path = folder.best(Self::NAME);
+        Ok(weights::write_model(&path, &self.model.valid(), &self.architecture)?)
     }
 }
 

@@ -37,14 +37,9 @@ pub enum TrainError {
         /// What to do, after a semicolon; or nothing.
         hint: String,
     },
-    /// A file that other programs wrote cannot become a model or an architecture.
-    #[error("{}: {problem}", path.display())]
-    Import {
-        /// The file.
-        path: PathBuf,
-        /// What was expected and found, and what to do.
-        problem: String,
-    },
+    /// A file cannot become a model or an architecture.
+    #[error(transparent)]
+    Interchange(#[from] spvit_interchange::InterchangeError),
     /// An architecture cannot be read.
     #[error("{}: {error}", path.display())]
     Architecture {

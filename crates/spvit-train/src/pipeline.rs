@@ -8,6 +8,10 @@ use std::{
 use burn::tensor::backend::Backend;
 use spvit_core::{FusedOps, TrainBackend};
 use spvit_data::{Dataset, Loader, LoaderOptions};
+use spvit_interchange::{
+    Dense, read_dense,
+    weights::{self, read_architecture},
+};
 use spvit_layers::{Init, Vit};
 use spvit_search::{Architecture, Gates, derive, expand, prune};
 
@@ -17,12 +21,10 @@ use crate::{
     config::{InitialWeights, RunConfig, TrainingConfig},
     evaluate,
     folder::{RunFolder, write_atomically},
-    interchange::{Dense, read_dense},
     random::{self, Purpose},
     report::{ModelFigures, Summary},
     search::{Search, restore_gates},
     stage::{self, Outcome, Surroundings},
-    weights::{self, read_architecture},
 };
 
 /// Images of the second latency figure.

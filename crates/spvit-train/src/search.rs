@@ -4,6 +4,7 @@ use burn::module::{AutodiffModule, Module};
 use burn::tensor::Tensor;
 use spvit_core::TrainBackend;
 use spvit_data::{Batch, Loader};
+use spvit_interchange::weights;
 use spvit_layers::{
     Mode, SearchVit, VitConfig, apply_batch_statistics,
     state::{self, StateDict},
@@ -20,7 +21,6 @@ use crate::{
     random::gate_uniforms,
     shards::{self, Score},
     stage::{Stage, StepReport, Validation},
-    weights,
 };
 
 /// How far the expected FLOPs may lie above the budget for an epoch to be chosen before the last.

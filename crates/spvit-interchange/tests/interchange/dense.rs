@@ -1,10 +1,7 @@
 //! Dense weights of timm and Hugging Face become the same function here.
 
+use spvit_interchange::{ReadOptions, describe, read_dense, weights};
 use spvit_layers::{VitConfig, state};
-use spvit_train::{
-    interchange::{ReadOptions, describe, read_dense},
-    weights,
-};
 
 use crate::support::{B, data, difference, imported, noted, off_by, small, tensors, two_heads};
 

@@ -1,5 +1,6 @@
-//! Models that other programs wrote, and models for other programs.
+//! Models in files: spvit's own, those that other programs wrote, and models for other programs.
 //!
+//! - [`weights`] has the files of a run: a model with its architecture.
 //! - [`read_dense`] makes a dense model of a given shape from the weights of timm, DeiT or Hugging
 //!   Face, with another head or resolution if the shape asks for it.
 //! - [`read`] makes a model of whatever shape the file has: dense, compact, or in the forms of the
@@ -9,22 +10,23 @@
 //!
 //! What was done to the weights on the way comes back as notes for the person who asked for it.
 
+mod error;
 mod fit;
 mod infer;
 mod names;
 mod published;
 mod read;
 mod resize;
+pub mod weights;
 mod write;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use burn::tensor::backend::Backend;
 use spvit_layers::Vit;
 use spvit_search::Architecture;
 
-use crate::TrainError;
-
+pub use error::InterchangeError;
 pub use published::{read_operations, read_search_result, search_result_shape};
 pub use read::{describe, read, read_dense};
 pub use write::{Target, network, write};
@@ -68,9 +70,4 @@ pub struct Dense<B: Backend> {
     pub new_head: bool,
     /// What was assumed and changed, one sentence each.
     pub notes: Vec<String>,
-}
-
-/// The error of a file whose content cannot become a model.
-fn refused(path: &Path, problem: impl Into<String>) -> TrainError {
-    TrainError::Import { path: path.to_path_buf(), problem: problem.into() }
 }

@@ -9,8 +9,12 @@ use spvit_layers::{
 };
 use spvit_search::{Architecture, BlockArchitecture, CostModel};
 
-use super::{Dense, Imported, ReadOptions, fit, infer, names::Renamed, published, refused};
-use crate::{TrainError, read_architecture, weights};
+use crate::{
+    Dense, Imported, InterchangeError, ReadOptions, fit, infer,
+    names::Renamed,
+    published,
+    weights::{self, read_architecture},
+};
 
 /// A file under the names used here.
 struct Source<'a> {
@@ -22,7 +26,7 @@ struct Source<'a> {
 }
 
 impl<'a> Source<'a> {
-    fn open(path: &'a Path, entry: Option<&str>) -> Result<Self, TrainError> {
+    fn open(path: &'a Path, entry: Option<&str>) -> Result<Self, InterchangeError> {
         let checkpoint = match entry {
             Some(entry) => spvit_formats::read_under(path, entry)?,
             None => spvit_formats::read(path)?,
@@ -36,29 +40,32 @@ impl<'a> Source<'a> {
             let prefixes = origin.stripped_prefixes.join("' and '");
             notes.push(format!("the prefix '{prefixes}' is removed from the names"));
         }
-        let architecture =
-            match checkpoint.metadata.get(weights::ARCHITECTURE) {
-                Some(json) => Some(Architecture::from_json(json).map_err(|error| {
-                    TrainError::Architecture { path: path.to_path_buf(), error }
-                })?),
-                None => None,
-            };
+        let architecture = match checkpoint.metadata.get(weights::ARCHITECTURE) {
+            Some(json) => Some(
+                Architecture::from_json(json)
+                    .map_err(|error| InterchangeError::architecture(path, error))?,
+            ),
+            None => None,
+        };
         let tensors = weights::from_host(checkpoint.tensors);
         if let Some(problem) = unfit(&tensors) {
-            return Err(refused(path, problem));
+            return Err(InterchangeError::refused(path, problem));
         }
         let renamed = Renamed::new(tensors, &mut notes);
         Ok(Self { path, renamed, architecture, notes })
     }
 
     /// The error of weights that do not fit, in the file's own names.
-    fn state_error(&self, error: StateError, hint: String) -> TrainError {
+    fn state_error(&self, error: StateError, hint: String) -> InterchangeError {
         let path = self.path.to_path_buf();
-        TrainError::State { path, error: self.renamed.translate(error), hint }
+        InterchangeError::State { path, error: self.renamed.translate(error), hint }
     }
 
     /// The architecture of the model as the options want it, and the map of patches of the file.
-    fn resolve(&mut self, options: &ReadOptions) -> Result<(Architecture, [usize; 2]), TrainError> {
+    fn resolve(
+        &mut self,
+        options: &ReadOptions,
+    ) -> Result<(Architecture, [usize; 2]), InterchangeError> {
         let tensors = &self.renamed.tensors;
         let (config, blocks) = match &self.architecture {
             Some(own) => (own.model.clone(), own.block_configs()),
@@ -72,7 +79,9 @@ impl<'a> Source<'a> {
             classes: options.classes.unwrap_or(config.classes),
             ..config
         };
-        config.validate().map_err(|error| refused(self.path, error.to_string()))?;
+        config
+            .validate()
+            .map_err(|error| InterchangeError::refused(self.path, error.to_string()))?;
         let architecture = match (&options.architecture, self.architecture.take()) {
             (Some(path), _) => given(path, config, &blocks)?,
             (None, Some(own)) => {
@@ -82,7 +91,7 @@ impl<'a> Source<'a> {
         };
         architecture
             .validate()
-            .map_err(|error| TrainError::Architecture { path: self.path.to_path_buf(), error })?;
+            .map_err(|error| InterchangeError::architecture(self.path, error))?;
         Ok((architecture, map))
     }
 }
@@ -114,7 +123,7 @@ fn given(
     path: &Path,
     config: VitConfig,
     blocks: &[BlockConfig],
-) -> Result<Architecture, TrainError> {
+) -> Result<Architecture, InterchangeError> {
     let given = read_architecture(path)?;
     let model = &given.model;
     for (what, theirs, ours) in [
@@ -124,14 +133,17 @@ fn given(
         ("model.patch_size", model.patch_size, config.patch_size),
     ] {
         if theirs != ours {
-            return Err(refused(path, format!("{what} is {theirs}, but the weights have {ours}")));
+            return Err(InterchangeError::refused(
+                path,
+                format!("{what} is {theirs}, but the weights have {ours}"),
+            ));
         }
     }
     for (index, (theirs, ours)) in given.block_configs().iter().zip(blocks).enumerate() {
         if theirs != ours {
             let text =
                 |b: &BlockConfig| format!("{} and {} hidden dimensions", b.operation, b.hidden);
-            return Err(refused(
+            return Err(InterchangeError::refused(
                 path,
                 format!("blocks[{index}] has {}, but the weights {}", text(theirs), text(ours)),
             ));
@@ -170,11 +182,11 @@ fn numbered(config: VitConfig, blocks: &[BlockConfig], notes: &mut Vec<String>) 
 /// read but not checked.
 ///
 /// # Errors
-/// [`TrainError`] naming the file and what it lacks.
+/// [`InterchangeError`] naming the file and what it lacks.
 pub fn describe(
     path: &Path,
     options: &ReadOptions,
-) -> Result<(Architecture, Vec<String>), TrainError> {
+) -> Result<(Architecture, Vec<String>), InterchangeError> {
     let mut source = Source::open(path, options.entry.as_deref())?;
     let (architecture, _) = source.resolve(options)?;
     Ok((architecture, source.notes))
@@ -186,13 +198,13 @@ pub fn describe(
 /// A head that is not in the file, or for other classes, is drawn anew from `seed`.
 ///
 /// # Errors
-/// [`TrainError`] naming the file, what it lacks, and every tensor that does not fit.
+/// [`InterchangeError`] naming the file, what it lacks, and every tensor that does not fit.
 pub fn read<B: FusedOps>(
     path: &Path,
     options: &ReadOptions,
     seed: u64,
     device: &B::Device,
-) -> Result<Imported<B>, TrainError> {
+) -> Result<Imported<B>, InterchangeError> {
     let mut source = Source::open(path, options.entry.as_deref())?;
     let (architecture, map) = source.resolve(options)?;
     let config = &architecture.model;
@@ -223,13 +235,13 @@ pub fn read<B: FusedOps>(
 /// resolution where the shape asks for it. A new head is drawn from `seed`.
 ///
 /// # Errors
-/// [`TrainError`] naming the file and every tensor that does not fit.
+/// [`InterchangeError`] naming the file and every tensor that does not fit.
 pub fn read_dense<B: FusedOps>(
     path: &Path,
     config: &VitConfig,
     seed: u64,
     device: &B::Device,
-) -> Result<Dense<B>, TrainError> {
+) -> Result<Dense<B>, InterchangeError> {
     let mut source = Source::open(path, None)?;
     let map = source.architecture.as_ref().map(|own| own.model.map());
     if source.renamed.family.epsilon() != config.layer_norm_epsilon && source.architecture.is_none()

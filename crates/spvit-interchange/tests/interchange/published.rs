@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use spvit_formats::{StateDict, write_safetensors};
-use spvit_layers::{Operation, VitConfig};
-use spvit_search::Architecture;
-use spvit_train::interchange::{
+use spvit_interchange::{
     ReadOptions, Target, read_operations, read_search_result, search_result_shape, write,
 };
+use spvit_layers::{Operation, VitConfig};
+use spvit_search::Architecture;
 
 use crate::support::{golden, imported, noted, off_by, tensors};
 

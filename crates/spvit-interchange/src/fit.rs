@@ -5,8 +5,7 @@ use std::path::Path;
 use burn::tensor::{TensorData, backend::Backend};
 use spvit_layers::{Init, Linear, VitConfig, state::StateDict};
 
-use super::{infer, refused};
-use crate::TrainError;
+use crate::{InterchangeError, infer, resize};
 
 /// Resizes the position embedding where its number of tokens differs, as timm does.
 ///
@@ -18,7 +17,7 @@ pub(super) fn positions(
     config: &VitConfig,
     map: Option<[usize; 2]>,
     notes: &mut Vec<String>,
-) -> Result<(), TrainError> {
+) -> Result<(), InterchangeError> {
     let Some([1, tokens, dim]) = infer::shape(tensors, "pos_embed") else { return Ok(()) };
     let to = config.map();
     let patches = tokens.saturating_sub(1);
@@ -27,7 +26,7 @@ pub(super) fn positions(
         return Ok(());
     }
     let Some(from) = map.or_else(|| infer::square(patches)) else {
-        return Err(refused(
+        return Err(InterchangeError::refused(
             path,
             format!(
                 "pos_embed has {tokens} tokens, which are no square of patches and a class token; \
@@ -38,7 +37,7 @@ pub(super) fn positions(
     };
     let Some(data) = tensors.remove("pos_embed") else { return Ok(()) };
     let mut values = data.into_vec::<f32>().unwrap_or_default();
-    let resized = super::resize::resample(&values[dim..], from, to, dim);
+    let resized = resize::resample(&values[dim..], from, to, dim);
     values.truncate(dim);
     values.extend(resized);
     let shape = [1, 1 + config.patches(), dim];

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorData};
 use spvit_formats::{HostTensor, StateDict};
+use spvit_interchange::{Imported, ReadOptions, read};
 use spvit_layers::{Mode, Vit, VitConfig};
-use spvit_train::interchange::{Imported, ReadOptions, read};
 
 pub type B = Flex;
 

@@ -1,10 +1,7 @@
 //! What is written here is read here again, whole and unchanged.
 
+use spvit_interchange::{ReadOptions, Target, describe, network, weights, write};
 use spvit_layers::state;
-use spvit_train::{
-    interchange::{ReadOptions, Target, describe, network, write},
-    weights,
-};
 
 use crate::support::{B, data, golden, imported, two_heads};
 
@@ -30,7 +27,10 @@ fn every_layout_is_read_back_as_the_same_model() {
         }
         let path = folder.path().join(format!("{name}.json"));
         write(&path, Target::Architecture, &read.model, &read.architecture).unwrap();
-        assert_eq!(spvit_train::read_architecture(&path).unwrap(), read.architecture);
+        assert_eq!(
+            spvit_interchange::weights::read_architecture(&path).unwrap(),
+            read.architecture
+        );
         let path = folder.path().join(format!("{name}.onnx"));
         write(&path, Target::Onnx, &read.model, &read.architecture).unwrap();
         assert!(path.metadata().unwrap().len() > 50_000);

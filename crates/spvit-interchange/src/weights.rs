@@ -1,4 +1,4 @@
-//! Models in the files of a run. Files of other programs: [`interchange`](crate::interchange).
+//! Models in the files of a run. Files of other programs: [`read`](crate::read).
 
 use std::{collections::BTreeMap, path::Path};
 
@@ -11,7 +11,7 @@ use spvit_layers::{
 };
 use spvit_search::Architecture;
 
-use crate::TrainError;
+use crate::InterchangeError;
 
 /// Key of the architecture in a file's metadata.
 pub(crate) const ARCHITECTURE: &str = "spvit.architecture";
@@ -37,20 +37,23 @@ pub fn from_host(state: spvit_formats::StateDict) -> StateDict {
 /// Writes a model with its architecture, whole or not at all.
 ///
 /// # Errors
-/// [`TrainError::Format`] naming the file.
+/// [`InterchangeError::Format`] naming the file.
 pub fn write_model<B: FusedOps, M: Named<B>>(
     path: &Path,
     model: &M,
     architecture: &Architecture,
-) -> Result<(), TrainError> {
-    let json = architecture
-        .to_json()
-        .map_err(|error| TrainError::Architecture { path: path.to_path_buf(), error })?;
+) -> Result<(), InterchangeError> {
+    let json =
+        architecture.to_json().map_err(|error| InterchangeError::architecture(path, error))?;
     write_tensors(path, state::export(model), &json)
 }
 
 /// Writes named tensors with an architecture's JSON beside them.
-pub(crate) fn write_tensors(path: &Path, tensors: StateDict, json: &str) -> Result<(), TrainError> {
+pub(crate) fn write_tensors(
+    path: &Path,
+    tensors: StateDict,
+    json: &str,
+) -> Result<(), InterchangeError> {
     // Hugging Face's and timm's loaders ask for the format.
     let format = ("format".to_string(), "pt".to_string());
     let metadata = BTreeMap::from([format, (ARCHITECTURE.to_string(), json.to_string())]);
@@ -60,21 +63,18 @@ pub(crate) fn write_tensors(path: &Path, tensors: StateDict, json: &str) -> Resu
 /// Reads a compact or dense model that [`write_model`] wrote.
 ///
 /// # Errors
-/// [`TrainError`] naming the file: it cannot be read, has no architecture, or does not fit it.
+/// [`InterchangeError`] naming the file: it cannot be read, has no architecture, or does not fit it.
 pub fn read_model<B: FusedOps>(
     path: &Path,
     device: &B::Device,
-) -> Result<(Vit<B>, Architecture), TrainError> {
+) -> Result<(Vit<B>, Architecture), InterchangeError> {
     let checkpoint = spvit_formats::read(path)?;
     let Some(json) = checkpoint.metadata.get(ARCHITECTURE) else {
-        return Err(TrainError::Missing {
-            path: path.join(ARCHITECTURE),
-            hint: "the file has no architecture in its metadata; give a model that spvit wrote"
-                .into(),
-        });
+        let problem = "the file has no architecture in its metadata; give a model that spvit wrote";
+        return Err(InterchangeError::refused(path, problem));
     };
     let architecture = Architecture::from_json(json)
-        .map_err(|error| TrainError::Architecture { path: path.to_path_buf(), error })?;
+        .map_err(|error| InterchangeError::architecture(path, error))?;
     let model =
         Vit::new(&architecture.model, &architecture.block_configs(), &mut Init::new(0, device));
     let model = load(model, from_host(checkpoint.tensors), path)?;
@@ -84,20 +84,22 @@ pub fn read_model<B: FusedOps>(
 /// Reads an architecture file.
 ///
 /// # Errors
-/// [`TrainError`] naming the file, and the block and field if one is wrong.
-pub fn read_architecture(path: &Path) -> Result<Architecture, TrainError> {
-    let text = std::fs::read_to_string(path).map_err(|error| TrainError::io(path, error))?;
-    Architecture::from_json(&text)
-        .map_err(|error| TrainError::Architecture { path: path.to_path_buf(), error })
+/// [`InterchangeError`] naming the file, and the block and field if one is wrong.
+pub fn read_architecture(path: &Path) -> Result<Architecture, InterchangeError> {
+    let text = std::fs::read_to_string(path).map_err(|error| InterchangeError::io(path, error))?;
+    Architecture::from_json(&text).map_err(|error| InterchangeError::architecture(path, error))
 }
 
 /// A search model of this shape with these weights, which `path` names in errors.
-pub(crate) fn import_search<B: FusedOps>(
+///
+/// # Errors
+/// [`InterchangeError::State`] naming every tensor that does not fit.
+pub fn import_search<B: FusedOps>(
     tensors: StateDict,
     config: &VitConfig,
     path: &Path,
     device: &B::Device,
-) -> Result<SearchVit<B>, TrainError> {
+) -> Result<SearchVit<B>, InterchangeError> {
     load(SearchVit::new(config, &mut Init::new(0, device)), tensors, path)
 }
 
@@ -105,9 +107,9 @@ fn load<B: FusedOps, M: Named<B>>(
     model: M,
     state: StateDict,
     path: &Path,
-) -> Result<M, TrainError> {
+) -> Result<M, InterchangeError> {
     let hint = String::new();
-    state::import_owned(model, state).map_err(|error| TrainError::State {
+    state::import_owned(model, state).map_err(|error| InterchangeError::State {
         path: path.to_path_buf(),
         error,
         hint,

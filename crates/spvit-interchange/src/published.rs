@@ -11,8 +11,7 @@ use spvit_layers::{
 };
 use spvit_search::{Architecture, BlockArchitecture, CostModel, prune};
 
-use super::{infer, refused};
-use crate::{TrainError, weights};
+use crate::{InterchangeError, infer, weights};
 
 /// What the published code calls a block's kept hidden dimensions.
 const INDICATOR: &str = "mlp.assigned_indicator_index";
@@ -109,15 +108,17 @@ struct BlockOperation {
 /// `operation`, or one with the published code's `msa_indicators`.
 ///
 /// # Errors
-/// [`TrainError`] naming the file, and the block whose operation is unknown.
-pub fn read_operations(path: &Path, kernels: &[usize]) -> Result<Vec<Operation>, TrainError> {
-    let text = std::fs::read(path).map_err(|error| TrainError::io(path, error))?;
+/// [`InterchangeError`] naming the file, and the block whose operation is unknown.
+pub fn read_operations(path: &Path, kernels: &[usize]) -> Result<Vec<Operation>, InterchangeError> {
+    let text = std::fs::read(path).map_err(|error| InterchangeError::io(path, error))?;
     let form = r#"expected a list of operations such as ["bconv1x1", "msa"], or {"blocks": [{"msa": "bconv1x1"}, ...]}, or {"msa_indicators": [[1, 0, 0], ...]}"#;
     let operations: Operations = serde_json::from_slice(&text)
-        .map_err(|error| refused(path, format!("{form} ({error})")))?;
+        .map_err(|error| InterchangeError::refused(path, format!("{form} ({error})")))?;
     let named = |(index, name): (usize, String)| match name.as_str() {
         "skip" => Ok(Operation::Shortcut),
-        name => name.parse().map_err(|problem| refused(path, format!("block {index}: {problem}"))),
+        name => name.parse().map_err(|problem| {
+            InterchangeError::refused(path, format!("block {index}: {problem}"))
+        }),
     };
     match operations {
         Operations::Names(names) => names.into_iter().enumerate().map(named).collect(),
@@ -134,7 +135,7 @@ pub fn read_operations(path: &Path, kernels: &[usize]) -> Result<Vec<Operation>,
                 if gates.len() != all.len() {
                     let (found, expected) = (gates.len(), all.len());
                     let problem = format!("block {index} has {found} gates; expected {expected}");
-                    return Err(refused(path, problem));
+                    return Err(InterchangeError::refused(path, problem));
                 }
                 // A costlier operation needs all cheaper gates open (Eq. 2).
                 let open = gates.iter().take_while(|&&gate| gate > 0.5).count();
@@ -152,19 +153,19 @@ pub fn read_operations(path: &Path, kernels: &[usize]) -> Result<Vec<Operation>,
 /// `config` is the dense model's shape; its `depth` and `hidden` must be those of the result.
 ///
 /// # Errors
-/// [`TrainError`] naming the file and the block that does not fit.
+/// [`InterchangeError`] naming the file and the block that does not fit.
 pub fn read_search_result(
     path: &Path,
     operations: &Path,
     config: &VitConfig,
-) -> Result<Architecture, TrainError> {
+) -> Result<Architecture, InterchangeError> {
     let tensors = weights::from_host(spvit_formats::read(path)?.tensors);
     let kinds = read_operations(operations, &config.kernels)?;
     check_names(path, &tensors, config)?;
     if kinds.len() != config.depth {
         let (found, expected) = (kinds.len(), config.depth);
         let problem = format!("has {found} operations, but the search result {expected} blocks");
-        return Err(refused(operations, problem));
+        return Err(InterchangeError::refused(operations, problem));
     }
     let block = |(index, operation): (usize, Operation)| {
         let data = &tensors[&format!("blocks.{index}.{INDICATOR}")];
@@ -174,9 +175,7 @@ pub fn read_search_result(
     };
     let blocks = kinds.into_iter().enumerate().map(block).collect();
     let architecture = Architecture::new(config.clone(), CostModel::Paper, blocks, None);
-    architecture
-        .validate()
-        .map_err(|error| TrainError::Architecture { path: path.to_path_buf(), error })?;
+    architecture.validate().map_err(|error| InterchangeError::architecture(path, error))?;
     Ok(architecture)
 }
 
@@ -184,13 +183,18 @@ pub fn read_search_result(
 /// 224×224, patches of 16×16, FFNs of 4·dim, heads of 64 dimensions, 1000 classes.
 ///
 /// # Errors
-/// [`TrainError`] naming the file where it is no search result.
-pub fn search_result_shape(path: &Path) -> Result<VitConfig, TrainError> {
+/// [`InterchangeError`] naming the file where it is no search result.
+pub fn search_result_shape(path: &Path) -> Result<VitConfig, InterchangeError> {
     let tensors = weights::from_host(spvit_formats::read(path)?.tensors);
-    let wrong = || refused(path, format!("expected a search result: tensors blocks.N.{INDICATOR}"));
+    let wrong = || {
+        InterchangeError::refused(
+            path,
+            format!("expected a search result: tensors blocks.N.{INDICATOR}"),
+        )
+    };
     if tensors.keys().any(|name| name.starts_with("layers.")) {
         let problem = "this is the search result of a Swin transformer; spvit reads those of DeiT";
-        return Err(refused(path, problem));
+        return Err(InterchangeError::refused(path, problem));
     }
     let first = format!("blocks.0.{INDICATOR}");
     let [hidden] = infer::shape(&tensors, &first).ok_or_else(wrong)?;
@@ -200,14 +204,19 @@ pub fn search_result_shape(path: &Path) -> Result<VitConfig, TrainError> {
         dim,
         heads: dim / 64,
         hidden,
-        ..VitConfig::preset("deit_tiny").map_err(|error| refused(path, error.to_string()))?
+        ..VitConfig::preset("deit_tiny")
+            .map_err(|error| InterchangeError::refused(path, error.to_string()))?
     };
-    config.validate().map_err(|error| refused(path, error.to_string()))?;
+    config.validate().map_err(|error| InterchangeError::refused(path, error.to_string()))?;
     Ok(config)
 }
 
 /// Names every tensor of a search result that does not fit the shape.
-fn check_names(path: &Path, tensors: &StateDict, config: &VitConfig) -> Result<(), TrainError> {
+fn check_names(
+    path: &Path,
+    tensors: &StateDict,
+    config: &VitConfig,
+) -> Result<(), InterchangeError> {
     let expected: Vec<String> =
         (0..config.depth).map(|index| format!("blocks.{index}.{INDICATOR}")).collect();
     let mut error = StateError { missing: vec![], unexpected: vec![], misshapen: vec![] };
@@ -223,7 +232,7 @@ fn check_names(path: &Path, tensors: &StateDict, config: &VitConfig) -> Result<(
     error.unexpected = tensors.keys().filter(|name| !expected.contains(name)).cloned().collect();
     match error.missing.is_empty() && error.unexpected.is_empty() && error.misshapen.is_empty() {
         true => Ok(()),
-        false => Err(TrainError::State {
+        false => Err(InterchangeError::State {
             path: path.to_path_buf(),
             error,
             hint: format!("; expected a search result of {} blocks", config.depth),

@@ -8,11 +8,8 @@ mod memory;
 use std::path::{Path, PathBuf};
 
 use burn::backend::Flex;
+use spvit_interchange::{ReadOptions, read, read_dense, weights};
 use spvit_layers::{Init, Vit, VitConfig, state};
-use spvit_train::{
-    interchange::{ReadOptions, read, read_dense},
-    weights,
-};
 
 /// Peak memory of loading a dense model, the loaded model included, in lengths of its file.
 #[track_caller]

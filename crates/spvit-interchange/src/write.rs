@@ -1,6 +1,6 @@
 //! Models for other programs.
 
-use std::path::Path;
+use std::{io::Write, path::Path};
 
 use burn::tensor::{TensorData, backend::Backend};
 use spvit_formats::onnx::{self, BlockDescription, NetworkDescription};
@@ -10,7 +10,7 @@ use spvit_layers::{
 };
 use spvit_search::Architecture;
 
-use crate::{TrainError, folder::write_atomically, weights};
+use crate::{InterchangeError, weights};
 
 /// ε of the batch normalisations of every bottleneck convolution.
 const BATCH_NORM_EPSILON: f64 = 1e-5;
@@ -32,15 +32,15 @@ pub enum Target {
 /// Writes a model, whole or not at all.
 ///
 /// # Errors
-/// [`TrainError`] naming the file.
+/// [`InterchangeError`] naming the file.
 pub fn write<B: Backend>(
     path: &Path,
     target: Target,
     model: &Vit<B>,
     architecture: &Architecture,
-) -> Result<(), TrainError> {
+) -> Result<(), InterchangeError> {
     let json = || {
-        let error = |error| TrainError::Architecture { path: path.to_path_buf(), error };
+        let error = |error| InterchangeError::architecture(path, error);
         architecture.to_json().map_err(error)
     };
     match target {
@@ -50,7 +50,10 @@ pub fn write<B: Backend>(
             let tensors = weights::to_host(state::export(model));
             Ok(onnx::write(path, &network(architecture), &tensors)?)
         }
-        Target::Architecture => write_atomically(path, json()?.as_bytes()),
+        Target::Architecture => {
+            let json = json()?;
+            Ok(spvit_formats::write_whole(path, |out| out.write_all(json.as_bytes()))?)
+        }
     }
 }
 

@@ -4,8 +4,7 @@ use std::path::Path;
 
 use spvit_layers::{BlockConfig, Operation, VitConfig, state::StateDict};
 
-use super::{ReadOptions, names::Family, refused};
-use crate::TrainError;
+use crate::{InterchangeError, ReadOptions, names::Family};
 
 /// Width of a head that ViTs and DeiTs of all sizes have.
 const HEAD: usize = 64;
@@ -27,8 +26,10 @@ pub(super) fn infer(
     family: Family,
     options: &ReadOptions,
     notes: &mut Vec<String>,
-) -> Result<(VitConfig, Vec<BlockConfig>), TrainError> {
-    let wrong = |what: &str| refused(path, format!("cannot tell the model's shape: {what}"));
+) -> Result<(VitConfig, Vec<BlockConfig>), InterchangeError> {
+    let wrong = |what: &str| {
+        InterchangeError::refused(path, format!("cannot tell the model's shape: {what}"))
+    };
     let Some([dim, channels, patch_size, side]) = shape(tensors, "patch_embed.proj.weight") else {
         return Err(wrong(
             "expected a tensor patch_embed.proj.weight [dim, channels, patch, patch], as vision \
@@ -157,7 +158,7 @@ fn heads(
     depth: usize,
     options: &ReadOptions,
     notes: &mut Vec<String>,
-) -> Result<usize, TrainError> {
+) -> Result<usize, InterchangeError> {
     let known = (0..depth).find_map(|index| {
         let name = |rest: &str| format!("blocks.{index}.attn.{rest}");
         let distribution = shape::<2>(tensors, &name("head_probs")).map(|[heads, _]| heads);
@@ -172,7 +173,7 @@ fn heads(
             notes.push(format!("{heads} attention heads are taken, {HEAD} dimensions each"));
             Ok(heads)
         }
-        None => Err(refused(
+        None => Err(InterchangeError::refused(
             path,
             format!(
                 "cannot tell the number of attention heads: dim is {dim}, no multiple of the usual \

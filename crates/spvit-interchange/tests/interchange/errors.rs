@@ -1,8 +1,8 @@
 //! What cannot become a model is refused with every tensor named, and with what to do.
 
 use spvit_formats::{HostTensor, StateDict, write_safetensors};
+use spvit_interchange::{ReadOptions, read, read_dense};
 use spvit_layers::VitConfig;
-use spvit_train::interchange::{ReadOptions, read, read_dense};
 
 use crate::support::{B, data, golden, small, tensors, two_heads};
 

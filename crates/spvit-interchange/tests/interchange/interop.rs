@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use spvit_formats::onnx::NetworkDescription;
+use spvit_interchange::{ReadOptions, Target, read, read_dense, write};
 use spvit_layers::{Operation, VitConfig};
-use spvit_train::interchange::{ReadOptions, Target, read, read_dense, write};
 
 use crate::support::{B, difference, imported, off_by, tensor, tensors};
 

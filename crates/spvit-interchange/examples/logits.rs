@@ -1,0 +1,57 @@
+//! Reads models and gives their logits, for tests/interop/coverage.py: one process for many models.
+//!
+//! Each line on stdin is `{"model": FILE, "input": FILE}`; the input has a tensor `input`
+//! `[batch, channels, height, width]`. Each line on stdout answers one: `{"logits": [...],
+//! "shape": [batch, classes], "notes": [...]}`, `{"refused": MESSAGE}` or `{"panic": MESSAGE}`.
+
+use std::{
+    io::{BufRead, Write},
+    panic::{self, AssertUnwindSafe},
+    path::PathBuf,
+};
+
+use burn::{
+    backend::Flex,
+    tensor::{Tensor, TensorData},
+};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use spvit_interchange::{ReadOptions, read};
+use spvit_layers::Mode;
+
+#[derive(Deserialize)]
+struct Request {
+    model: PathBuf,
+    input: PathBuf,
+}
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    panic::set_hook(Box::new(|_| {}));
+    for line in std::io::stdin().lock().lines() {
+        let request: Request = serde_json::from_str(&line?)?;
+        let answer = panic::catch_unwind(AssertUnwindSafe(|| answer(&request)));
+        let answer = match answer {
+            Ok(Ok(answer)) => answer,
+            Ok(Err(error)) => json!({"refused": error.to_string()}),
+            Err(cause) => {
+                let text = cause.downcast_ref::<String>().map(String::as_str);
+                let text = text.or(cause.downcast_ref::<&str>().copied()).unwrap_or("a panic");
+                json!({"panic": text})
+            }
+        };
+        println!("{answer}");
+        std::io::stdout().flush()?;
+    }
+    Ok(())
+}
+
+fn answer(request: &Request) -> Result<Value, Box<dyn std::error::Error>> {
+    let device = Default::default();
+    let read = read::<Flex>(&request.model, &ReadOptions::default(), 0, &device)?;
+    let input = spvit_formats::read(&request.input)?.tensors.remove("input").ok_or("no input")?;
+    let input = Tensor::<Flex, 4>::from_data(TensorData::new(input.data, input.shape), &device);
+    let logits = read.model.forward(input, &Mode::Evaluate);
+    let (shape, values) = (logits.dims(), logits.into_data());
+    let values: Vec<f32> = values.iter::<f32>().collect();
+    Ok(json!({"logits": values, "shape": shape, "notes": read.notes}))
+}
