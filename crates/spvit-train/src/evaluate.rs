@@ -7,7 +7,7 @@ use spvit_core::FusedOps;
 use spvit_data::Loader;
 use spvit_layers::{Mode, Vit, VitConfig};
 
-use crate::shards;
+use crate::loss;
 
 /// Share of images that a model classifies rightly, 0 to 1.
 pub fn accuracy<B: FusedOps>(model: &Vit<B>, images: &Loader, device: &B::Device) -> f64 {
@@ -16,7 +16,7 @@ pub fn accuracy<B: FusedOps>(model: &Vit<B>, images: &Loader, device: &B::Device
         count += batch.shape[0];
         let images = Tensor::from_data(TensorData::new(batch.images, batch.shape), device);
         let logits = model.forward(images, &Mode::Evaluate);
-        correct += shards::correct(logits.into_data(), &batch.labels);
+        correct += loss::correct(logits.into_data(), &batch.labels);
     }
     correct as f64 / count.max(1) as f64
 }
