@@ -6,29 +6,21 @@ use spvit_data::{Batch, Loader};
 use spvit_layers::state::StateDict;
 
 use crate::{
-    Event, Observer, TrainError,
+    Event, Observer, Phase, TrainError,
     config::{LoopConfig, TrainingConfig},
     events::{EpochReport, Progress},
     folder::{Position, RunFolder},
     schedule::Schedule,
+    step::StepReport,
 };
 
-/// How a stage ended.
+/// How a phase ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
     /// All its epochs are done.
     Finished,
     /// It was asked to stop, and wrote a checkpoint.
     Stopped,
-}
-
-/// A step's figures.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct StepReport {
-    /// Mean loss of the batch.
-    pub loss: f64,
-    /// Images classified rightly.
-    pub correct: usize,
 }
 
 /// An epoch's figures.
@@ -42,18 +34,13 @@ pub(crate) struct Validation {
     pub eligible: bool,
 }
 
-/// What differs between stages.
-pub(crate) trait Stage {
-    /// Its name in files and messages.
-    const NAME: &'static str;
+/// What differs between phases.
+pub(crate) trait Training {
+    /// Which one it is.
+    const PHASE: Phase;
 
     /// Trains on one batch.
-    fn step(
-        &mut self,
-        batch: &Batch,
-        step: usize,
-        learning_rate: f64,
-    ) -> Result<StepReport, TrainError>;
+    fn step(&mut self, batch: &Batch, step: usize, learning_rate: f64) -> StepReport;
 
     /// FLOPs at the expected gates and the budget, while searching.
     fn flops(&self) -> Option<(u64, u64)> {
@@ -69,14 +56,14 @@ pub(crate) trait Stage {
     /// Number of optimiser steps taken.
     fn optimiser_steps(&self) -> i32;
 
-    /// Takes up where [`Stage::state`] was taken.
+    /// Takes up where [`Training::state`] was taken.
     fn restore(&mut self, position: &Position, state: &StateDict) -> Result<(), TrainError>;
 
-    /// Writes the current weights as the stage's best.
+    /// Writes the current weights as the phase's best.
     fn write_best(&self, folder: &RunFolder) -> Result<(), TrainError>;
 }
 
-/// A stage's surroundings.
+/// A phase's surroundings.
 pub(crate) struct Surroundings<'a> {
     pub folder: &'a RunFolder,
     pub training: TrainingConfig,
@@ -86,22 +73,22 @@ pub(crate) struct Surroundings<'a> {
     pub observer: &'a mut dyn Observer,
 }
 
-/// Runs a stage to its end, from its last checkpoint if it has one.
-pub(crate) fn run<S: Stage>(
-    stage: &mut S,
+/// Runs a phase to its end, from its last checkpoint if it has one.
+pub(crate) fn run<T: Training>(
+    subject: &mut T,
     around: Surroundings<'_>,
 ) -> Result<Outcome, TrainError> {
     let Surroundings { folder, training, run, train, validation, observer } = around;
     let steps = train.batches_per_epoch();
     let schedule = Schedule::new(&training, steps);
-    let mut at = match folder.read_checkpoint(S::NAME)? {
+    let mut at = match folder.read_checkpoint(T::PHASE)? {
         Some((position, state, notes)) => {
             for note in notes {
                 observer.event(Event::Message(&format!("{note}; going back to the one before it")));
             }
-            stage.restore(&position, &state)?;
+            subject.restore(&position, &state)?;
             folder.truncate_metrics(position.metrics_length)?;
-            let place = format!("{}: going on at step {}", S::NAME, position.step);
+            let place = format!("{}: going on at step {}", T::PHASE, position.step);
             observer.event(Event::Message(&place));
             position
         }
@@ -121,17 +108,17 @@ pub(crate) fn run<S: Stage>(
     let first_step = at.step;
     let mut images_seen = 0;
     let mut saved = Instant::now();
-    let checkpoint = |stage: &S, at: &mut Position| {
-        at.optimiser_steps = stage.optimiser_steps();
-        folder.write_checkpoint(S::NAME, at, &stage.state())
+    let checkpoint = |subject: &T, at: &mut Position| {
+        at.optimiser_steps = subject.optimiser_steps();
+        folder.write_checkpoint(T::PHASE, at, &subject.state())
     };
 
     while at.epoch < training.epochs {
         for batch in train.epoch(at.epoch as u64, at.batch) {
-            let report = stage.step(&batch, at.step, schedule.at(at.step))?;
+            let report = subject.step(&batch, at.step, schedule.at(at.step));
             if !report.loss.is_finite() {
                 let (loss, step) = (report.loss as f32, at.step);
-                return Err(TrainError::Diverged { stage: S::NAME, loss, step });
+                return Err(TrainError::Diverged { phase: T::PHASE, loss, step });
             }
             let images = batch.shape[0];
             at.step += 1;
@@ -141,10 +128,10 @@ pub(crate) fn run<S: Stage>(
             at.images += images;
             images_seen += images;
             let elapsed = began.elapsed().as_secs_f64();
-            let (flops, target) = stage.flops().unzip();
+            let (flops, target) = subject.flops().unzip();
             let left = (training.epochs * steps - at.step) as f64;
             observer.event(Event::Progress(&Progress {
-                stage: S::NAME,
+                phase: T::PHASE,
                 epoch: at.epoch,
                 epochs: training.epochs,
                 step: at.batch,
@@ -158,7 +145,7 @@ pub(crate) fn run<S: Stage>(
             }));
             let stop = observer.stop_requested();
             if stop || saved.elapsed().as_secs_f64() >= run.checkpoint_seconds {
-                checkpoint(stage, &mut at)?;
+                checkpoint(subject, &mut at)?;
                 saved = Instant::now();
             }
             if stop {
@@ -168,7 +155,7 @@ pub(crate) fn run<S: Stage>(
 
         let last = at.epoch + 1 == training.epochs;
         let figures = match &validation {
-            Some(images) => stage.validate(images)?,
+            Some(images) => subject.validate(images)?,
             // Nothing to choose by: the last epoch is taken.
             None => Validation { accuracy: 0.0, derived_flops: None, eligible: last },
         };
@@ -176,17 +163,17 @@ pub(crate) fn run<S: Stage>(
         let best = (figures.eligible && better) || (last && at.best.is_none());
         if best {
             at.best = Some(figures.accuracy);
-            stage.write_best(folder)?;
+            subject.write_best(folder)?;
         }
         let report = EpochReport {
-            stage: S::NAME,
+            phase: T::PHASE,
             epoch: at.epoch,
             epochs: training.epochs,
             loss: at.loss_sum / at.images.max(1) as f64,
             train_accuracy: at.correct as f64 / at.images.max(1) as f64,
             validation_accuracy: figures.accuracy,
             learning_rate: schedule.at(at.step.saturating_sub(1)),
-            flops: stage.flops().map(|(flops, _)| flops),
+            flops: subject.flops().map(|(flops, _)| flops),
             derived_flops: figures.derived_flops,
             best,
         };
@@ -195,7 +182,7 @@ pub(crate) fn run<S: Stage>(
         at.metrics_length = folder.append_metrics(&line)?;
         at.epoch += 1;
         (at.batch, at.loss_sum, at.correct, at.images) = (0, 0.0, 0, 0);
-        checkpoint(stage, &mut at)?;
+        checkpoint(subject, &mut at)?;
         saved = Instant::now();
         observer.event(Event::Epoch(&report));
         if observer.stop_requested() && !last {
