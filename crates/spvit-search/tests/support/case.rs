@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use burn::module::Param;
-use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+use burn::tensor::{Tensor, TensorData, backend::Backend};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use spvit_layers::state::{self, Named, StateDict};
@@ -15,6 +15,7 @@ use spvit_search::{BlockUniforms, GateLayout, Gates};
 use super::values;
 
 /// One stored case: `NAME.json`, `NAME.io.safetensors` and `NAME.weights.safetensors`.
+#[derive(Clone)]
 pub struct Case {
     pub name: String,
     pub folder: PathBuf,
@@ -134,12 +135,6 @@ impl Case {
     pub fn tensor<B: Backend, const D: usize>(&self, name: &str) -> Tensor<B, D> {
         let data = self.io.get(name).unwrap_or_else(|| panic!("{}: no {name}", self.name));
         Tensor::from_data(data.clone(), &B::Device::default())
-    }
-
-    /// The labels of a case.
-    pub fn labels<B: Backend>(&self) -> Tensor<B, 1, Int> {
-        let labels: Vec<i32> = self.io["labels"].iter::<i32>().collect();
-        Tensor::from_ints(labels.as_slice(), &B::Device::default())
     }
 
     /// The model's shape before its FFNs were cut.

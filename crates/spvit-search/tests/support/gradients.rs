@@ -2,19 +2,13 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{
-    Int, Tensor, TensorData,
-    activation::log_softmax,
+    Tensor, TensorData,
     backend::{AutodiffBackend, Backend},
 };
 use spvit_layers::state::{self, Named, StateDict};
 use spvit_search::Gates;
 
 use super::{host, values};
-
-/// Mean cross-entropy of logits `[batch, classes]`, `[1]`.
-pub fn cross_entropy<B: Backend>(logits: Tensor<B, 2>, labels: Tensor<B, 1, Int>) -> Tensor<B, 1> {
-    -log_softmax(logits, 1).gather(1, labels.unsqueeze_dim::<2>(1)).mean()
-}
 
 /// Gradients of a module's parameters by published name and layout; zero where there is none.
 pub fn gradients<A: AutodiffBackend, M: Named<A>>(module: &M, grads: &A::Gradients) -> StateDict {
