@@ -13,8 +13,9 @@ use burn::tensor::{
 /// `$grads` is called with the gradient, the state, and which parents want a gradient; it returns
 /// one optional gradient for each parent. `B` is the backend without a graph.
 macro_rules! backward_step {
-    ($(#[$doc:meta])* $name:ident<$ops:ident, $n:literal>($state:ty) = $grads:expr) => {
-        $(#[$doc])*
+    (
+        $name:ident of $ops:ident, $n:literal parents, keeping $state:ty => $grads:expr
+    ) => {
         #[derive(Debug)]
         struct $name;
 

@@ -14,7 +14,7 @@ use crate::fused::host::{
 };
 
 /// √(2/π), twice.
-const TWICE_ROOT: f32 = 1.595_769_1;
+const TWICE_ROOT: f32 = 1.595_769;
 const CUBIC: f32 = 0.044_715;
 const QUICK: f32 = 1.702;
 

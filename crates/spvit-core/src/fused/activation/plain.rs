@@ -12,10 +12,7 @@ use burn::tensor::{
 use super::Activation;
 use crate::fused::plain::{dims, rows, unfold};
 
-pub(in crate::fused) fn activate<B: Backend>(
-    x: FloatTensor<B>,
-    activation: Activation,
-) -> FloatTensor<B> {
+pub(super) fn activate<B: Backend>(x: FloatTensor<B>, activation: Activation) -> FloatTensor<B> {
     let dims = dims::<B>(&x);
     let x = rows::<B>(x);
     let y = match activation {
@@ -28,7 +25,7 @@ pub(in crate::fused) fn activate<B: Backend>(
     unfold(y, dims)
 }
 
-pub(in crate::fused) fn activate_backward<B: Backend>(
+pub(super) fn activate_backward<B: Backend>(
     x: FloatTensor<B>,
     grad: FloatTensor<B>,
     activation: Activation,

@@ -1,17 +1,20 @@
+//! [`AttentionOps`] in a graph.
+
 use burn::backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy};
 use burn::tensor::{TensorMetadata, backend::AutodiffBackend, ops::FloatTensor};
 
 use super::{AttentionOps, AttentionState};
 use crate::fused::graph::{absent, backward_step, record};
 
-backward_step!(
-    Attention<AttentionOps, 2>((FloatTensor<B>, AttentionState<B>, usize, usize)) =
-        |grad, (qkv, state, heads, groups), [_, for_bias]| {
-            let groups = for_bias.then_some(groups);
-            let (qkv, bias) = B::self_attention_backward(qkv, state, grad, heads, groups);
-            [Some(qkv), bias]
-        }
-);
+backward_step! {
+    Attention of AttentionOps, 2 parents,
+    keeping (FloatTensor<B>, AttentionState<B>, usize, usize) =>
+    |grad, (qkv, state, heads, groups), [_, for_bias]| {
+        let groups = for_bias.then_some(groups);
+        let (qkv, bias) = B::self_attention_backward(qkv, state, grad, heads, groups);
+        [Some(qkv), bias]
+    }
+}
 
 impl<B: AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
     fn self_attention(

@@ -8,9 +8,10 @@ use rayon::prelude::*;
 use super::{AttentionOps, AttentionState, plain};
 use crate::fused::host::{
     HostAccess, lent,
-    linear::{Strides, add_in_order, product},
     math::exp,
+    product::{Strides, product},
     simd::{max, simd_fn, sum, sum2},
+    sums::add_in_order,
     written,
 };
 

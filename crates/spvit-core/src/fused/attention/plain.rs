@@ -14,7 +14,7 @@ fn split_heads<B: Backend>(qkv: Tensor<B, 3>, heads: usize) -> [Tensor<B, 4>; 3]
     [0, 1, 2].map(|i| all.clone().narrow(0, i, 1).squeeze_dim::<4>(0))
 }
 
-pub(in crate::fused) fn self_attention<B: Backend>(
+pub(super) fn self_attention<B: Backend>(
     qkv: FloatTensor<B>,
     heads: usize,
     bias: Option<FloatTensor<B>>,
@@ -34,7 +34,7 @@ pub(in crate::fused) fn self_attention<B: Backend>(
     (raw(out), AttentionState::new(raw(p)))
 }
 
-pub(in crate::fused) fn self_attention_backward<B: Backend>(
+pub(super) fn self_attention_backward<B: Backend>(
     qkv: FloatTensor<B>,
     state: AttentionState<B>,
     grad: FloatTensor<B>,
@@ -60,7 +60,7 @@ pub(in crate::fused) fn self_attention_backward<B: Backend>(
     (raw(all.permute([1, 3, 0, 2, 4]).reshape([b, t, 3 * heads * d])), bias_grad)
 }
 
-pub(in crate::fused) fn value_part<B: Backend>(
+pub(super) fn value_part<B: Backend>(
     qkv: FloatTensor<B>,
     bias: Option<FloatTensor<B>>,
     skipped: usize,

@@ -3,14 +3,10 @@
 //! Work is cut into pieces of fixed size and sums are added in a fixed order, so that results do
 //! not depend on the number of threads.
 
-mod batch_norm;
-mod bottleneck;
-mod convolution;
-mod elementwise;
-mod implement;
-pub(super) mod linear;
 pub(super) mod math;
+pub(super) mod product;
 pub(super) mod simd;
+pub(super) mod sums;
 
 #[cfg(feature = "flex")]
 mod flex;
@@ -69,21 +65,7 @@ pub(super) unsafe fn written(len: usize, write: impl FnOnce(&mut [MaybeUninit<f3
 /// Elements that one task of an elementwise kernel handles.
 pub(super) const CHUNK: usize = 1 << 14;
 
-/// Size of the last dimension.
-fn last(shape: &Shape) -> usize {
-    shape[shape.num_dims() - 1]
-}
-
 /// The three dimensions of a batch of tokens.
 pub(super) fn dims3(shape: &Shape) -> [usize; 3] {
     [shape[0], shape[1], shape[2]]
-}
-
-/// `shape` with another last dimension.
-fn with_last(shape: &Shape, size: usize) -> Shape {
-    let mut dims = shape.to_vec();
-    if let Some(d) = dims.last_mut() {
-        *d = size;
-    }
-    dims.into()
 }

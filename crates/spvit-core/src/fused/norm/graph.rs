@@ -1,21 +1,22 @@
+//! [`NormOps`] in a graph.
+
 use burn::backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy};
 use burn::tensor::ops::FloatTensor;
 
 use super::NormOps;
 use crate::fused::graph::{backward_step, record};
 
-backward_step!(
-    LayerNorm<NormOps, 3>((FloatTensor<B>, FloatTensor<B>, f64)) =
-        |grad, (x, weight, epsilon), _| {
-            B::affine_layer_norm_backward(x, weight, grad, epsilon).map(Some)
-        }
-);
-
-backward_step!(
-    RmsNorm<NormOps, 2>((FloatTensor<B>, FloatTensor<B>, f64)) = |grad, (x, weight, epsilon), _| {
-        B::rms_norm_backward(x, weight, grad, epsilon).map(Some)
+backward_step! {
+    LayerNorm of NormOps, 3 parents, keeping (FloatTensor<B>, FloatTensor<B>, f64) =>
+    |grad, (x, weight, epsilon), _| {
+        B::affine_layer_norm_backward(x, weight, grad, epsilon).map(Some)
     }
-);
+}
+
+backward_step! {
+    RmsNorm of NormOps, 2 parents, keeping (FloatTensor<B>, FloatTensor<B>, f64) =>
+    |grad, (x, weight, epsilon), _| B::rms_norm_backward(x, weight, grad, epsilon).map(Some)
+}
 
 impl<B: NormOps, C: CheckpointStrategy> NormOps for Autodiff<B, C> {
     fn affine_layer_norm(

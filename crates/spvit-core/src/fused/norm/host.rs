@@ -8,8 +8,8 @@ use rayon::prelude::*;
 use super::{NormOps, plain};
 use crate::fused::host::{
     HostAccess, lent,
-    linear::add_in_order,
     simd::{simd_fn, sum, sum2},
+    sums::add_in_order,
     written,
 };
 

@@ -3,7 +3,7 @@
 mod graph;
 #[cfg(feature = "host")]
 mod host;
-pub(super) mod plain;
+mod plain;
 #[cfg(all(test, feature = "flex", feature = "ndarray"))]
 mod tests;
 

@@ -14,7 +14,7 @@ fn normalise<B: Backend>(x: Tensor<B, 2>, epsilon: f64) -> (Tensor<B, 2>, Tensor
     (centred * inverse.clone(), inverse)
 }
 
-pub(in crate::fused) fn layer_norm<B: Backend>(
+pub(super) fn layer_norm<B: Backend>(
     x: FloatTensor<B>,
     weight: FloatTensor<B>,
     bias: FloatTensor<B>,
@@ -25,7 +25,7 @@ pub(in crate::fused) fn layer_norm<B: Backend>(
     unfold(normal * wrap::<B, 1>(weight).unsqueeze() + wrap::<B, 1>(bias).unsqueeze(), dims)
 }
 
-pub(in crate::fused) fn layer_norm_backward<B: Backend>(
+pub(super) fn layer_norm_backward<B: Backend>(
     x: FloatTensor<B>,
     weight: FloatTensor<B>,
     grad: FloatTensor<B>,
@@ -51,7 +51,7 @@ fn over_root_mean_square<B: Backend>(
     (x * inverse.clone(), inverse)
 }
 
-pub(in crate::fused) fn rms_norm<B: Backend>(
+pub(super) fn rms_norm<B: Backend>(
     x: FloatTensor<B>,
     weight: FloatTensor<B>,
     epsilon: f64,
@@ -61,7 +61,7 @@ pub(in crate::fused) fn rms_norm<B: Backend>(
     unfold(normal * wrap::<B, 1>(weight).unsqueeze(), dims)
 }
 
-pub(in crate::fused) fn rms_norm_backward<B: Backend>(
+pub(super) fn rms_norm_backward<B: Backend>(
     x: FloatTensor<B>,
     weight: FloatTensor<B>,
     grad: FloatTensor<B>,

@@ -1,18 +1,20 @@
+//! [`TokenOps`] in a graph.
+
 use burn::backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy};
 use burn::tensor::{TensorMetadata, backend::AutodiffBackend, ops::FloatTensor};
 
 use super::{TokenMap, TokenOps, plain};
 use crate::fused::graph::{backward_step, record};
 
-backward_step!(
-    Tokens < TokenOps,
-    3 > (usize) = |grad, prefix, _| B::tokens_backward(grad, prefix).map(Some)
-);
+backward_step! {
+    Tokens of TokenOps, 3 parents, keeping usize =>
+    |grad, prefix, _| B::tokens_backward(grad, prefix).map(Some)
+}
 
-backward_step!(
-    Gather < TokenOps,
-    1 > (TokenMap) = |grad, back, _| [Some(B::gather_tokens(grad, &back))]
-);
+backward_step! {
+    Gather of TokenOps, 1 parents, keeping TokenMap =>
+    |grad, back, _| [Some(B::gather_tokens(grad, &back))]
+}
 
 impl<B: TokenOps, C: CheckpointStrategy> TokenOps for Autodiff<B, C> {
     fn patch_rows(images: FloatTensor<Self>, p: usize) -> FloatTensor<Self> {

@@ -6,7 +6,11 @@ use burn::tensor::{TensorMetadata, ops::FloatTensor};
 use rayon::prelude::*;
 
 use super::{TokenMap, TokenOps, plain};
-use crate::fused::host::{HostAccess, dims3, lent, linear::column_sums, simd::simd_fn, written};
+use crate::fused::host::{
+    HostAccess, dims3, lent,
+    sums::{add, column_sums},
+    written,
+};
 
 /// Tokens that one task moves.
 const ROWS: usize = 128;
@@ -32,14 +36,6 @@ fn rows(images: &[f32], [b, c, h, w]: [usize; 4], p: usize) -> Vec<f32> {
                 }
             });
         })
-    }
-}
-
-simd_fn! {
-    fn add(a: &[f32], b: &[f32], out: &mut [MaybeUninit<f32>]) {
-        for ((out, a), b) in out.iter_mut().zip(a).zip(b) {
-            out.write(a + b);
-        }
     }
 }
 

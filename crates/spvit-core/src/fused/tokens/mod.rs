@@ -4,7 +4,7 @@ mod graph;
 #[cfg(feature = "host")]
 mod host;
 mod map;
-pub(super) mod plain;
+mod plain;
 #[cfg(all(test, feature = "flex", feature = "ndarray"))]
 mod tests;
 

@@ -5,7 +5,7 @@ use burn::tensor::{Int, Tensor, backend::Backend, ops::FloatTensor};
 use super::TokenMap;
 use crate::fused::{raw, wrap};
 
-pub(in crate::fused) fn patch_rows<B: Backend>(images: FloatTensor<B>, p: usize) -> FloatTensor<B> {
+pub(super) fn patch_rows<B: Backend>(images: FloatTensor<B>, p: usize) -> FloatTensor<B> {
     let images = wrap::<B, 4>(images);
     let [b, c, height, width] = images.dims();
     let (h, w) = (height / p, width / p);
@@ -13,7 +13,7 @@ pub(in crate::fused) fn patch_rows<B: Backend>(images: FloatTensor<B>, p: usize)
     raw(cut.reshape([b, h * w, c * p * p]))
 }
 
-pub(in crate::fused) fn tokens<B: Backend>(
+pub(super) fn tokens<B: Backend>(
     patches: FloatTensor<B>,
     prefix: FloatTensor<B>,
     positions: FloatTensor<B>,
@@ -23,7 +23,7 @@ pub(in crate::fused) fn tokens<B: Backend>(
     raw(Tensor::cat(vec![prefix, patches], 1) + wrap::<B, 3>(positions))
 }
 
-pub(in crate::fused) fn tokens_backward<B: Backend>(
+pub(super) fn tokens_backward<B: Backend>(
     grad: FloatTensor<B>,
     prefix: usize,
 ) -> [FloatTensor<B>; 3] {
@@ -34,10 +34,7 @@ pub(in crate::fused) fn tokens_backward<B: Backend>(
     [grad.narrow(1, prefix, tokens - prefix), before, positions].map(raw)
 }
 
-pub(in crate::fused) fn gather_tokens<B: Backend>(
-    x: FloatTensor<B>,
-    map: &TokenMap,
-) -> FloatTensor<B> {
+pub(super) fn gather_tokens<B: Backend>(x: FloatTensor<B>, map: &TokenMap) -> FloatTensor<B> {
     let x = wrap::<B, 3>(x);
     let ([b, n, d], device) = (x.dims(), x.device());
     let rows: Vec<i32> =

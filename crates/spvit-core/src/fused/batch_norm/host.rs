@@ -1,12 +1,15 @@
-//! Batch normalisation of rows.
+//! [`BatchNormOps`] over slices.
 
 use std::mem::MaybeUninit;
 
+use burn::tensor::{TensorMetadata, ops::FloatTensor};
 use rayon::prelude::*;
 
-use super::{
-    linear::{add_in_order, column_sums},
+use super::{BatchNormOps, NormParameters, plain};
+use crate::fused::host::{
+    HostAccess, lent,
     simd::simd_fn,
+    sums::{add_in_order, column_sums},
     written,
 };
 
@@ -97,11 +100,7 @@ fn inverse_roots(variance: &[f32], epsilon: f64) -> Vec<f32> {
 }
 
 /// Output, mean and biased variance of `x + offset`; x `[rows, d]`.
-pub(crate) fn forward(
-    x: &[f32],
-    [offset, weight, bias]: [&[f32]; 3],
-    epsilon: f64,
-) -> [Vec<f32>; 3] {
+fn forward(x: &[f32], [offset, weight, bias]: [&[f32]; 3], epsilon: f64) -> [Vec<f32>; 3] {
     let d = weight.len();
     assert!(x.len().is_multiple_of(d) && offset.len() == d && bias.len() == d);
     let count = (x.len() / d) as f32;
@@ -127,7 +126,7 @@ pub(crate) fn forward(
 }
 
 /// Gradients for x, offset, weight and bias.
-pub(crate) fn backward(
+fn backward(
     x: &[f32],
     [offset, weight, mean, variance]: [&[f32]; 4],
     grad: &[f32],
@@ -158,4 +157,47 @@ pub(crate) fn backward(
     };
     let offset_grad = column_sums(&x_grad, d);
     [x_grad, offset_grad, weight_grad, bias_grad]
+}
+
+impl<B: HostAccess> BatchNormOps for B {
+    fn batch_norm(
+        x: FloatTensor<B>,
+        parameters: NormParameters<B>,
+        epsilon: f64,
+    ) -> [FloatTensor<B>; 3] {
+        let shape = x.shape();
+        let NormParameters { offset, weight, bias } = parameters.clone();
+        lent!(
+            (x, offset, weight, bias) => {
+                let [y, mean, variance] = forward(&x, [&*offset, &*weight, &*bias], epsilon);
+                let d = [mean.len()];
+                [B::own(y, shape), B::own(mean, d.into()), B::own(variance, d.into())]
+            },
+            plain::batch_norm::<B>(x, parameters, epsilon)
+        )
+    }
+
+    fn batch_norm_backward(
+        x: FloatTensor<B>,
+        parameters: NormParameters<B>,
+        statistics: [FloatTensor<B>; 2],
+        grad: FloatTensor<B>,
+        epsilon: f64,
+    ) -> [FloatTensor<B>; 4] {
+        let shape = x.shape();
+        let NormParameters { offset, weight, .. } = parameters.clone();
+        let [mean, variance] = statistics.clone();
+        lent!(
+            (x, offset, weight, mean, variance, grad) => {
+                let vectors = [&*offset, &*weight, &*mean, &*variance];
+                let [dx, sums @ ..] = backward(&x, vectors, &grad, epsilon);
+                let [offset, weight, bias] = sums.map(|sum| {
+                    let d = [sum.len()];
+                    B::own(sum, d.into())
+                });
+                [B::own(dx, shape), offset, weight, bias]
+            },
+            plain::batch_norm_backward::<B>(x, parameters, statistics, grad, epsilon)
+        )
+    }
 }

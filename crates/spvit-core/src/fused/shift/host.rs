@@ -1,12 +1,14 @@
-//! Convolution by indexing: values mixed over heads, or finished products, shifted and added.
+//! [`ShiftOps`] over slices.
 
+use burn::tensor::{TensorMetadata, ops::FloatTensor};
 use rayon::prelude::*;
 
-use super::{
-    linear::add_in_order,
+use super::{Grid, ShiftOps, plain};
+use crate::fused::host::{
+    HostAccess, dims3, lent,
     simd::{simd_fn, sum2},
+    sums::add_in_order,
 };
-use crate::fused::Grid;
 
 #[inline(always)]
 fn add_scaled(y: &mut [f32], x: &[f32], factor: f32) {
@@ -75,12 +77,7 @@ simd_fn! {
 
 /// v `[b, s + n, width]`, p `[heads, k²]` to `[b, n, width/heads]`; the first `s` tokens of every
 /// image are skipped.
-pub(crate) fn mix_shift(
-    v: &[f32],
-    [batch, tokens, width]: [usize; 3],
-    p: &[f32],
-    grid: Grid,
-) -> Vec<f32> {
+fn mix_shift(v: &[f32], [batch, tokens, width]: [usize; 3], p: &[f32], grid: Grid) -> Vec<f32> {
     let heads = p.len() / grid.positions();
     let (skipped, image) = ((tokens - grid.tokens()) * width, grid.tokens() * width / heads);
     let mut y = vec![0.0; batch * image];
@@ -91,13 +88,13 @@ pub(crate) fn mix_shift(
 }
 
 /// Gradients for v and p.
-pub(crate) fn mix_shift_backward(
+fn mix_shift_backward(
     v: &[f32],
     [_, tokens, width]: [usize; 3],
     p: &[f32],
     grad: &[f32],
     grid: Grid,
-) -> (Vec<f32>, Vec<f32>) {
+) -> [Vec<f32>; 2] {
     let heads = p.len() / grid.positions();
     let (skipped, image) = ((tokens - grid.tokens()) * width, grid.tokens() * width / heads);
     let mut v_grad = vec![0.0; v.len()];
@@ -112,11 +109,11 @@ pub(crate) fn mix_shift_backward(
             dp
         })
         .collect();
-    (v_grad, add_in_order(parts, p.len()))
+    [v_grad, add_in_order(parts, p.len())]
 }
 
 /// u `[b, s + n, k²·d]` to `[b, n, d]`.
-pub(crate) fn shift_sum(u: &[f32], [batch, tokens, width]: [usize; 3], grid: Grid) -> Vec<f32> {
+fn shift_sum(u: &[f32], [batch, tokens, width]: [usize; 3], grid: Grid) -> Vec<f32> {
     let image = grid.tokens() * width / grid.positions();
     let skipped = (tokens - grid.tokens()) * width;
     let mut y = vec![0.0; batch * image];
@@ -127,7 +124,7 @@ pub(crate) fn shift_sum(u: &[f32], [batch, tokens, width]: [usize; 3], grid: Gri
 }
 
 /// Gradient of [`shift_sum`], with zeros for the skipped tokens.
-pub(crate) fn shift_sum_backward(
+fn shift_sum_backward(
     grad: &[f32],
     [batch, _, d]: [usize; 3],
     skipped: usize,
@@ -149,4 +146,49 @@ pub(crate) fn shift_sum_backward(
         }
     });
     u_grad
+}
+
+impl<B: HostAccess> ShiftOps for B {
+    fn mix_shift(v: FloatTensor<B>, p: FloatTensor<B>, grid: Grid) -> FloatTensor<B> {
+        let (dims, heads) = (dims3(&v.shape()), p.shape()[0]);
+        let shape = [dims[0], grid.tokens(), dims[2] / heads];
+        lent!(
+            (v, p) => B::own(mix_shift(&v, dims, &p, grid), shape.into()),
+            plain::mix_shift::<B>(v, p, grid)
+        )
+    }
+
+    fn mix_shift_backward(
+        v: FloatTensor<B>,
+        p: FloatTensor<B>,
+        grad: FloatTensor<B>,
+        grid: Grid,
+    ) -> [FloatTensor<B>; 2] {
+        let (shape, p_shape) = (v.shape(), p.shape());
+        lent!(
+            (v, p, grad) => {
+                let [dv, dp] = mix_shift_backward(&v, dims3(&shape), &p, &grad, grid);
+                [B::own(dv, shape), B::own(dp, p_shape)]
+            },
+            plain::mix_shift_backward::<B>(v, p, grad, grid)
+        )
+    }
+
+    fn shift_sum(u: FloatTensor<B>, grid: Grid) -> FloatTensor<B> {
+        let dims = dims3(&u.shape());
+        let shape = [dims[0], grid.tokens(), dims[2] / grid.positions()];
+        lent!(
+            (u) => B::own(shift_sum(&u, dims, grid), shape.into()),
+            plain::shift_sum::<B>(u, grid)
+        )
+    }
+
+    fn shift_sum_backward(grad: FloatTensor<B>, skipped: usize, grid: Grid) -> FloatTensor<B> {
+        let dims = dims3(&grad.shape());
+        let shape = [dims[0], skipped + grid.tokens(), dims[2] * grid.positions()];
+        lent!(
+            (grad) => B::own(shift_sum_backward(&grad, dims, skipped, grid), shape.into()),
+            plain::shift_sum_backward::<B>(grad, skipped, grid)
+        )
+    }
 }

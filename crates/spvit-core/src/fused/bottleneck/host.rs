@@ -1,16 +1,21 @@
-//! The bottleneck convolution of a compact model, from tokens to tokens without a trip to memory.
+//! [`BottleneckOps`] over slices, from tokens to tokens without a trip to memory.
 
 use std::mem::MaybeUninit;
 
+use burn::tensor::{TensorMetadata, ops::FloatTensor};
 use gemm::Parallelism;
 use rayon::prelude::*;
 
-use super::{
-    linear::{Strides, product},
-    simd::simd_fn,
-    written,
+use super::{Bottleneck, BottleneckOps, plain};
+use crate::fused::{
+    Grid,
+    host::{
+        HostAccess, lent,
+        product::{Strides, product},
+        simd::simd_fn,
+        written,
+    },
 };
-use crate::fused::Grid;
 
 /// Floats of products that a task keeps at hand: half of a usual second-level cache.
 const AT_HAND: usize = 1 << 17;
@@ -70,7 +75,7 @@ fn rows_of_a_task(batch: usize, products: usize, grid: Grid) -> usize {
 
 /// x `[b, s + n, dim]` to the same shape; weights: kernel `[d, dim, k, k]`, scale and shift `[d]`,
 /// projection `[d, dim]` and its bias `[dim]`.
-pub(crate) fn forward(
+fn forward(
     x: &[f32],
     [kernel, scale, shift, w, b]: [&[f32]; 5],
     batch: usize,
@@ -149,5 +154,19 @@ pub(crate) fn forward(
                 |(u, z), (index, out)| task(u, z, index, out),
             );
         })
+    }
+}
+
+impl<B: HostAccess> BottleneckOps for B {
+    fn bottleneck(x: FloatTensor<B>, weights: Bottleneck<B>, grid: Grid) -> FloatTensor<B> {
+        let shape = x.shape();
+        let Bottleneck { kernel, scale, shift, w, b } = weights.clone();
+        lent!(
+            (x, kernel, scale, shift, w, b) => {
+                let weights = [&*kernel, &*scale, &*shift, &*w, &*b];
+                B::own(forward(&x, weights, shape[0], grid), shape)
+            },
+            plain::bottleneck::<B>(x, weights, grid)
+        )
     }
 }
