@@ -6,9 +6,9 @@ use burn::module::AutodiffModule;
 use burn::tensor::{Distribution, Tensor};
 use spvit_core::{FusedOps, TrainBackend};
 use spvit_data::Batch;
-use spvit_layers::{Init, Mode, Operation, Vit, VitConfig};
+use spvit_layers::{Init, Mode, ModelConfig, Operation, Vit};
 use spvit_search::{
-    Architecture, BlockArchitecture, BudgetTerm, CostModel, CostTable, Gates, expand, prune,
+    Architecture, BlockArchitecture, Budget, BudgetTerm, CostModel, CostTable, Gates, expand, prune,
 };
 use spvit_train::{
     Classification, SearchObjective, Searched, Uniforms,
@@ -19,17 +19,18 @@ pub use layer::LayerLoad;
 
 /// The released DeiT-Ti architecture's mix of operations, shortened or lengthened to a depth: two
 /// cheap convolutions first, attention in the middle, convolutions of both sizes at the end.
-pub fn mixed_architecture(config: &VitConfig) -> Architecture {
+pub fn mixed_architecture(config: &ModelConfig) -> Architecture {
+    let shapes = config.blocks();
     let block = |index: usize| {
-        let operation = match index * 6 / config.depth {
+        let operation = match index * 6 / shapes.len() {
             0 => Operation::BConv(1),
             1 | 4 => Operation::BConv(3),
             5 => Operation::Shortcut,
             _ => Operation::Msa,
         };
-        BlockArchitecture { operation, kept: (0..config.hidden * 5 / 8).collect() }
+        BlockArchitecture { operation, kept: (0..shapes[index].hidden * 5 / 8).collect() }
     };
-    let blocks = (0..config.depth).map(block).collect();
+    let blocks = (0..shapes.len()).map(block).collect();
     Architecture::new(config.clone(), CostModel::Macs, blocks, None)
 }
 
@@ -37,7 +38,7 @@ pub fn mixed_architecture(config: &VitConfig) -> Architecture {
 /// on the host to the last parameter.
 pub struct Workload<B: TrainBackend> {
     /// Shape of the models.
-    pub config: VitConfig,
+    pub config: ModelConfig,
     batch: Batch,
     images: Tensor<B::InnerBackend, 4>,
     dense: Replicas<B, Classification<B>>,
@@ -49,16 +50,17 @@ pub struct Workload<B: TrainBackend> {
 
 impl<B: TrainBackend> Workload<B> {
     /// Fresh models and random images.
-    pub fn new(config: VitConfig, batch: usize, device: &B::Device) -> Self {
+    pub fn new(config: ModelConfig, batch: usize, device: &B::Device) -> Self {
         let mut init = Init::<B>::new(0, device);
         let dense = Vit::new(&config, &config.dense_blocks(), &mut init);
         let search = expand(&dense, &config, &mut init);
         let compact = prune(&search, &mixed_architecture(&config));
-        let gates = Gates::new(&config, 1.5, device);
         let table = CostTable::new(&config, CostModel::Paper);
-        let full = table.total(&config.dense_blocks()).unwrap_or_default() as f64;
-        let budget = BudgetTerm { table, target: 0.6 * full, lambda: 30.0, unit: full };
-        let options = StepOptions { depth: config.depth, ..StepOptions::default() };
+        let gates = Gates::new(&table, 1.5, device);
+        let full = table.dense();
+        let budget = Budget::flops((0.6 * full) as u64);
+        let budget = BudgetTerm { table, budget, lambda: 30.0, scale: full };
+        let options = StepOptions { depth: config.depth(), ..StepOptions::default() };
         let classify = |model: Vit<B>| {
             let objective = Classification { teacher: None };
             Replicas::new(objective, model, [Group::new(0.05)], options, device)
@@ -66,10 +68,10 @@ impl<B: TrainBackend> Workload<B> {
         let objective = SearchObjective { budget, uniforms: Uniforms::Seeded };
         let groups = [Group::new(0.05), Group::new(0.0)];
         let searched = Searched { model: search, gates };
-        let [height, width] = config.image_size;
-        let shape = [batch, config.channels, height, width];
+        let [height, width] = config.image_size();
+        let shape = [batch, config.channels(), height, width];
         let images = Tensor::random(shape, Distribution::Normal(0.0, 1.0), device);
-        let batch = on_host(&images, config.classes);
+        let batch = on_host(&images, config.classes());
         Self {
             images,
             dense: classify(dense),

@@ -63,7 +63,9 @@ pub(super) fn head<B: Backend>(
         (Some([classes, dim]), _) if dim == config.features() && classes != config.classes() => {
             format!("the file has {classes} classes and the model {}", config.classes())
         }
-        (None, false) => format!("the file has none, and the model has {} classes", config.classes()),
+        (None, false) => {
+            format!("the file has none, and the model has {} classes", config.classes())
+        }
         _ => return false,
     };
     notes.push(format!("the head is new and has to be trained: {found}"));

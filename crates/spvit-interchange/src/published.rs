@@ -81,7 +81,8 @@ fn complete(
     if !matches!(operation, Operation::BConv(_)) {
         add("head_probs", &[shape.heads, config.space.largest_kernel().pow(2)], 0.0);
     }
-    let unused = config.space.kernels.iter().filter(|&&kernel| operation != Operation::BConv(kernel));
+    let unused =
+        config.space.kernels.iter().filter(|&&kernel| operation != Operation::BConv(kernel));
     for kernel in unused {
         let norm = format!("bn_{kernel}x{kernel}");
         for (part, value) in

@@ -253,7 +253,8 @@ pub fn read_dense<B: FusedOps>(
 ) -> Result<Dense<B>, InterchangeError> {
     let mut source = Source::open(path, None)?;
     let map = source.architecture.as_ref().map(|own| own.model.map());
-    if source.renamed.family.epsilon() != config.layer_norm_epsilon() && source.architecture.is_none()
+    if source.renamed.family.epsilon() != config.layer_norm_epsilon()
+        && source.architecture.is_none()
     {
         source.notes.push(format!(
             "layer norms have ε {:e}, as model.layer_norm_epsilon says; models of this origin \

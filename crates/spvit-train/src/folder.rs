@@ -266,24 +266,16 @@ pub fn write_config(folder: &RunFolder, config: &RunConfig) -> Result<(), TrainE
     write_atomically(&folder.config(), config.to_toml()?.as_bytes())
 }
 
-/// Writes a file under a temporary name in the same folder, syncs it and renames it.
+/// Writes a file whole or not at all ([`spvit_formats::write_whole`]), and its folder if that is not
+/// there.
 ///
 /// # Errors
-/// [`TrainError::Io`] naming the file.
+/// [`TrainError::Format`] naming the file, [`TrainError::Io`] naming the folder.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    // The parent of a bare name is an empty path.
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new("."));
-    let write = || -> std::io::Result<()> {
-        fs::create_dir_all(parent)?;
-        let mut file = tempfile::NamedTempFile::new_in(parent)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        // The new name itself must survive a crash, too.
-        fs::File::open(parent)?.sync_all()
-    };
-    write().map_err(|error| TrainError::io(path, error))
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(|error| TrainError::io(parent, error))?;
+    }
+    Ok(spvit_formats::write_whole(path, |out| out.write_all(bytes))?)
 }
 
 fn digest(position: &str, state: &StateDict) -> String {

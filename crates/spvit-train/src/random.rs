@@ -42,11 +42,7 @@ fn open_unit(rng: &mut ChaCha8Rng) -> f32 {
 
 /// Uniform draws for the gates of every block in one step; `draws` holds how many for its
 /// operations and for its FFN.
-pub fn gate_uniforms(
-    seed: u64,
-    step: u64,
-    draws: &[[usize; 2]],
-) -> Vec<BlockUniforms> {
+pub fn gate_uniforms(seed: u64, step: u64, draws: &[[usize; 2]]) -> Vec<BlockUniforms> {
     let mut rng = generator(seed, Purpose::Gates, step);
     let mut draw = |count: usize| (0..count).map(|_| open_unit(&mut rng)).collect::<Vec<_>>();
     let block = |&[operations, hidden]: &[usize; 2]| BlockUniforms {

@@ -105,10 +105,9 @@ pub(crate) fn restore_gates<B: burn::tensor::backend::Backend>(
     state: &StateDict,
 ) -> Result<Gates<B>, TrainError> {
     let device = gates.ffn.device();
-    for (name, thresholds) in [
-        ("thresholds.operations", &mut gates.operations),
-        ("thresholds.ffn", &mut gates.ffn),
-    ] {
+    for (name, thresholds) in
+        [("thresholds.operations", &mut gates.operations), ("thresholds.ffn", &mut gates.ffn)]
+    {
         let Some(data) = state.get(name) else { continue };
         let count = data.shape.num_elements();
         if count != thresholds.shape().num_elements() {
@@ -125,8 +124,7 @@ pub(crate) fn restore_gates<B: burn::tensor::backend::Backend>(
         let mut data = data.clone();
         // Earlier versions kept them by block.
         data.shape = [count].into();
-        *thresholds =
-            thresholds.clone().map(|_| Tensor::from_data(data, &device).require_grad());
+        *thresholds = thresholds.clone().map(|_| Tensor::from_data(data, &device).require_grad());
     }
     Ok(gates)
 }

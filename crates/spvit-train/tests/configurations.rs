@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use spvit_layers::VitConfig;
+use spvit_layers::ModelConfig;
 use spvit_train::{EpochReport, Phase, RunConfig};
 
 fn keys(prefix: &str, table: &toml::Table, all: &mut BTreeSet<String>) {
@@ -34,7 +34,7 @@ fn every_shipped_configuration_can_be_read_and_shows_every_key() {
         let lacking: Vec<_> = every.difference(&own).collect();
         assert!(lacking.is_empty(), "{} lacks {lacking:?}", path.display());
         let name = path.file_stem().unwrap().to_str().unwrap();
-        if let Ok(preset) = VitConfig::preset(name) {
+        if let Ok(preset) = ModelConfig::preset(name) {
             assert_eq!(config.model, preset, "{name}");
             assert!(config.target_flops() < config.dense_flops(), "{name}");
         }

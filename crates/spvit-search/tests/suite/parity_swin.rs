@@ -2,8 +2,8 @@
 //!
 //! The published search convolves inside each shifted window, this project the whole map, as the
 //! published fine-tuning form does. So a 3×3 convolution's values are compared where a token's
-//! neighbours on the map are its neighbours in the window, and whole models where no 3×3
-//! convolution is open.
+//! neighbours on the map are its neighbours in the window; whole steps of the cases in which no 3×3
+//! convolution takes part are compared in spvit-train.
 
 use burn::backend::Autodiff;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
@@ -15,10 +15,7 @@ use spvit_layers::{
 };
 use spvit_search::{Budget, BudgetTerm, CostModel, CostTable, Gates};
 
-use crate::support::{
-    Case, Errors, Scale, cases, cross_entropy, gradients, host, operation, split_qkv,
-    threshold_gradients, values,
-};
+use crate::support::{Case, Errors, Scale, cases, host, operation, threshold_gradients, values};
 
 on_all_backends!(
     gates_and_costs,
@@ -26,7 +23,6 @@ on_all_backends!(
     candidates_in_training,
     statistics_of_pointwise_convolutions,
     gradients_of_the_cost,
-    whole_models_without_open_kernels,
 );
 
 const INNER: (f32, Scale) = (1e-5, Scale::AtLeastOne);
@@ -230,18 +226,6 @@ fn statistics_of_pointwise_convolutions<B: FusedOps>() {
     }
 }
 
-/// Thresholds' gradients by published name.
-fn published(case: &Case, found: StateDict) -> StateDict {
-    let name = |name: String| {
-        let mut parts = name.splitn(3, '.');
-        let index = parts.nth(1).unwrap().parse().unwrap();
-        let rest = parts.next().unwrap();
-        let rest = rest.replace("kernel_thresholds", "kernel_thresholds_full");
-        format!("{}.{rest}", case.layer(index))
-    };
-    found.into_iter().map(|(path, data)| (name(path), data)).collect()
-}
-
 fn stored(case: &Case, prefix: &str) -> StateDict {
     let tensors = case.io.iter();
     tensors.filter_map(|(k, v)| Some((k.strip_prefix(prefix)?.to_string(), v.clone()))).collect()
@@ -252,47 +236,7 @@ fn gradients_of_the_cost<B: FusedOps>() {
     for case in cases("swin_search") {
         let gates = case.gates::<Autodiff<B>>();
         let grads = budget(&case).loss(&gates).backward();
-        let found = published(&case, threshold_gradients(&gates, &grads));
+        let found = case.published(threshold_gradients(&gates, &grads));
         errors.check_gradients("of the cost", &found, &stored(&case, "grad_flops."));
-    }
-}
-
-/// Whether a 3×3 convolution has a part in a step with these gates: its output or, for a gate's
-/// gradient, its value.
-fn uses_kernels<B: Backend>(gates: &OperationGates<B>) -> bool {
-    match gates {
-        OperationGates::Fixed(operation) => *operation == Operation::BConv(3),
-        OperationGates::Sampled { open, .. } => {
-            spvit_core::gates::Plan::new(open).values.contains(&1)
-        }
-    }
-}
-
-/// Logits, and in training gradients, of the cases in which no 3×3 convolution takes part; of the
-/// others nothing can be compared.
-fn whole_models_without_open_kernels<B: FusedOps>() {
-    let mut errors = Errors::new::<B>("swin");
-    for case in cases("swin_search") {
-        let fixed = case.gates::<B>().deterministic();
-        if !fixed.iter().any(|gates| uses_kernels(&gates.operation)) {
-            let logits = model::<B>(&case).forward(case.tensor("input"), &fixed, &Mode::Evaluate);
-            let scale = (1e-5, Scale::One);
-            errors.check("logits", &case.name, &host(logits), &case.stored("eval.logits"), scale);
-        }
-        let (model, gates) = (model::<Autodiff<B>>(&case), case.gates::<Autodiff<B>>());
-        let sampled = gates.sample(&case.uniforms());
-        if sampled.iter().any(|gates| uses_kernels(&gates.operation)) {
-            continue;
-        }
-        let context = TrainContext::new();
-        let logits = model.forward(case.tensor("input"), &sampled, &Mode::Train(&context));
-        let loss = cross_entropy(logits, case.labels()) + budget(&case).loss(&gates);
-        let grads = loss.backward();
-        let mut found = gradients(&model, &grads);
-        split_qkv(&mut found);
-        let mut expected = stored(&case, "grad.");
-        state::name_as_timm(&mut expected);
-        found.extend(published(&case, threshold_gradients(&gates, &grads)));
-        errors.check_gradients("gradients", &found, &expected);
     }
 }

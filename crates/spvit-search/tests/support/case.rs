@@ -194,6 +194,21 @@ impl Case {
         gates
     }
 
+    /// Thresholds (or their gradients) by the names of the case.
+    pub fn published(&self, found: StateDict) -> StateDict {
+        if self.blocks().is_none() {
+            return found;
+        }
+        let name = |name: String| {
+            let mut parts = name.splitn(3, '.');
+            let index = parts.nth(1).unwrap().parse().unwrap();
+            let rest = parts.next().unwrap();
+            let rest = rest.replace("kernel_thresholds", "kernel_thresholds_full");
+            format!("{}.{rest}", self.layer(index))
+        };
+        found.into_iter().map(|(path, data)| (name(path), data)).collect()
+    }
+
     /// The uniforms that a search case's training step drew.
     pub fn uniforms(&self) -> Vec<BlockUniforms> {
         (0..self.config().depth())

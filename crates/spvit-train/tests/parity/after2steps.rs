@@ -45,7 +45,7 @@ fn weights_and_thresholds_after_two_steps<B: FusedOps>() {
                     (2e-5, Scale::AtLeastOne),
                 );
             }
-            steps.push(all_gradients(search.model(), &found.groups));
+            steps.push(all_gradients(&case, search.model(), &found.groups));
             search.apply(found, &[lr, arc_lr]);
         }
 

@@ -99,10 +99,11 @@ fn of_thresholds<B: FusedOps>(gates: &Gates<Autodiff<B>>, found: &Gradients<B>) 
 
 /// Gradients of weights and thresholds.
 fn all_gradients<B: FusedOps>(
+    case: &Case,
     searched: &Searched<Autodiff<B>>,
     groups: &[Gradients<B>],
 ) -> StateDict {
     let mut found = by_name(&searched.model, &groups[0]);
-    found.extend(of_thresholds(&searched.gates, &groups[1]));
+    found.extend(case.published(of_thresholds(&searched.gates, &groups[1])));
     found
 }
