@@ -8,22 +8,19 @@ use burn::tensor::{Distribution, Tensor, backend::Backend};
 use criterion::{BenchmarkId, Criterion, criterion_group, criterion_main};
 use spvit_core::{FusedOps, gates};
 use spvit_layers::{
-    BottleneckConv, Init, Mode, Msa, OperationGates, TrainContext, Umsa, VitConfig,
+    BlockShape, BottleneckConv, Init, Mode, Msa, OperationGates, SearchSpace, TrainContext, Umsa,
 };
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// DeiT-Ti's layer over a map with `side` patches a side.
-fn config(side: usize) -> VitConfig {
-    VitConfig {
-        image_size: [16 * side; 2],
-        ..VitConfig::preset("deit_tiny").unwrap_or_else(|error| panic!("{error}"))
-    }
+fn block(side: usize) -> BlockShape {
+    BlockShape::new(192, 3, [side; 2])
 }
 
-fn input<B: Backend>(config: &VitConfig, batch: usize, device: &B::Device) -> Tensor<B, 3> {
-    let shape = [batch, config.patches() + 1, config.dim];
+fn input<B: Backend>(block: &BlockShape, batch: usize, device: &B::Device) -> Tensor<B, 3> {
+    let shape = [batch, block.tokens(), block.dim];
     Tensor::random(shape, Distribution::Normal(0.0, 1.0), device)
 }
 
@@ -33,14 +30,14 @@ fn scaling<B: FusedOps>(c: &mut Criterion, backend: &str) {
     let mut group = c.benchmark_group(format!("{backend}/scaling"));
     group.sample_size(10);
     for side in [14, 28, 42, 56] {
-        let config = config(side);
-        let x = input::<B>(&config, 1, &device);
-        let msa = Msa::<B>::new(&config, &mut Init::new(0, &device));
+        let block = block(side);
+        let x = input::<B>(&block, 1, &device);
+        let msa = Msa::<B>::new(&block, &mut Init::new(0, &device));
         group.bench_with_input(BenchmarkId::new("msa", side), &x, |bench, x| {
             bench.iter(|| black_box(msa.forward(x.clone()).into_data()));
         });
         for kernel in [1, 3] {
-            let bconv = BottleneckConv::<B>::new(&config, kernel, &mut Init::new(0, &device));
+            let bconv = BottleneckConv::<B>::new(&block, kernel, &mut Init::new(0, &device));
             let name = BenchmarkId::new(format!("bconv{kernel}x{kernel}"), side);
             group.bench_with_input(name, &x, |bench, x| {
                 bench.iter(|| black_box(bconv.forward(x.clone(), &Mode::Evaluate).into_data()));
@@ -53,10 +50,11 @@ fn scaling<B: FusedOps>(c: &mut Criterion, backend: &str) {
 /// A searched layer, forward and backward, for every state of its gates; and plain attention.
 fn searched<B: FusedOps>(c: &mut Criterion, backend: &str) {
     let device = B::Device::default();
-    let config = config(14);
-    let umsa = Umsa::<Autodiff<B>>::new(&config, &mut Init::new(0, &device));
-    let msa = Msa::<Autodiff<B>>::new(&config, &mut Init::new(0, &device));
-    let x = input::<Autodiff<B>>(&config, 8, &device).require_grad();
+    let block = block(14);
+    let space = SearchSpace::default();
+    let umsa = Umsa::<Autodiff<B>>::new(&block, &space, &mut Init::new(0, &device));
+    let msa = Msa::<Autodiff<B>>::new(&block, &mut Init::new(0, &device));
+    let x = input::<Autodiff<B>>(&block, 8, &device).require_grad();
     let mut group = c.benchmark_group(format!("{backend}/umsa"));
     group.sample_size(10);
     group.bench_function("msa", |bench| {
@@ -71,6 +69,7 @@ fn searched<B: FusedOps>(c: &mut Criterion, backend: &str) {
                 let gates = OperationGates::Sampled {
                     coefficients: gates::coefficients(own).squeeze_dim(0),
                     open: open.map(|gate| gate == 1).to_vec(),
+                    operations: space.operations().into(),
                 };
                 let context = TrainContext::new();
                 let y = umsa.forward(x.clone(), &gates, &Mode::Train(&context));

@@ -59,7 +59,7 @@ fn measure<B: FusedOps>(c: &mut Criterion, backend: &str) {
         let (w, b) = (matrix(dim, 4 * dim), vector(4 * dim));
         both("affine", &|| fused::affine(x.clone(), w.clone(), Some(b.clone())));
         let qkv = random(3 * dim);
-        both("self_attention", &|| fused::self_attention(qkv.clone(), heads));
+        both("self_attention", &|| fused::self_attention(qkv.clone(), heads, None));
         let p = matrix(heads, 9);
         both("mix_shift", &|| fused::mix_shift(x.clone(), p.clone(), grid));
         let products = random(9 * dim / heads);

@@ -3,7 +3,7 @@
 use burn::module::AutodiffModule;
 use burn::tensor::{Distribution, Tensor};
 use spvit_core::TrainBackend;
-use spvit_layers::{BottleneckConv, Init, Mode, Msa, Operation, TrainContext, VitConfig};
+use spvit_layers::{BlockShape, BottleneckConv, Init, Mode, Msa, Operation, TrainContext};
 
 /// A layer and its input, `[batch, 1 + patches, dim]`.
 pub struct LayerLoad<B: TrainBackend> {
@@ -22,18 +22,16 @@ enum Layer<B: TrainBackend> {
 impl<B: TrainBackend> LayerLoad<B> {
     /// A fresh layer and random tokens; `None` for a shortcut, which computes nothing.
     pub fn new(
-        config: &VitConfig,
+        block: &BlockShape,
         operation: Operation,
         batch: usize,
         device: &B::Device,
     ) -> Option<Self> {
         let mut init = Init::new(0, device);
-        let shape = [batch, config.patches() + 1, config.dim];
+        let shape = [batch, block.tokens(), block.dim];
         let layer = match operation {
-            Operation::BConv(kernel) => {
-                Layer::BConv(BottleneckConv::new(config, kernel, &mut init))
-            }
-            Operation::Msa => Layer::Msa(Msa::new(config, &mut init)),
+            Operation::BConv(kernel) => Layer::BConv(BottleneckConv::new(block, kernel, &mut init)),
+            Operation::Msa => Layer::Msa(Msa::new(block, &mut init)),
             Operation::Shortcut => return None,
         };
         let x = Tensor::random(shape, Distribution::Normal(0.0, 1.0), device).require_grad();

@@ -3,135 +3,115 @@
 mod layer;
 
 use burn::module::AutodiffModule;
-use burn::tensor::{Distribution, Tensor, TensorData, activation::log_softmax};
+use burn::tensor::{Distribution, Tensor};
 use spvit_core::{FusedOps, TrainBackend};
-use spvit_layers::{Init, Mode, Operation, SearchVit, TrainContext, Vit, VitConfig};
+use spvit_data::Batch;
+use spvit_layers::{Init, Mode, ModelConfig, Operation, Vit};
 use spvit_search::{
-    Architecture, BlockArchitecture, BudgetTerm, CostModel, CostTable, Gates, expand, prune,
+    Architecture, BlockArchitecture, Budget, BudgetTerm, CostModel, CostTable, Gates, expand, prune,
 };
 use spvit_train::{
-    optim::{AdamW, AdamWConfig, Gradients},
-    random::gate_uniforms,
+    Classification, SearchObjective, Searched, Uniforms,
+    step::{Group, Replicas, StepOptions},
 };
 
 pub use layer::LayerLoad;
 
 /// The released DeiT-Ti architecture's mix of operations, shortened or lengthened to a depth: two
 /// cheap convolutions first, attention in the middle, convolutions of both sizes at the end.
-pub fn mixed_architecture(config: &VitConfig) -> Architecture {
+pub fn mixed_architecture(config: &ModelConfig) -> Architecture {
+    let shapes = config.blocks();
     let block = |index: usize| {
-        let operation = match index * 6 / config.depth {
+        let operation = match index * 6 / shapes.len() {
             0 => Operation::BConv(1),
             1 | 4 => Operation::BConv(3),
             5 => Operation::Shortcut,
             _ => Operation::Msa,
         };
-        BlockArchitecture { operation, kept: (0..config.hidden * 5 / 8).collect() }
+        BlockArchitecture { operation, kept: (0..shapes[index].hidden * 5 / 8).collect() }
     };
-    let blocks = (0..config.depth).map(block).collect();
+    let blocks = (0..shapes.len()).map(block).collect();
     Architecture::new(config.clone(), CostModel::Macs, blocks, None)
 }
 
-/// Models of one shape with their optimisers, and a batch.
+/// Models of one shape in training, and a batch. A step is the one that `spvit` takes, from the batch
+/// on the host to the last parameter.
 pub struct Workload<B: TrainBackend> {
     /// Shape of the models.
-    pub config: VitConfig,
-    /// Images of a batch.
-    pub batch: usize,
+    pub config: ModelConfig,
+    batch: Batch,
+    images: Tensor<B::InnerBackend, 4>,
+    dense: Replicas<B, Classification<B>>,
+    search: Replicas<B, SearchObjective>,
+    compact: Replicas<B, Classification<B>>,
     device: B::Device,
-    images: Tensor<B, 4>,
-    dense: Vit<B>,
-    search: SearchVit<B>,
-    compact: Vit<B>,
-    gates: Gates<B>,
-    budget: BudgetTerm,
-    // Of the dense, search and compact weights, and of the thresholds.
-    optimisers: [AdamW<B::InnerBackend>; 4],
-    step: u64,
+    number: u64,
 }
 
 impl<B: TrainBackend> Workload<B> {
     /// Fresh models and random images.
-    pub fn new(config: VitConfig, batch: usize, device: &B::Device) -> Self {
+    pub fn new(config: ModelConfig, batch: usize, device: &B::Device) -> Self {
         let mut init = Init::<B>::new(0, device);
         let dense = Vit::new(&config, &config.dense_blocks(), &mut init);
         let search = expand(&dense, &config, &mut init);
         let compact = prune(&search, &mixed_architecture(&config));
-        let [height, width] = config.image_size;
         let table = CostTable::new(&config, CostModel::Paper);
-        let full = table.total(&config.dense_blocks()).unwrap_or_default() as f64;
-        let shape = [batch, config.channels, height, width];
+        let gates = Gates::new(&table, 1.5, device);
+        let full = table.dense();
+        let budget = Budget::flops((0.6 * full) as u64);
+        let budget = BudgetTerm { table, budget, lambda: 30.0, scale: full };
+        let options = StepOptions { depth: config.depth(), ..StepOptions::default() };
+        let classify = |model: Vit<B>| {
+            let objective = Classification { teacher: None };
+            Replicas::new(objective, model, [Group::new(0.05)], options, device)
+        };
+        let objective = SearchObjective { budget, uniforms: Uniforms::Seeded };
+        let groups = [Group::new(0.05), Group::new(0.0)];
+        let searched = Searched { model: search, gates };
+        let [height, width] = config.image_size();
+        let shape = [batch, config.channels(), height, width];
+        let images = Tensor::random(shape, Distribution::Normal(0.0, 1.0), device);
+        let batch = on_host(&images, config.classes());
         Self {
-            images: Tensor::random(shape, Distribution::Normal(0.0, 1.0), device),
-            gates: Gates::new(&config, 1.5, device),
-            budget: BudgetTerm { table, target: 0.6 * full, lambda: 30.0, unit: full },
-            optimisers: [0.05, 0.05, 0.05, 0.0].map(|decay| AdamW::new(AdamWConfig::new(decay))),
+            images,
+            dense: classify(dense),
+            search: Replicas::new(objective, searched, groups, options, device),
+            compact: classify(compact),
             device: device.clone(),
-            step: 0,
+            number: 0,
             config,
             batch,
-            dense,
-            search,
-            compact,
         }
     }
 
-    fn loss(&self, logits: Tensor<B, 2>) -> Tensor<B, 1> {
-        let classes = logits.dims()[1];
-        let targets: Vec<f32> = (0..self.batch * classes)
-            .map(|i| if i % classes == (i / classes) % classes { 1.0 } else { 0.0 })
-            .collect();
-        let targets = TensorData::new(targets, [self.batch, classes]);
-        let targets = Tensor::from_data(targets, &self.device);
-        (log_softmax(logits, 1) * targets).sum() / -(self.batch as f64)
-    }
-
-    /// Forward, backward and AdamW of the dense model.
+    /// A step of the dense model.
     pub fn dense_step(&mut self) {
-        let context = TrainContext::new();
-        let loss = self.loss(self.dense.forward(self.images.clone(), &Mode::Train(&context)));
-        let mut gradients = loss.backward();
-        let gradients = Gradients::of::<B, _>(&self.dense, &mut gradients);
-        self.dense = self.optimisers[0].step::<B, _>(self.dense.clone(), &gradients, 1e-4);
+        self.dense.step(&self.batch, 0, &[1e-4]);
         self.finish();
     }
 
-    /// The same of a compact model.
+    /// A step of a compact model.
     pub fn finetune_step(&mut self) {
-        let context = TrainContext::new();
-        let loss = self.loss(self.compact.forward(self.images.clone(), &Mode::Train(&context)));
-        let mut gradients = loss.backward();
-        let gradients = Gradients::of::<B, _>(&self.compact, &mut gradients);
-        self.compact = self.optimisers[2].step::<B, _>(self.compact.clone(), &gradients, 1e-4);
+        self.compact.step(&self.batch, 0, &[1e-4]);
         self.finish();
     }
 
-    /// A search step with fresh gates: forward, one backward, both optimisers.
+    /// A search step with fresh gates.
     pub fn search_step(&mut self) {
-        let context = TrainContext::new();
-        let draws = self.gates.draws();
-        let uniforms = gate_uniforms(0, self.step, self.config.depth, draws);
-        self.step += 1;
-        let sampled = self.gates.sample(&uniforms);
-        let logits = self.search.forward(self.images.clone(), &sampled, &Mode::Train(&context));
-        let loss = self.loss(logits) + self.budget.loss(&self.gates);
-        let mut gradients = loss.backward();
-        let for_weights = Gradients::of::<B, _>(&self.search, &mut gradients);
-        let for_gates = Gradients::of::<B, _>(&self.gates, &mut gradients);
-        self.search = self.optimisers[1].step::<B, _>(self.search.clone(), &for_weights, 1e-4);
         // A rate of 0 leaves the share of open gates as it is at the start of a search.
-        self.gates = self.optimisers[3].step::<B, _>(self.gates.clone(), &for_gates, 0.0);
+        self.search.step(&self.batch, self.number, &[1e-4, 0.0]);
+        self.number += 1;
         self.finish();
     }
 
     /// Evaluation of the dense model, to the logits on the host.
     pub fn dense_forward(&self) -> f32 {
-        forward(&self.dense.valid(), self.images.clone().inner())
+        forward(&self.dense.model().valid(), self.images.clone())
     }
 
     /// Evaluation of the compact model.
     pub fn compact_forward(&self) -> f32 {
-        forward(&self.compact.valid(), self.images.clone().inner())
+        forward(&self.compact.model().valid(), self.images.clone())
     }
 
     /// Share of the dense model's FLOPs (by the `macs` model) that the compact one has.
@@ -143,6 +123,21 @@ impl<B: TrainBackend> Workload<B> {
     /// Waits for the device.
     fn finish(&self) {
         let _ = B::sync(&self.device);
+    }
+}
+
+/// A batch of images `[batch, channels, height, width]`, of all classes in turn.
+fn on_host<B: FusedOps>(images: &Tensor<B, 4>, classes: usize) -> Batch {
+    let count = images.dims()[0];
+    let label = |image: usize| image % classes;
+    let targets = (0..count * classes).map(|i| f32::from(i % classes == label(i / classes)));
+    Batch {
+        index: 0,
+        shape: images.dims(),
+        images: images.clone().into_data().iter::<f32>().collect(),
+        labels: (0..count).map(|image| label(image) as u16).collect(),
+        targets: targets.collect(),
+        classes,
     }
 }
 

@@ -81,9 +81,9 @@ fn golden(backend: &str) -> Result<(), Failure> {
         return Ok(());
     }
     let mut tests = cargo();
-    tests.args(["test", "--release", "--workspace", "--test", "suite"]);
+    tests.args(["test", "--release", "--workspace", "--test", "suite", "--test", "parity"]);
     if !["flex", "ndarray"].contains(&backend) {
-        tests.args(["--features", &format!("spvit-search/{backend}")]);
+        tests.args(["--features", &format!("spvit-search/{backend},spvit-train/{backend}")]);
     }
     // One at a time: a GPU's memory is shared by all.
     let only = format!("{backend}::");

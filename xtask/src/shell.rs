@@ -38,12 +38,7 @@ pub fn release() -> std::path::PathBuf {
 
 /// The program `spvit`, as a release build leaves it.
 pub fn spvit() -> Command {
-    let mut command = Command::new(release().join("spvit"));
-    // Memory of one step serves the next: giving it back and taking it anew costs 6 % of the time.
-    if env::var_os("MIMALLOC_PURGE_DELAY").is_none() {
-        command.env("MIMALLOC_PURGE_DELAY", "-1");
-    }
-    command
+    Command::new(release().join("spvit"))
 }
 
 /// Shows a command, runs it and fails if it fails.

@@ -9,7 +9,7 @@ use burn::backend::Autodiff;
 use clap::Parser;
 use spvit_benches::{LayerLoad, Workload};
 use spvit_core::TrainBackend;
-use spvit_layers::VitConfig;
+use spvit_layers::{BlockShape, ModelConfig};
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -58,7 +58,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn serve<B: TrainBackend>(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
-    let config = VitConfig::preset(&arguments.shape)?;
+    let config = ModelConfig::preset(&arguments.shape)?;
     let (mut step, share) = match &arguments.layer {
         Some(layer) => (layer_steps::<B>(config, layer, arguments)?, 1.0),
         None => model_steps::<B>(config, arguments.batch),
@@ -82,7 +82,7 @@ fn serve<B: TrainBackend>(arguments: &Arguments) -> Result<(), Box<dyn std::erro
 }
 
 /// The steps of whole models, and the compact model's share of the dense one's FLOPs.
-fn model_steps<B: TrainBackend>(config: VitConfig, batch: usize) -> (Steps, f64) {
+fn model_steps<B: TrainBackend>(config: ModelConfig, batch: usize) -> (Steps, f64) {
     let mut workload = Workload::<B>::new(config, batch, &B::Device::default());
     let share = workload.compact_share();
     let steps = move |name: &str| {
@@ -101,15 +101,15 @@ fn model_steps<B: TrainBackend>(config: VitConfig, batch: usize) -> (Steps, f64)
 
 /// The steps of one layer.
 fn layer_steps<B: TrainBackend>(
-    config: VitConfig,
+    config: ModelConfig,
     layer: &str,
     arguments: &Arguments,
 ) -> Result<Steps, Box<dyn std::error::Error>> {
     let operation = layer.parse()?;
-    let side = config.patch_size * arguments.side;
-    let config = VitConfig { image_size: [side; 2], ..config };
+    let block = config.blocks().into_iter().next().ok_or("the shape has no block")?;
+    let block = BlockShape { map: [arguments.side; 2], ..block };
     let device = B::Device::default();
-    let load = LayerLoad::<B>::new(&config, operation, arguments.batch, &device)
+    let load = LayerLoad::<B>::new(&block, operation, arguments.batch, &device)
         .ok_or("a shortcut computes nothing")?;
     Ok(Box::new(move |name: &str| {
         match name {

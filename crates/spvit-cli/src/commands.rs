@@ -1,7 +1,7 @@
 //! One call into `spvit-train` for each command.
 
 use spvit_core::TrainBackend;
-use spvit_train::{Outcome, Run, RunConfig, RunFolder, Summary};
+use spvit_train::{Outcome, Phase, Run, RunConfig, RunFolder, Summary};
 
 use crate::{
     args::{Command, RunArguments},
@@ -18,8 +18,8 @@ use crate::{
 
 /// Does what the command says.
 pub fn execute(command: Command) -> Result<(), Failure> {
-    use Stage::{Evaluate, Finetune, Pretrain, Prune, Search, Whole};
-    let (stage, arguments) = match command {
+    use Task::{Evaluate, Finetune, Pretrain, Prune, Search, Whole};
+    let (task, arguments) = match command {
         Command::Pretrain(arguments) => (Pretrain, arguments),
         Command::Search(arguments) => (Search, arguments),
         Command::Prune(arguments) => (Prune, arguments),
@@ -29,12 +29,12 @@ pub fn execute(command: Command) -> Result<(), Failure> {
         Command::Profile(arguments) => return profile::show(&arguments),
         Command::Convert(arguments) => return convert::convert(&arguments),
     };
-    on_run(stage, &arguments)
+    on_run(task, &arguments)
 }
 
 /// What a command does with a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Stage {
+enum Task {
     Pretrain,
     Search,
     Prune,
@@ -43,7 +43,7 @@ enum Stage {
     Whole,
 }
 
-impl Stage {
+impl Task {
     fn command(self) -> &'static str {
         match self {
             Self::Pretrain => "pretrain",
@@ -55,34 +55,36 @@ impl Stage {
         }
     }
 
-    /// Its name in checkpoints, if it trains.
-    fn trains(self) -> Option<&'static str> {
+    /// The phase that it is, if it trains.
+    fn phase(self) -> Option<Phase> {
         match self {
-            Self::Pretrain | Self::Search | Self::Finetune => Some(self.command()),
+            Self::Pretrain => Some(Phase::Pretrain),
+            Self::Search => Some(Phase::Search),
+            Self::Finetune => Some(Phase::Finetune),
             Self::Prune | Self::Evaluate | Self::Whole => None,
         }
     }
 }
 
-fn on_run(stage: Stage, arguments: &RunArguments) -> Result<(), Failure> {
-    let command = stage.command();
-    let place = match stage {
-        Stage::Pretrain | Stage::Search | Stage::Whole => folders::start(command, arguments)?,
-        Stage::Prune | Stage::Finetune => folders::continued(command, arguments)?,
+fn on_run(task: Task, arguments: &RunArguments) -> Result<(), Failure> {
+    let command = task.command();
+    let place = match task {
+        Task::Pretrain | Task::Search | Task::Whole => folders::start(command, arguments)?,
+        Task::Prune | Task::Finetune => folders::continued(command, arguments)?,
         // A dense model can be evaluated without a run.
-        Stage::Evaluate => folders::either(command, arguments)?,
+        Task::Evaluate => folders::either(command, arguments)?,
     };
     let Place { config, folder, .. } = &place;
     let root = folder.root().display().to_string();
-    if let Some(stage) = stage.trains()
-        && folder.result(stage).exists()
+    if let Some(phase) = task.phase()
+        && folder.result(phase).exists()
     {
-        let result = folder.result(stage).display().to_string();
-        return say(format!("{result} is there; nothing to do (remove it to do the {stage} anew)"));
+        let result = folder.result(phase).display().to_string();
+        return say(format!("{result} is there; nothing to do (remove it to do the {phase} anew)"));
     }
     interrupt::listen()?;
     let work =
-        OnRun { stage, config: config.clone(), folder: folder.clone(), name: arguments.device };
+        OnRun { task, config: config.clone(), folder: folder.clone(), name: arguments.device };
     match dispatch(arguments.device, work)? {
         End::Stopped => {
             let device = match arguments.device.name() {
@@ -108,7 +110,7 @@ enum End {
 }
 
 struct OnRun {
-    stage: Stage,
+    task: Task,
     config: RunConfig,
     folder: RunFolder,
     name: DeviceName,
@@ -118,7 +120,7 @@ impl Work for OnRun {
     type Output = End;
 
     fn on<B: TrainBackend>(self, device: B::Device) -> Result<End, Failure> {
-        let Self { stage, config, folder, name } = self;
+        let Self { task, config, folder, name } = self;
         let (root, seed) = (folder.root().display(), config.seed);
         let opening = format!("run folder {root}, device {}, seed {seed}", name.name());
         let mut display = Display::new();
@@ -129,17 +131,17 @@ impl Work for OnRun {
             Outcome::Finished => End::Wrote(result.display().to_string()),
             Outcome::Stopped => End::Stopped,
         };
-        Ok(match stage {
-            Stage::Pretrain => trained(run.pretrain()?, folder.dense()),
-            Stage::Search => trained(run.search()?, folder.searched()),
-            Stage::Prune => {
+        Ok(match task {
+            Task::Pretrain => trained(run.pretrain()?, folder.dense()),
+            Task::Search => trained(run.search()?, folder.searched()),
+            Task::Prune => {
                 run.prune()?;
                 let (json, model) = (folder.architecture(), folder.pruned());
                 End::Wrote(format!("{} and {}", json.display(), model.display()))
             }
-            Stage::Finetune => trained(run.finetune()?, folder.compact()),
-            Stage::Evaluate => End::Evaluated(run.evaluate()?),
-            Stage::Whole => run.run()?.map_or(End::Stopped, End::Evaluated),
+            Task::Finetune => trained(run.finetune()?, folder.compact()),
+            Task::Evaluate => End::Evaluated(run.evaluate()?),
+            Task::Whole => run.run()?.map_or(End::Stopped, End::Evaluated),
         })
     }
 }

@@ -6,6 +6,7 @@ use spvit_core::TrainBackend;
 use spvit_interchange::{
     ReadOptions, Target, read, read_search_result, search_result_shape, write,
 };
+use spvit_layers::Family;
 use spvit_search::Architecture;
 use spvit_train::write_atomically;
 
@@ -51,14 +52,14 @@ pub fn search_result(
     model: &ModelArguments,
 ) -> Result<Architecture, Failure> {
     let mut shape = search_result_shape(path)?;
-    if let Some(heads) = model.heads {
-        shape.heads = heads;
+    if let (Some(heads), Family::Vit(vit)) = (model.heads, &mut shape.family) {
+        vit.heads = heads;
     }
     if let Some(size) = model.image_size {
-        shape.image_size = size.0;
+        shape.set_image_size(size.0);
     }
     if let Some(classes) = model.classes {
-        shape.classes = classes;
+        shape.set_classes(classes);
     }
     shape.validate().map_err(|error| Failure::usage(error.to_string()))?;
     Ok(read_search_result(path, operations, &shape)?)

@@ -7,6 +7,7 @@ mod device;
 mod failure;
 mod folders;
 mod interrupt;
+mod memory;
 mod output;
 mod picture;
 mod profile;
@@ -17,11 +18,8 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
-// Tensors are allocated and freed by the thousand in every step.
-#[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
-
 fn main() -> ExitCode {
+    memory::keep();
     let arguments = match args::Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return args::refuse(&error),

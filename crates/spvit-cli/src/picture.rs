@@ -34,8 +34,9 @@ pub fn draw(architecture: &Architecture, profile: &Profile) -> String {
     for (name, left) in ["block", "operation", "FFN", "FLOPs"].into_iter().zip(COLUMNS) {
         page = page.add(text(name, [left, 58], 12));
     }
-    let hidden = architecture.model.hidden;
-    for (index, block) in profile.blocks.iter().enumerate() {
+    let shapes = architecture.model.blocks();
+    for (index, (block, shape)) in profile.blocks.iter().zip(&shapes).enumerate() {
+        let hidden = shape.hidden;
         let top = TOP + ROW * index;
         let base = top + 13;
         let kept = BAR * block.hidden / hidden.max(1);

@@ -89,7 +89,7 @@ fn render(architecture: &Architecture, profile: &Profile, dense: &Profile) -> St
             thousands(cost.parameters as usize),
         ]
     };
-    let hidden = architecture.model.hidden;
+    let shapes = architecture.model.blocks();
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY.row_separator(LineStyle::none()));
     table.set_header([
@@ -102,12 +102,15 @@ fn render(architecture: &Architecture, profile: &Profile, dense: &Profile) -> St
         "parameters",
     ]);
     table.add_row(row("embedding", String::new(), profile.embedding, total));
-    for (index, block) in profile.blocks.iter().enumerate() {
-        let number = index + 1;
+    for (index, (block, shape)) in profile.blocks.iter().zip(&shapes).enumerate() {
+        let (number, hidden) = (index + 1, shape.hidden);
         let operation = format!("{number} {}", block.operation);
         let kept = format!("{}/{hidden}", block.hidden);
         table.add_row(row(&operation, String::new(), block.mixer, total));
         table.add_row(row(&format!("{number} ffn"), kept, block.ffn, total));
+    }
+    if profile.merging != Cost::default() {
+        table.add_row(row("patch merging", String::new(), profile.merging, total));
     }
     table.add_row(row("head", String::new(), profile.head, total));
     table.add_row(row("total", String::new(), total, total));

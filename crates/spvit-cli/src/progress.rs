@@ -36,8 +36,8 @@ impl Display {
         if !self.terminal {
             if self.printed.elapsed() >= PLAIN_INTERVAL {
                 self.printed = Instant::now();
-                let Progress { stage, epoch, epochs, step, steps, .. } = progress;
-                let place = format!("{stage} epoch {}/{epochs} step {step}/{steps}", epoch + 1);
+                let Progress { phase, epoch, epochs, step, steps, .. } = progress;
+                let place = format!("{phase} epoch {}/{epochs} step {step}/{steps}", epoch + 1);
                 eprintln!("{place}: {}", figures(progress));
             }
             return;
@@ -50,17 +50,17 @@ impl Display {
             }
             bar
         });
-        let Progress { stage, epoch, epochs, step, steps, .. } = progress;
+        let Progress { phase, epoch, epochs, step, steps, .. } = progress;
         bar.set_length((epochs * steps) as u64);
-        bar.set_prefix(format!("{stage} {}/{epochs}", epoch + 1));
+        bar.set_prefix(format!("{phase} {}/{epochs}", epoch + 1));
         bar.set_message(figures(progress));
         bar.set_position((epoch * steps + step) as u64);
     }
 
     fn epoch(&mut self, report: &EpochReport) {
-        let EpochReport { stage, epoch, epochs, loss, .. } = report;
+        let EpochReport { phase, epoch, epochs, loss, .. } = report;
         let mut line = format!(
-            "{stage} epoch {}/{epochs} done: loss {loss:.4}, training {}, validation {}",
+            "{phase} epoch {}/{epochs} done: loss {loss:.4}, training {}, validation {}",
             epoch + 1,
             percent(report.train_accuracy),
             percent(report.validation_accuracy),

@@ -12,4 +12,4 @@ pub mod fused;
 pub mod gates;
 pub mod mixing;
 
-pub use fused::{AdamWStep, FusedOps, Grid, TrainBackend};
+pub use fused::{Activation, AdamWStep, FusedOps, Grid, TokenMap, TrainBackend};

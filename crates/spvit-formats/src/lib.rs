@@ -23,7 +23,7 @@ use std::path::Path;
 
 pub use checkpoint::{Checkpoint, Container, HostTensor, Origin, StateDict};
 pub use error::FormatError;
-pub use file::write_whole;
+pub use file::{TEMPORARY, write_whole};
 pub use safetensors_file::write_safetensors;
 
 use error::Fault;

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::{TensorData, backend::Backend};
-use spvit_layers::{Init, Linear, VitConfig, state::StateDict};
+use spvit_layers::{Init, Linear, ModelConfig, state::StateDict};
 
 use crate::{InterchangeError, infer, resize};
 
@@ -14,15 +14,16 @@ use crate::{InterchangeError, infer, resize};
 pub(super) fn positions(
     path: &Path,
     tensors: &mut StateDict,
-    config: &VitConfig,
+    config: &ModelConfig,
     map: Option<[usize; 2]>,
     notes: &mut Vec<String>,
 ) -> Result<(), InterchangeError> {
     let Some([1, tokens, dim]) = infer::shape(tensors, "pos_embed") else { return Ok(()) };
     let to = config.map();
+    let count: usize = to.iter().product();
     let patches = tokens.saturating_sub(1);
     let map = map.filter(|map| map.iter().product::<usize>() == patches);
-    if dim != config.dim || map.map_or(patches == config.patches(), |from| from == to) {
+    if dim != config.embed_dim() || map.map_or(patches == count, |from| from == to) {
         return Ok(());
     }
     let Some(from) = map.or_else(|| infer::square(patches)) else {
@@ -40,7 +41,7 @@ pub(super) fn positions(
     let resized = resize::resample(&values[dim..], from, to, dim);
     values.truncate(dim);
     values.extend(resized);
-    let shape = [1, 1 + config.patches(), dim];
+    let shape = [1, 1 + count, dim];
     tensors.insert("pos_embed".into(), TensorData::new(values, shape));
     notes.push(format!(
         "the position embedding is resized from {}×{} to {}×{} patches (bicubic)",
@@ -54,21 +55,25 @@ pub(super) fn positions(
 /// A head of another width is left for the import to name.
 pub(super) fn head<B: Backend>(
     tensors: &mut StateDict,
-    config: &VitConfig,
+    config: &ModelConfig,
     init: &mut Init<B>,
     notes: &mut Vec<String>,
 ) -> bool {
     let found = match (infer::shape(tensors, "head.weight"), tensors.contains_key("head.weight")) {
-        (Some([classes, dim]), _) if dim == config.dim && classes != config.classes => {
-            format!("the file has {classes} classes and the model {}", config.classes)
+        (Some([classes, dim]), _) if dim == config.features() && classes != config.classes() => {
+            format!("the file has {classes} classes and the model {}", config.classes())
         }
-        (None, false) => format!("the file has none, and the model has {} classes", config.classes),
+        (None, false) => {
+            format!("the file has none, and the model has {} classes", config.classes())
+        }
         _ => return false,
     };
     notes.push(format!("the head is new and has to be trained: {found}"));
-    let Linear { weight, bias } = Linear::new(config.dim, config.classes, init);
+    let Linear { weight, bias } = Linear::new(config.features(), config.classes(), init);
     let weight = weight.val().swap_dims(0, 1).into_data().convert::<f32>();
     tensors.insert("head.weight".into(), weight);
-    tensors.insert("head.bias".into(), bias.val().into_data().convert::<f32>());
+    if let Some(bias) = bias {
+        tensors.insert("head.bias".into(), bias.val().into_data().convert::<f32>());
+    }
     true
 }

@@ -2,7 +2,9 @@
 
 use std::path::Path;
 
-use spvit_layers::{BlockConfig, Operation, VitConfig, state::StateDict};
+use spvit_layers::{
+    BlockConfig, Family as Shape, ModelConfig, Operation, SearchSpace, VitConfig, state::StateDict,
+};
 
 use crate::{InterchangeError, ReadOptions, names::Family};
 
@@ -26,7 +28,7 @@ pub(super) fn infer(
     family: Family,
     options: &ReadOptions,
     notes: &mut Vec<String>,
-) -> Result<(VitConfig, Vec<BlockConfig>), InterchangeError> {
+) -> Result<(ModelConfig, Vec<BlockConfig>), InterchangeError> {
     let wrong = |what: &str| {
         InterchangeError::refused(path, format!("cannot tell the model's shape: {what}"))
     };
@@ -84,20 +86,13 @@ pub(super) fn infer(
     if let Family::HuggingFace(_) = family {
         notes.push("layer norms have ε 1e-12, the default of Hugging Face's ViTs".into());
     }
-    let config = VitConfig {
-        image_size: map.map(|n| n * patch_size),
-        patch_size,
-        channels,
-        classes,
-        dim,
-        depth: blocks.len(),
-        heads,
-        hidden: if dense { widest } else { widest.max(4 * dim) },
-        kernels: kernels(tensors, &blocks),
-        alpha: 0.01,
-        layer_norm_epsilon: family.epsilon(),
-        shortcut_adds_norm: options.shortcut_adds_norm,
-    };
+    let mut vit = VitConfig::deit([0, patch_size, channels, classes, dim, blocks.len(), heads]);
+    vit.image_size = map.map(|n| n * patch_size);
+    vit.hidden = if dense { widest } else { widest.max(4 * dim) };
+    vit.style.epsilon = family.epsilon();
+    vit.style.shortcut_adds_norm = options.shortcut_adds_norm;
+    let space = SearchSpace { kernels: kernels(tensors, &blocks), ..SearchSpace::default() };
+    let config = ModelConfig { family: Shape::Vit(vit), space };
     config.validate().map_err(|error| wrong(&error.to_string()))?;
     Ok((config, blocks))
 }

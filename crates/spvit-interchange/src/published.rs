@@ -6,7 +6,7 @@ use burn::tensor::TensorData;
 use serde::Deserialize;
 use spvit_core::FusedOps;
 use spvit_layers::{
-    Init, Operation, SearchVit, Vit, VitConfig,
+    BlockShape, Init, ModelConfig, Operation, SearchVit, Vit, VitConfig,
     state::{self, StateDict, StateError},
 };
 use spvit_search::{Architecture, BlockArchitecture, CostModel, prune};
@@ -37,7 +37,9 @@ pub(super) fn compact<B: FusedOps>(
 ) -> Result<Vit<B>, StateError> {
     let config = &architecture.model;
     for (index, block) in architecture.blocks.iter().enumerate() {
-        complete(&mut tensors, config, index, block.operation);
+        if let Some(shape) = config.blocks().get(index) {
+            complete(&mut tensors, config, shape, (index, block.operation));
+        }
     }
     state::merge_qkv(&mut tensors);
     let hidden: Vec<usize> = architecture.blocks.iter().map(|block| block.kept.len()).collect();
@@ -54,8 +56,13 @@ pub(super) fn compact<B: FusedOps>(
 }
 
 /// Adds to a block what the search form has and the block's operation does not use.
-fn complete(tensors: &mut StateDict, config: &VitConfig, index: usize, operation: Operation) {
-    let (dim, d) = (config.dim, config.head_dim());
+fn complete(
+    tensors: &mut StateDict,
+    config: &ModelConfig,
+    shape: &BlockShape,
+    (index, operation): (usize, Operation),
+) {
+    let (dim, d) = (shape.dim, shape.head_dim());
     let mut add = |name: &str, shape: &[usize], value: f32| {
         let count = shape.iter().product();
         let data = TensorData::new(vec![value; count], shape.to_vec());
@@ -72,9 +79,10 @@ fn complete(tensors: &mut StateDict, config: &VitConfig, index: usize, operation
         }
     }
     if !matches!(operation, Operation::BConv(_)) {
-        add("head_probs", &[config.heads, config.largest_kernel().pow(2)], 0.0);
+        add("head_probs", &[shape.heads, config.space.largest_kernel().pow(2)], 0.0);
     }
-    let unused = config.kernels.iter().filter(|&&kernel| operation != Operation::BConv(kernel));
+    let unused =
+        config.space.kernels.iter().filter(|&&kernel| operation != Operation::BConv(kernel));
     for kernel in unused {
         let norm = format!("bn_{kernel}x{kernel}");
         for (part, value) in
@@ -157,13 +165,13 @@ pub fn read_operations(path: &Path, kernels: &[usize]) -> Result<Vec<Operation>,
 pub fn read_search_result(
     path: &Path,
     operations: &Path,
-    config: &VitConfig,
+    config: &ModelConfig,
 ) -> Result<Architecture, InterchangeError> {
     let tensors = weights::from_host(spvit_formats::read(path)?.tensors);
-    let kinds = read_operations(operations, &config.kernels)?;
+    let kinds = read_operations(operations, &config.space.kernels)?;
     check_names(path, &tensors, config)?;
-    if kinds.len() != config.depth {
-        let (found, expected) = (kinds.len(), config.depth);
+    if kinds.len() != config.depth() {
+        let (found, expected) = (kinds.len(), config.depth());
         let problem = format!("has {found} operations, but the search result {expected} blocks");
         return Err(InterchangeError::refused(operations, problem));
     }
@@ -184,7 +192,7 @@ pub fn read_search_result(
 ///
 /// # Errors
 /// [`InterchangeError`] naming the file where it is no search result.
-pub fn search_result_shape(path: &Path) -> Result<VitConfig, InterchangeError> {
+pub fn search_result_shape(path: &Path) -> Result<ModelConfig, InterchangeError> {
     let tensors = weights::from_host(spvit_formats::read(path)?.tensors);
     let wrong = || {
         InterchangeError::refused(
@@ -199,14 +207,9 @@ pub fn search_result_shape(path: &Path) -> Result<VitConfig, InterchangeError> {
     let first = format!("blocks.0.{INDICATOR}");
     let [hidden] = infer::shape(&tensors, &first).ok_or_else(wrong)?;
     let dim = hidden / 4;
-    let config = VitConfig {
-        depth: tensors.keys().filter(|name| is_indicator(name)).count(),
-        dim,
-        heads: dim / 64,
-        hidden,
-        ..VitConfig::preset("deit_tiny")
-            .map_err(|error| InterchangeError::refused(path, error.to_string()))?
-    };
+    let depth = tensors.keys().filter(|name| is_indicator(name)).count();
+    let deit = VitConfig::deit([224, 16, 3, 1000, dim, depth, dim / 64]);
+    let config = ModelConfig::from(VitConfig { hidden, ..deit });
     config.validate().map_err(|error| InterchangeError::refused(path, error.to_string()))?;
     Ok(config)
 }
@@ -215,16 +218,17 @@ pub fn search_result_shape(path: &Path) -> Result<VitConfig, InterchangeError> {
 fn check_names(
     path: &Path,
     tensors: &StateDict,
-    config: &VitConfig,
+    config: &ModelConfig,
 ) -> Result<(), InterchangeError> {
+    let blocks = config.blocks();
     let expected: Vec<String> =
-        (0..config.depth).map(|index| format!("blocks.{index}.{INDICATOR}")).collect();
+        (0..blocks.len()).map(|index| format!("blocks.{index}.{INDICATOR}")).collect();
     let mut error = StateError { missing: vec![], unexpected: vec![], misshapen: vec![] };
-    for name in &expected {
+    for (name, block) in expected.iter().zip(&blocks) {
         match tensors.get(name).map(|data| data.shape.to_vec()) {
             None => error.missing.push(name.clone()),
-            Some(shape) if shape != [config.hidden] => {
-                error.misshapen.push((name.clone(), vec![config.hidden], shape));
+            Some(shape) if shape != [block.hidden] => {
+                error.misshapen.push((name.clone(), vec![block.hidden], shape));
             }
             Some(_) => {}
         }
@@ -235,7 +239,7 @@ fn check_names(
         false => Err(InterchangeError::State {
             path: path.to_path_buf(),
             error,
-            hint: format!("; expected a search result of {} blocks", config.depth),
+            hint: format!("; expected a search result of {} blocks", blocks.len()),
         }),
     }
 }

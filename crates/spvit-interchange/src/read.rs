@@ -4,7 +4,7 @@ use std::path::Path;
 
 use spvit_core::FusedOps;
 use spvit_layers::{
-    BlockConfig, Init, Operation, Vit, VitConfig,
+    BlockConfig, Family, Init, ModelConfig, Operation, Vit,
     state::{self, StateDict, StateError},
 };
 use spvit_search::{Architecture, BlockArchitecture, CostModel};
@@ -74,11 +74,9 @@ impl<'a> Source<'a> {
             }
         };
         let map = config.map();
-        let config = VitConfig {
-            image_size: options.image_size.unwrap_or(config.image_size),
-            classes: options.classes.unwrap_or(config.classes),
-            ..config
-        };
+        let mut config = config;
+        config.set_image_size(options.image_size.unwrap_or(config.image_size()));
+        config.set_classes(options.classes.unwrap_or(config.classes()));
         config
             .validate()
             .map_err(|error| InterchangeError::refused(self.path, error.to_string()))?;
@@ -121,16 +119,16 @@ fn unfit(tensors: &StateDict) -> Option<String> {
 /// The architecture in a file, which must be that of the weights.
 fn given(
     path: &Path,
-    config: VitConfig,
+    config: ModelConfig,
     blocks: &[BlockConfig],
 ) -> Result<Architecture, InterchangeError> {
     let given = read_architecture(path)?;
     let model = &given.model;
     for (what, theirs, ours) in [
-        ("model.dim", model.dim, config.dim),
-        ("model.depth", model.depth, config.depth),
-        ("model.heads", model.heads, config.heads),
-        ("model.patch_size", model.patch_size, config.patch_size),
+        ("model.dim", model.embed_dim(), config.embed_dim()),
+        ("model.depth", model.depth(), config.depth()),
+        ("model.heads", heads(model), heads(&config)),
+        ("model.patch_size", model.patch_size(), config.patch_size()),
     ] {
         if theirs != ours {
             return Err(InterchangeError::refused(
@@ -149,21 +147,32 @@ fn given(
             ));
         }
     }
-    let config = VitConfig { hidden: model.hidden, kernels: model.kernels.clone(), ..config };
+    let mut config = config;
+    config.space = model.space.clone();
+    if let (Family::Vit(ours), Some(theirs)) = (&mut config.family, model.as_vit()) {
+        ours.hidden = theirs.hidden;
+    }
     Ok(Architecture::new(config, given.cost_model, given.blocks, given.target_flops))
 }
 
+/// Heads of the first block.
+fn heads(config: &ModelConfig) -> usize {
+    config.blocks().first().map_or(0, |block| block.heads)
+}
+
 /// An architecture that numbers the hidden dimensions from 0, as weights do not tell them.
-fn numbered(config: VitConfig, blocks: &[BlockConfig], notes: &mut Vec<String>) -> Architecture {
-    if blocks.iter().any(|block| block.hidden < config.hidden) {
+fn numbered(config: ModelConfig, blocks: &[BlockConfig], notes: &mut Vec<String>) -> Architecture {
+    let shapes = config.blocks();
+    let cut = blocks.iter().zip(&shapes).find(|(block, shape)| block.hidden < shape.hidden);
+    if let Some((_, shape)) = cut {
         notes.push(format!(
             "the weights do not tell which of {} hidden dimensions they keep; the architecture \
              numbers them from 0",
-            config.hidden
+            shape.hidden
         ));
     }
     let shortcut = |block: &BlockConfig| block.operation == Operation::Shortcut;
-    if blocks.iter().any(shortcut) && !config.shortcut_adds_norm {
+    if blocks.iter().any(shortcut) && !shapes.iter().any(|s| s.style.shortcut_adds_norm) {
         notes.push(
             "shortcuts add nothing; a model that the published code fine-tuned adds norm1(x) \
              there, which has to be asked for (shortcut_adds_norm)"
@@ -238,18 +247,19 @@ pub fn read<B: FusedOps>(
 /// [`InterchangeError`] naming the file and every tensor that does not fit.
 pub fn read_dense<B: FusedOps>(
     path: &Path,
-    config: &VitConfig,
+    config: &ModelConfig,
     seed: u64,
     device: &B::Device,
 ) -> Result<Dense<B>, InterchangeError> {
     let mut source = Source::open(path, None)?;
     let map = source.architecture.as_ref().map(|own| own.model.map());
-    if source.renamed.family.epsilon() != config.layer_norm_epsilon && source.architecture.is_none()
+    if source.renamed.family.epsilon() != config.layer_norm_epsilon()
+        && source.architecture.is_none()
     {
         source.notes.push(format!(
             "layer norms have ε {:e}, as model.layer_norm_epsilon says; models of this origin \
              usually have {:e}",
-            config.layer_norm_epsilon,
+            config.layer_norm_epsilon(),
             source.renamed.family.epsilon()
         ));
     }
@@ -266,18 +276,18 @@ pub fn read_dense<B: FusedOps>(
 }
 
 /// What to change in a configuration that the weights do not fit.
-fn difference(tensors: &StateDict, config: &VitConfig) -> String {
+fn difference(tensors: &StateDict, config: &ModelConfig) -> String {
     let patch = infer::shape::<4>(tensors, "patch_embed.proj.weight");
     let part = |axis: usize| patch.map(|shape| shape[axis]);
     let blocks =
         |name: &str| name.strip_prefix("blocks.")?.split('.').next()?.parse::<usize>().ok();
     let hidden = infer::shape::<2>(tensors, "blocks.0.mlp.fc1.weight").map(|[hidden, _]| hidden);
     let found = [
-        ("channels", part(1), config.channels),
-        ("patch_size", part(2), config.patch_size),
-        ("dim", part(0), config.dim),
-        ("depth", tensors.keys().filter_map(|n| blocks(n)).max().map(|i| i + 1), config.depth),
-        ("hidden", hidden, config.hidden),
+        ("channels", part(1), config.channels()),
+        ("patch_size", part(2), config.patch_size()),
+        ("dim", part(0), config.embed_dim()),
+        ("depth", tensors.keys().filter_map(|n| blocks(n)).max().map(|i| i + 1), config.depth()),
+        ("hidden", hidden, config.blocks().first().map_or(0, |block| block.hidden)),
     ];
     let differing = found.into_iter().filter_map(|(name, found, wanted)| {
         found.filter(|&found| found != wanted).map(|found| format!("model.{name} = {found}"))

@@ -6,7 +6,7 @@ use burn::tensor::TensorData;
 use spvit_core::FusedOps;
 use spvit_formats::HostTensor;
 use spvit_layers::{
-    Init, SearchVit, Vit, VitConfig,
+    Init, ModelConfig, SearchVit, Vit,
     state::{self, Named, StateDict},
 };
 use spvit_search::Architecture;
@@ -96,7 +96,7 @@ pub fn read_architecture(path: &Path) -> Result<Architecture, InterchangeError> 
 /// [`InterchangeError::State`] naming every tensor that does not fit.
 pub fn import_search<B: FusedOps>(
     tensors: StateDict,
-    config: &VitConfig,
+    config: &ModelConfig,
     path: &Path,
     device: &B::Device,
 ) -> Result<SearchVit<B>, InterchangeError> {

@@ -5,15 +5,12 @@ use std::{io::Write, path::Path};
 use burn::tensor::{TensorData, backend::Backend};
 use spvit_formats::onnx::{self, BlockDescription, NetworkDescription};
 use spvit_layers::{
-    Operation, Vit,
+    BATCH_NORM_EPSILON, Operation, Vit,
     state::{self, StateDict},
 };
 use spvit_search::Architecture;
 
 use crate::{InterchangeError, weights};
-
-/// ε of the batch normalisations of every bottleneck convolution.
-const BATCH_NORM_EPSILON: f64 = 1e-5;
 
 /// What a model is written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,17 +65,18 @@ pub fn network(architecture: &Architecture) -> NetworkDescription {
         },
         hidden: block.hidden,
     };
+    let first = config.blocks().into_iter().next();
     NetworkDescription {
-        image_size: config.image_size,
-        patch_size: config.patch_size,
-        in_chans: config.channels,
-        num_classes: config.classes,
-        embed_dim: config.dim,
-        num_heads: config.heads,
-        layer_norm_eps: config.layer_norm_epsilon,
+        image_size: config.image_size(),
+        patch_size: config.patch_size(),
+        in_chans: config.channels(),
+        num_classes: config.classes(),
+        embed_dim: config.embed_dim(),
+        num_heads: first.map_or(1, |block| block.heads),
+        layer_norm_eps: config.layer_norm_epsilon(),
         bn_eps: BATCH_NORM_EPSILON,
         blocks: architecture.block_configs().into_iter().map(block).collect(),
-        shortcut_adds_norm1: config.shortcut_adds_norm,
+        shortcut_adds_norm1: first.is_some_and(|block| block.style.shortcut_adds_norm),
     }
 }
 

@@ -9,16 +9,16 @@ use std::path::{Path, PathBuf};
 
 use burn::backend::Flex;
 use spvit_interchange::{ReadOptions, read, read_dense, weights};
-use spvit_layers::{Init, Vit, VitConfig, state};
+use spvit_layers::{Init, ModelConfig, Vit, VitConfig, state};
 
 /// Peak memory of loading a dense model, the loaded model included, in lengths of its file.
 #[track_caller]
-fn check(path: &Path, config: &VitConfig) {
+fn check(path: &Path, config: &ModelConfig) {
     let length = path.metadata().unwrap().len() as f64;
     let (dense, peak) =
         memory::peak(|| read_dense::<Flex>(path, config, 0, &Default::default()).unwrap());
     drop(dense);
-    let options = ReadOptions { heads: Some(config.heads), ..ReadOptions::default() };
+    let options = ReadOptions { heads: Some(config.blocks()[0].heads), ..ReadOptions::default() };
     let (bare, bare_peak) =
         memory::peak(|| read::<Flex>(path, &options, 0, &Default::default()).unwrap());
     drop(bare);
@@ -32,7 +32,7 @@ fn check(path: &Path, config: &VitConfig) {
 /// One test, as memory is measured: a model made here, then those of SPVIT_INTEROP_DIR.
 #[test]
 fn loading_takes_less_than_three_times_the_file() {
-    let config = VitConfig { depth: 4, ..VitConfig::preset("deit_small").unwrap() };
+    let config = ModelConfig::from(VitConfig::deit([224, 16, 3, 1000, 384, 4, 6]));
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     let fresh =
@@ -50,7 +50,7 @@ fn loading_takes_less_than_three_times_the_file() {
     let mut models: Vec<PathBuf> = models.map(|entry| entry.unwrap().path()).collect();
     models.sort();
     for model in models {
-        let config = VitConfig::preset(&model.file_name().unwrap().to_string_lossy()).unwrap();
+        let config = ModelConfig::preset(&model.file_name().unwrap().to_string_lossy()).unwrap();
         for file in ["model.safetensors", "plain.zip.pth", "plain.legacy.pth"] {
             check(&model.join(file), &config);
         }

@@ -7,7 +7,7 @@ use spvit_core::{FusedOps, fused};
 use crate::{BatchStatistics, Init, Mode};
 
 /// ε added to a variance, as in the published code.
-const EPSILON: f64 = 1e-5;
+pub const BATCH_NORM_EPSILON: f64 = 1e-5;
 
 /// Batch normalisation over batch and positions, with running statistics for evaluation.
 #[derive(Module, Debug)]
@@ -41,7 +41,7 @@ impl<B: Backend> BatchNorm<B> {
         bias: Tensor<B, 1>,
     ) -> [Tensor<B, 1>; 2] {
         // Not a root and a reciprocal, which Burn's ndarray backend approximates to 12 to 14 bits.
-        let scale = (self.running_var.val() + EPSILON).powf_scalar(-0.5) * weight;
+        let scale = (self.running_var.val() + BATCH_NORM_EPSILON).powf_scalar(-0.5) * weight;
         let shift = (offset - self.running_mean.val()) * scale.clone() + bias;
         [scale, shift]
     }
@@ -71,7 +71,8 @@ impl<B: FusedOps> BatchNorm<B> {
             }
             Mode::Train(context) => {
                 let [batch, tokens, _] = x.dims();
-                let (y, [mean, variance]) = fused::batch_norm(x, [offset, weight, bias], EPSILON);
+                let (y, [mean, variance]) =
+                    fused::batch_norm(x, [offset, weight, bias], BATCH_NORM_EPSILON);
                 let count = (batch * tokens) as f64;
                 context.record(BatchStatistics {
                     mean_id: self.running_mean.id,

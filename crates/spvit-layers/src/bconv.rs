@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, activation::relu, backend::Backend};
 use spvit_core::{FusedOps, Grid, fused};
 
-use crate::{BatchNorm, Init, Linear, Mode, VitConfig};
+use crate::{BatchNorm, BlockShape, Init, Linear, Mode};
 
 /// A convolution's weight and bias.
 #[derive(Module, Debug)]
@@ -17,7 +17,7 @@ pub struct Convolution<B: Backend> {
 
 /// BConv (Eqs. 8, 9 and 17): convolution to one head's width, BN, ReLU, 1×1 convolution back.
 ///
-/// It works on the patches; the class token's row of its output is the input's (Eq. 10).
+/// It works on the map; the prefix tokens' rows of its output are the input's (Eq. 10).
 #[derive(Module, Debug)]
 pub struct BottleneckConv<B: Backend> {
     /// `[dim/heads, dim, k, k]`, padding `k/2`.
@@ -32,8 +32,8 @@ pub struct BottleneckConv<B: Backend> {
 
 impl<B: Backend> BottleneckConv<B> {
     /// A convolution with fresh weights and a square kernel of side `kernel`.
-    pub fn new(config: &VitConfig, kernel: usize, init: &mut Init<B>) -> Self {
-        let (dim, d) = (config.dim, config.head_dim());
+    pub fn new(shape: &BlockShape, kernel: usize, init: &mut Init<B>) -> Self {
+        let (dim, d) = (shape.dim, shape.head_dim());
         let bound = ((dim * kernel * kernel) as f32).sqrt().recip();
         Self {
             conv: Convolution {
@@ -42,20 +42,27 @@ impl<B: Backend> BottleneckConv<B> {
             },
             bn: BatchNorm::new(d, init),
             proj: Linear::new(d, dim, init),
-            grid: config.grid(kernel),
+            grid: shape.grid(kernel),
         }
     }
 }
 
 impl<B: FusedOps> BottleneckConv<B> {
+    /// Convolves the map.
+    ///
     /// # Shapes
-    /// - x: `[batch, 1 + patches, dim]`, the class token first; output: the same.
+    /// - x: `[batch, tokens, dim]`, the prefix tokens first; output: the same.
     pub fn forward(&self, x: Tensor<B, 3>, mode: &Mode<B>) -> Tensor<B, 3> {
         let (weight, bias) = (self.conv.weight.val(), self.conv.bias.val());
         if let Mode::Evaluate = mode {
             let (bn_weight, bn_bias) = (self.bn.weight.val(), self.bn.bias.val());
             let [scale, shift] = self.bn.folded(bias, bn_weight, bn_bias);
-            let proj = (self.proj.weight.val(), self.proj.bias.val());
+            let bias = self
+                .proj
+                .bias
+                .as_ref()
+                .map_or_else(|| Tensor::zeros([weight.dims()[1]], &x.device()), Param::val);
+            let proj = (self.proj.weight.val(), bias);
             return fused::bottleneck(x, weight, [scale, shift], proj, self.grid);
         }
         let [d, dim, k, _] = weight.dims();
@@ -64,14 +71,15 @@ impl<B: FusedOps> BottleneckConv<B> {
         let products = fused::affine(x.clone(), kernel, None);
         let sums = fused::shift_sum(products, self.grid);
         let y = self.bn.forward(sums, bias, mode);
-        with_class_token_of(x, self.proj.forward(relu(y)))
+        with_prefix_of(x, self.proj.forward(relu(y)))
     }
 }
 
-/// The class token of `[batch, 1 + patches, dim]` before other patches `[batch, patches, dim]`.
-pub(crate) fn with_class_token_of<B: Backend>(
-    x: Tensor<B, 3>,
-    patches: Tensor<B, 3>,
-) -> Tensor<B, 3> {
-    Tensor::cat(vec![x.narrow(1, 0, 1), patches], 1)
+/// The prefix tokens of `[batch, prefix + patches, dim]` before other patches
+/// `[batch, patches, dim]`.
+pub(crate) fn with_prefix_of<B: Backend>(x: Tensor<B, 3>, patches: Tensor<B, 3>) -> Tensor<B, 3> {
+    match x.dims()[1] - patches.dims()[1] {
+        0 => patches,
+        prefix => Tensor::cat(vec![x.narrow(1, 0, prefix), patches], 1),
+    }
 }

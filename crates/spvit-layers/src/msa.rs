@@ -1,37 +1,91 @@
 //! Multi-head self-attention.
 
-use burn::module::Module;
+use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
-use spvit_core::{FusedOps, fused};
+use spvit_core::FusedOps;
 
-use crate::{Init, Linear, VitConfig};
+use crate::{
+    BlockShape, Init, LayerNorm, Linear, QkvBias,
+    attention::{Attention, AttentionWeights, free},
+    windows::Windows,
+};
 
-/// Multi-head self-attention (Eq. 4): `softmax(QKᵀ/√d)·V` for every head, then the projection.
+/// Multi-head self-attention (Eq. 4): `softmax(QKᵀ/√d)·V` for every head, then the projection; in
+/// windows, with a bias for every relative position, where the block has windows.
 #[derive(Module, Debug)]
 pub struct Msa<B: Backend> {
     /// Q, K and V in one map, `[dim, 3·dim]`.
     pub qkv: Linear<B>,
     /// Output projection, `[dim, dim]`.
     pub proj: Linear<B>,
-    /// Number of heads.
-    pub heads: usize,
+    /// Bias of every relative position in a window, `[(2·rows - 1)(2·columns - 1), heads]`.
+    pub relative_position_bias_table: Option<Param<Tensor<B, 2>>>,
+    /// Normalises every head's Q.
+    pub q_norm: Option<LayerNorm<B>>,
+    /// Normalises every head's K.
+    pub k_norm: Option<LayerNorm<B>>,
+    #[module(skip)]
+    pub(crate) layout: Attention,
 }
 
 impl<B: Backend> Msa<B> {
     /// A layer with fresh weights.
-    pub fn new(config: &VitConfig, init: &mut Init<B>) -> Self {
+    pub fn new(shape: &BlockShape, init: &mut Init<B>) -> Self {
+        let qkv = match shape.style.qkv_bias {
+            QkvBias::All => Linear::new(shape.dim, 3 * shape.dim, init),
+            QkvBias::None => Linear::without_bias(shape.dim, 3 * shape.dim, init),
+        };
+        let proj = Linear::new(shape.dim, shape.dim, init);
+        let table = shape.window.map(|window| {
+            init.truncated_normal([Windows::table_rows(window.size), shape.heads], 0.02)
+        });
+        let norm = |init: &mut Init<B>| {
+            let norm = || LayerNorm::new(shape.head_dim(), shape.style.epsilon, init);
+            shape.style.qk_norm.then(norm)
+        };
         Self {
-            qkv: Linear::new(config.dim, 3 * config.dim, init),
-            proj: Linear::new(config.dim, config.dim, init),
-            heads: config.heads,
+            qkv,
+            proj,
+            relative_position_bias_table: table,
+            q_norm: norm(init),
+            k_norm: norm(init),
+            layout: Attention::new(shape),
         }
+    }
+
+    /// Number of heads.
+    pub fn heads(&self) -> usize {
+        self.layout.heads
     }
 }
 
 impl<B: FusedOps> Msa<B> {
+    pub(crate) fn weights(&self, in_graph: bool) -> AttentionWeights<B> {
+        let map = |linear: &Linear<B>| {
+            let bias = linear.bias.as_ref().map(|bias| free(bias, in_graph));
+            (free(&linear.weight, in_graph), bias)
+        };
+        let norm = |norm: &LayerNorm<B>| {
+            (free(&norm.weight, in_graph), free(&norm.bias, in_graph), norm.epsilon)
+        };
+        let table = self.relative_position_bias_table.as_ref();
+        AttentionWeights {
+            qkv: map(&self.qkv),
+            proj: map(&self.proj),
+            table: table.map(|table| free(table, in_graph)),
+            qk_norm: self
+                .q_norm
+                .as_ref()
+                .zip(self.k_norm.as_ref())
+                .map(|(q, k)| [norm(q), norm(k)]),
+        }
+    }
+
+    /// Attends.
+    ///
     /// # Shapes
     /// - x: `[batch, tokens, dim]`, output: the same.
     pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        self.proj.forward(fused::self_attention(self.qkv.forward(x), self.heads))
+        self.layout.forward(x, &self.weights(true)).0
     }
 }

@@ -1,4 +1,4 @@
-//! Layer normalisation.
+//! Layer normalisation, and the learned scale of a residual branch.
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
@@ -25,9 +25,33 @@ impl<B: Backend> LayerNorm<B> {
 }
 
 impl<B: FusedOps> LayerNorm<B> {
+    /// Normalises the last dimension.
+    ///
     /// # Shapes
     /// - x: `[.., dim]`, output: the same.
     pub fn forward<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
         fused::layer_norm(x, self.weight.val(), self.bias.val(), self.epsilon)
+    }
+}
+
+/// `γ ⊙ x` (Touvron et al., 2021, LayerScale).
+#[derive(Module, Debug)]
+pub struct LayerScale<B: Backend> {
+    /// Scale `[dim]`.
+    pub gamma: Param<Tensor<B, 1>>,
+}
+
+impl<B: Backend> LayerScale<B> {
+    /// A small scale, 1e-5.
+    pub fn new(dim: usize, init: &mut Init<B>) -> Self {
+        Self { gamma: init.constant([dim], 1e-5) }
+    }
+
+    /// Scales the last dimension.
+    ///
+    /// # Shapes
+    /// - x: `[batch, tokens, dim]`, output: the same.
+    pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        x * self.gamma.val().unsqueeze()
     }
 }

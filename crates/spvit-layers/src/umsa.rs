@@ -1,10 +1,16 @@
 //! The searched attention layer.
 
+use std::sync::Arc;
+
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, activation::relu, backend::Backend};
 use spvit_core::{FusedOps, Grid, fused, gates, mixing};
 
-use crate::{BatchNorm, Init, Linear, Mode, Operation, VitConfig, bconv::with_class_token_of};
+use crate::{
+    BatchNorm, BlockShape, Init, Mode, Msa, Operation, SearchSpace,
+    attention::{AttentionWeights, free},
+    bconv::with_prefix_of,
+};
 
 /// Gates of one attention layer in one step.
 #[derive(Debug, Clone)]
@@ -18,52 +24,57 @@ pub enum OperationGates<B: Backend> {
         coefficients: Tensor<B, 1>,
         /// The layer's own gates on the host, where they decide what is computed.
         open: Vec<bool>,
+        /// The operations that they open.
+        operations: Arc<[Operation]>,
     },
 }
 
 /// UMSA (Eqs. 2 to 10): self-attention whose weights also give bottleneck convolutions.
+///
+/// A convolution slides over the whole map, also where attention looks at windows.
 #[derive(Module, Debug)]
 pub struct Umsa<B: Backend> {
-    /// Q, K and V in one map, `[dim, 3·dim]`.
-    pub qkv: Linear<B>,
-    /// Output projection, `[dim, dim]`.
-    pub proj: Linear<B>,
+    /// Self-attention.
+    pub msa: Msa<B>,
     /// Logits z of the head distribution, `[heads, k²]` for the largest kernel (Eq. 5).
     pub head_probs: Param<Tensor<B, 2>>,
     /// One normalisation for every kernel size, smallest first.
     pub bn: Vec<BatchNorm<B>>,
-    /// Number of heads.
-    pub heads: usize,
     /// Temperature of the head distribution.
     pub alpha: f64,
     #[module(skip)]
     grids: Vec<Grid>,
+    #[module(skip)]
+    prefix_tokens: usize,
     #[module(skip)]
     shortcut_adds_norm: bool,
 }
 
 /// The weights that a forward pass uses, in the graph or outside it.
 struct Weights<B: Backend> {
-    qkv: (Tensor<B, 2>, Tensor<B, 1>),
-    proj: (Tensor<B, 2>, Tensor<B, 1>),
+    msa: AttentionWeights<B>,
     mix: Tensor<B, 2>,
     in_graph: bool,
 }
 
 impl<B: Backend> Umsa<B> {
     /// A layer with fresh weights.
-    pub fn new(config: &VitConfig, init: &mut Init<B>) -> Self {
-        let positions = config.largest_kernel().pow(2);
+    pub fn new(shape: &BlockShape, space: &SearchSpace, init: &mut Init<B>) -> Self {
+        let positions = space.largest_kernel().pow(2);
         Self {
-            qkv: Linear::new(config.dim, 3 * config.dim, init),
-            proj: Linear::new(config.dim, config.dim, init),
-            head_probs: init.truncated_normal([config.heads, positions], 0.02),
-            bn: config.kernels.iter().map(|_| BatchNorm::new(config.head_dim(), init)).collect(),
-            heads: config.heads,
-            alpha: config.alpha,
-            grids: config.kernels.iter().map(|&kernel| config.grid(kernel)).collect(),
-            shortcut_adds_norm: config.shortcut_adds_norm,
+            msa: Msa::new(shape, init),
+            head_probs: init.truncated_normal([shape.heads, positions], 0.02),
+            bn: space.kernels.iter().map(|_| BatchNorm::new(shape.head_dim(), init)).collect(),
+            alpha: space.alpha,
+            grids: space.kernels.iter().map(|&kernel| shape.grid(kernel)).collect(),
+            prefix_tokens: shape.prefix_tokens,
+            shortcut_adds_norm: shape.style.shortcut_adds_norm,
         }
+    }
+
+    /// Sides of the kernels, one for each of [`Umsa::bn`].
+    pub fn kernels(&self) -> impl Iterator<Item = usize> {
+        self.grids.iter().map(|grid| grid.kernel)
     }
 
     /// Head distribution of one kernel of the layer, `[heads, k²]` (Eq. 5).
@@ -78,27 +89,23 @@ impl<B: Backend> Umsa<B> {
     }
 
     fn largest(&self) -> usize {
-        self.grids.iter().map(|grid| grid.kernel).max().unwrap_or(1)
+        self.kernels().max().unwrap_or(1)
     }
 }
 
 impl<B: FusedOps> Weights<B> {
     fn of(layer: &Umsa<B>, in_graph: bool) -> Self {
-        let one = |x: &Param<Tensor<B, 1>>| free(x.val(), in_graph);
-        let two = |x: &Param<Tensor<B, 2>>| free(x.val(), in_graph);
-        Self {
-            qkv: (two(&layer.qkv.weight), one(&layer.qkv.bias)),
-            proj: (two(&layer.proj.weight), one(&layer.proj.bias)),
-            mix: mixing::head_distribution(two(&layer.head_probs), layer.alpha),
-            in_graph,
-        }
+        let z = free(&layer.head_probs, in_graph);
+        let mix = mixing::head_distribution(z, layer.alpha);
+        Self { msa: layer.msa.weights(in_graph), mix, in_graph }
     }
-}
 
-fn free<B: FusedOps, const D: usize>(x: Tensor<B, D>, in_graph: bool) -> Tensor<B, D> {
-    match in_graph {
-        true => x,
-        false => fused::constant(x),
+    /// Weight `[dim, dim]` and bias `[dim]` of V.
+    fn value(&self) -> (Tensor<B, 2>, Option<Tensor<B, 1>>) {
+        let (w, b) = &self.msa.qkv;
+        let dim = w.dims()[0];
+        let bias = b.as_ref().map(|b| b.clone().narrow(0, 2 * dim, dim));
+        (w.clone().narrow(1, 2 * dim, dim), bias)
     }
 }
 
@@ -107,7 +114,7 @@ impl<B: FusedOps> Umsa<B> {
     /// gate's gradient needs.
     ///
     /// # Shapes
-    /// - x: `[batch, 1 + patches, dim]`, the class token first; output: the same.
+    /// - x: `[batch, tokens, dim]`, the prefix tokens first; output: the same.
     pub fn forward(
         &self,
         x: Tensor<B, 3>,
@@ -116,20 +123,15 @@ impl<B: FusedOps> Umsa<B> {
     ) -> Tensor<B, 3> {
         match gates {
             OperationGates::Fixed(Operation::Shortcut) if self.shortcut_adds_norm => x,
-            OperationGates::Fixed(operation) => {
-                let open = match operation {
-                    Operation::Shortcut => None,
-                    Operation::Msa => Some(self.grids.len()),
-                    Operation::BConv(k) => self.grids.iter().position(|grid| grid.kernel == *k),
-                };
-                self.open_operation(x, open, mode).0
-            }
-            OperationGates::Sampled { coefficients, open } => {
+            OperationGates::Fixed(operation) => self.open_operation(x, *operation, mode).0,
+            OperationGates::Sampled { coefficients, open, operations } => {
                 let plan = gates::Plan::new(open);
-                let (out, qkv) = self.open_operation(x.clone(), plan.open, mode);
-                let values = self.values(fused::constant(x), &plan, &out, qkv, mode);
-                let needed = plan.values.iter().map(|&op| coefficients.clone().narrow(0, op, 1));
-                fused::with_coefficient_grads(out, Tensor::cat(needed.collect(), 0), values)
+                let opened = plan.open.map_or(Operation::Shortcut, |index| operations[index]);
+                let (out, qkv) = self.open_operation(x.clone(), opened, mode);
+                let needed: Vec<Operation> = plan.values.iter().map(|&i| operations[i]).collect();
+                let values = self.values(fused::constant(x), &needed, (opened, &out), qkv, mode);
+                let own = plan.values.iter().map(|&op| coefficients.clone().narrow(0, op, 1));
+                fused::with_coefficient_grads(out, Tensor::cat(own.collect(), 0), values)
             }
         }
     }
@@ -138,72 +140,62 @@ impl<B: FusedOps> Umsa<B> {
     fn open_operation(
         &self,
         x: Tensor<B, 3>,
-        open: Option<usize>,
+        open: Operation,
         mode: &Mode<B>,
     ) -> (Tensor<B, 3>, Option<Tensor<B, 3>>) {
         match open {
-            None => (x.detach().zeros_like(), None),
-            Some(index) if index == self.grids.len() => {
-                let (out, qkv) = self.attention(x, &Weights::of(self, true));
+            Operation::Msa => {
+                let (out, qkv) = self.msa.layout.forward(x, &self.msa.weights(true));
                 (out, Some(qkv))
             }
-            Some(index) => {
-                let weights = Weights::of(self, true);
-                let values =
-                    (self.grids[index].kernel > 1).then(|| self.values_of(x.clone(), &weights));
-                (self.convolution(index, x, values, &weights, mode), None)
-            }
+            Operation::BConv(kernel) => match self.kernels().position(|k| k == kernel) {
+                Some(index) => {
+                    let weights = Weights::of(self, true);
+                    let values = (kernel > 1).then(|| self.values_of(x.clone(), &weights));
+                    (self.convolution(index, x, values, &weights, mode), None)
+                }
+                None => (x.detach().zeros_like(), None),
+            },
+            Operation::Shortcut => (x.detach().zeros_like(), None),
         }
     }
 
-    /// Values of the planned operations, without a graph.
+    /// Values of the needed operations, without a graph; that of the open one is known.
     fn values(
         &self,
         x: Tensor<B, 3>,
-        plan: &gates::Plan,
-        out: &Tensor<B, 3>,
+        needed: &[Operation],
+        (opened, out): (Operation, &Tensor<B, 3>),
         qkv: Option<Tensor<B, 3>>,
         mode: &Mode<B>,
     ) -> Vec<Tensor<B, 3>> {
         let weights = Weights::of(self, false);
-        let attention = self.grids.len();
         // V serves every convolution; where attention is open it is a slice of Q, K, V.
-        let mut shared = qkv.map(|qkv| {
-            let width = qkv.dims()[2] / 3;
-            let bias = weights.qkv.1.clone().narrow(0, 2 * width, width);
-            fused::value_part(qkv, bias)
-        });
-        plan.values
+        let qkv = qkv.filter(|_| needed.iter().any(|op| indexes_values(*op)));
+        let mut shared =
+            qkv.map(|qkv| self.msa.layout.values(qkv, weights.value().1, self.prefix_tokens));
+        needed
             .iter()
-            .map(|&op| {
-                if plan.open == Some(op) {
-                    fused::constant(out.clone())
-                } else if op == attention {
-                    self.attention(x.clone(), &weights).0
-                } else {
-                    let values = (self.grids[op].kernel > 1).then(|| {
+            .map(|&op| match op {
+                _ if op == opened => fused::constant(out.clone()),
+                Operation::Msa => self.msa.layout.forward(x.clone(), &weights.msa).0,
+                Operation::Shortcut => x.zeros_like(),
+                Operation::BConv(kernel) => {
+                    let values = indexes_values(op).then(|| {
                         shared.get_or_insert_with(|| self.values_of(x.clone(), &weights)).clone()
                     });
-                    self.convolution(op, x.clone(), values, &weights, mode)
+                    match self.kernels().position(|k| k == kernel) {
+                        Some(index) => self.convolution(index, x.clone(), values, &weights, mode),
+                        None => x.zeros_like(),
+                    }
                 }
             })
             .collect()
     }
 
-    /// Eq. 4; also returns Q, K, V.
-    fn attention(&self, x: Tensor<B, 3>, weights: &Weights<B>) -> (Tensor<B, 3>, Tensor<B, 3>) {
-        let (w, b) = weights.qkv.clone();
-        let qkv = fused::affine(x, w, Some(b));
-        let mixed = fused::self_attention(qkv.clone(), self.heads);
-        let (w, b) = weights.proj.clone();
-        (fused::affine(mixed, w, Some(b)), qkv)
-    }
-
-    /// V without its bias, V' of Eq. 6, of the class token too: `[batch, 1 + patches, dim]`.
+    /// V without its bias, V' of Eq. 6, of the prefix tokens too: `[batch, tokens, dim]`.
     fn values_of(&self, x: Tensor<B, 3>, weights: &Weights<B>) -> Tensor<B, 3> {
-        let (w, _) = &weights.qkv;
-        let dim = w.dims()[0];
-        fused::affine(x, w.clone().narrow(1, 2 * dim, dim), None)
+        fused::affine(x, weights.value().0, None)
     }
 
     /// BConv of one kernel (Eqs. 6 to 10). A kernel of side 1 mixes the weights of V, a larger one
@@ -219,27 +211,34 @@ impl<B: FusedOps> Umsa<B> {
         let grid = self.grids[index];
         let p = mixing::kernel_distribution(weights.mix.clone(), self.largest(), grid.kernel);
         let dim = x.dims()[2];
-        let (heads, d) = (self.heads, dim / self.heads);
+        let heads = self.msa.heads();
+        let d = dim / heads;
         let share = p.clone().sum_dim(1);
 
-        let (w, b) = &weights.qkv;
-        let value_bias = b.clone().narrow(0, 2 * dim, dim).reshape([heads, d]);
-        let beta = (value_bias * share.clone()).sum_dim(0).squeeze_dim::<1>(0);
+        let (w, b) = weights.value();
+        let beta = match b {
+            Some(b) => (b.reshape([heads, d]) * share.clone()).sum_dim(0).squeeze_dim::<1>(0),
+            None => Tensor::zeros([d], &x.device()),
+        };
         let u = match values {
             Some(values) => fused::mix_shift(values, p, grid),
             None => {
-                let w = w.clone().narrow(1, 2 * dim, dim).reshape([dim, heads, d]);
+                let w = w.reshape([dim, heads, d]);
                 let mixed = (w * p.reshape([1, heads, 1])).sum_dim(1).squeeze_dim::<2>(1);
                 fused::shift_sum(fused::affine(x.clone(), mixed, None), grid)
             }
         };
         let bn = &self.bn[index];
-        let [weight, bias] =
-            [&bn.weight, &bn.bias].map(|param| free(param.val(), weights.in_graph));
+        let [weight, bias] = [&bn.weight, &bn.bias].map(|param| free(param, weights.in_graph));
         let normal = bn.normalise(u, [beta, weight, bias], mode);
-        let (w, b) = weights.proj.clone();
+        let (w, b) = weights.msa.proj.clone();
         let w = (w.reshape([heads, d, dim]) * share.reshape([heads, 1, 1])).sum_dim(0);
-        let out = fused::affine(relu(normal), w.squeeze_dim::<2>(0), Some(b));
-        with_class_token_of(x, out)
+        let out = fused::affine(relu(normal), w.squeeze_dim::<2>(0), b);
+        with_prefix_of(x, out)
     }
+}
+
+/// Whether an operation is a convolution that indexes V.
+fn indexes_values(operation: Operation) -> bool {
+    matches!(operation, Operation::BConv(kernel) if kernel > 1)
 }

@@ -1,7 +1,7 @@
 //! What a search gives to everything later.
 
 use serde::{Deserialize, Serialize};
-use spvit_layers::{BlockConfig, ConfigError, Operation, VitConfig};
+use spvit_layers::{BlockConfig, BlockShape, ConfigError, ModelConfig, Operation};
 
 use crate::{CostModel, CostTable};
 
@@ -21,7 +21,7 @@ pub struct BlockArchitecture {
 #[serde(deny_unknown_fields)]
 pub struct Architecture {
     /// Shape of the dense model.
-    pub model: VitConfig,
+    pub model: ModelConfig,
     /// How FLOPs are counted.
     pub cost_model: CostModel,
     /// The budget that it was derived for, in FLOPs.
@@ -55,7 +55,7 @@ pub enum ArchitectureError {
     #[error(transparent)]
     Config(#[from] ConfigError),
     /// Not one block for each of the model's.
-    #[error("{found} blocks, but model.depth is {expected}")]
+    #[error("{found} blocks, but the model has {expected}")]
     Depth {
         /// Blocks of the model.
         expected: usize,
@@ -72,8 +72,8 @@ pub enum ArchitectureError {
     },
     /// Kept dimensions that are not ascending indices of the FFN.
     #[error(
-        "blocks[{block}].kept must hold ascending indices below model.hidden = {hidden}, at least \
-         one; {problem}"
+        "blocks[{block}].kept must hold ascending indices below the FFN's {hidden} hidden \
+         dimensions; {problem}"
     )]
     Kept {
         /// Index of the block.
@@ -89,7 +89,7 @@ impl Architecture {
     /// An architecture with its figures. The blocks must fit the model; see
     /// [`Architecture::from_json`] for a checked way in.
     pub fn new(
-        model: VitConfig,
+        model: ModelConfig,
         cost_model: CostModel,
         blocks: Vec<BlockArchitecture>,
         target_flops: Option<u64>,
@@ -101,22 +101,33 @@ impl Architecture {
     }
 
     /// The dense model as an architecture: attention everywhere, whole FFNs.
-    pub fn dense(model: VitConfig, cost_model: CostModel) -> Self {
-        let block =
-            BlockArchitecture { operation: Operation::Msa, kept: (0..model.hidden).collect() };
-        let blocks = vec![block; model.depth];
+    pub fn dense(model: ModelConfig, cost_model: CostModel) -> Self {
+        let block = |shape: &BlockShape| BlockArchitecture {
+            operation: Operation::Msa,
+            kept: (0..shape.hidden).collect(),
+        };
+        let blocks = model.blocks().iter().map(block).collect();
         Self::new(model, cost_model, blocks, None)
     }
 
     fn compute_figures(&mut self) {
-        let table = CostTable::new(&self.model, self.cost_model);
-        self.flops = table.total(&self.block_configs()).unwrap_or_default();
-        self.dense_flops = table.total(&self.model.dense_blocks()).unwrap_or_default();
+        self.flops = self.flops_by(self.cost_model);
+        self.dense_flops = CostTable::new(&self.model, self.cost_model).dense() as u64;
     }
 
     /// FLOPs by either cost model.
     pub fn flops_by(&self, cost_model: CostModel) -> u64 {
-        CostTable::new(&self.model, cost_model).total(&self.block_configs()).unwrap_or_default()
+        self.cost(&CostTable::new(&self.model, cost_model)) as u64
+    }
+
+    /// Cost by a table of the model. Operations that the table lacks cost nothing; the blocks of a
+    /// valid architecture have none.
+    pub fn cost(&self, table: &CostTable) -> f64 {
+        let blocks = self.block_configs();
+        let block = |(index, block): (usize, &BlockConfig)| {
+            table.block(index, block).map_or(0.0, |[operation, ffn]| operation + ffn)
+        };
+        table.fixed() + blocks.iter().enumerate().map(block).sum::<f64>()
     }
 
     /// The blocks of the compact model.
@@ -161,20 +172,20 @@ impl Architecture {
     /// [`ArchitectureError`], naming the block and field.
     pub fn validate(&self) -> Result<(), ArchitectureError> {
         self.model.validate()?;
-        if self.blocks.len() != self.model.depth {
-            let (expected, found) = (self.model.depth, self.blocks.len());
+        let shapes = self.model.blocks();
+        if self.blocks.len() != shapes.len() {
+            let (expected, found) = (shapes.len(), self.blocks.len());
             return Err(ArchitectureError::Depth { expected, found });
         }
-        let hidden = self.model.hidden;
-        for (block, BlockArchitecture { operation, kept }) in self.blocks.iter().enumerate() {
+        for (block, (own, shape)) in self.blocks.iter().zip(&shapes).enumerate() {
+            let BlockArchitecture { operation, kept } = own;
+            let hidden = shape.hidden;
             if let Operation::BConv(k) = operation
-                && !self.model.kernels.contains(k)
+                && !self.model.space.kernels.contains(k)
             {
                 return Err(ArchitectureError::Operation { block, operation: *operation });
             }
-            let problem = if kept.is_empty() {
-                "it is empty".to_string()
-            } else if let Some(pair) = kept.windows(2).find(|pair| pair[0] >= pair[1]) {
+            let problem = if let Some(pair) = kept.windows(2).find(|pair| pair[0] >= pair[1]) {
                 format!("{} follows {}", pair[1], pair[0])
             } else if let Some(&last) = kept.last().filter(|&&last| last >= hidden) {
                 format!("{last} is too large")

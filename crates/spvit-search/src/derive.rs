@@ -1,8 +1,8 @@
 //! From gates to the architecture that meets a budget.
 
-use spvit_layers::VitConfig;
+use spvit_layers::ModelConfig;
 
-use crate::{Architecture, BlockArchitecture, BlockProbabilities, CostModel, CostTable};
+use crate::{Architecture, BlockArchitecture, BlockProbabilities, Budget, CostModel, CostTable};
 
 /// How far below the budget an architecture may stay before an operation is raised.
 const SLACK: f64 = 0.005;
@@ -10,69 +10,80 @@ const SLACK: f64 = 0.005;
 /// Budgets that no architecture meets.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum DeriveError {
-    /// Even shortcuts and one hidden dimension per FFN cost more.
+    /// Even shortcuts without FFNs cost more.
     #[error(
-        "the budget of {target} FLOPs cannot be met: the smallest model (all shortcuts, one hidden \
-         dimension per FFN) needs {smallest}; raise the budget or choose a smaller dense model"
+        "the budget of {} {} cannot be met: the smallest model (all shortcuts, no FFN) needs \
+         {smallest}; raise the budget or choose a smaller dense model",
+        budget.target,
+        budget.unit
     )]
     TooSmall {
         /// The budget.
-        target: u64,
+        budget: Budget,
         /// The least that the model can cost.
-        smallest: u64,
+        smallest: f64,
     },
 }
 
-/// Picks the operations that the gates expect, then hidden dimensions in order of gate probability
-/// over the whole network, so that the cost is at most `target` FLOPs and within 0.5 % of it where
-/// the FFNs are fine enough.
-///
-/// Every FFN keeps its likeliest dimension. If even that costs too much, the open operation with
-/// the least likely gate is lowered by one; if whole FFNs cost too little, the closed operation
-/// with the likeliest gate is raised.
+/// [`derive_blocks`] for a budget of FLOPs, as an architecture.
 ///
 /// # Errors
 /// [`DeriveError::TooSmall`] if nothing is cheap enough.
 pub fn derive(
-    config: &VitConfig,
+    config: &ModelConfig,
     model: CostModel,
     probabilities: &[BlockProbabilities],
     target: u64,
 ) -> Result<Architecture, DeriveError> {
     let table = CostTable::new(config, model);
-    let levels = operations_in_budget(&table, probabilities, target)?;
-    let kept = dimensions_in_budget(&table, probabilities, &levels, target);
-    let blocks = levels
-        .iter()
-        .zip(kept)
-        .map(|(&level, kept)| BlockArchitecture { operation: table.operation(level), kept });
-    Ok(Architecture::new(config.clone(), model, blocks.collect(), Some(target)))
+    let blocks = derive_blocks(&table, probabilities, Budget::flops(target))?;
+    Ok(Architecture::new(config.clone(), model, blocks, Some(target)))
 }
 
-/// FLOPs outside the FFNs.
-fn base(table: &CostTable, levels: &[usize]) -> u64 {
-    let operations = levels.iter().zip(&table.blocks).map(|(&level, cost)| cost.operations[level]);
-    table.fixed + operations.sum::<u64>()
-}
-
-/// An index into the operations of every block.
-fn operations_in_budget(
+/// Picks the operations that the gates expect, then hidden dimensions in order of gate probability
+/// over the whole network, so that the cost is at most the budget and within 0.5 % of it where the
+/// FFNs are fine enough.
+///
+/// If the operations alone cost too much, the open one with the least likely gate is lowered by
+/// one; if whole FFNs cost too little, the closed one with the likeliest gate is raised. An FFN may
+/// lose all its dimensions.
+///
+/// # Errors
+/// [`DeriveError::TooSmall`] if nothing is cheap enough.
+pub fn derive_blocks(
     table: &CostTable,
     probabilities: &[BlockProbabilities],
-    target: u64,
-) -> Result<Vec<usize>, DeriveError> {
-    let open =
-        |block: &BlockProbabilities| block.operations.iter().take_while(|&&p| p > 0.5).count();
-    let mut levels: Vec<usize> = probabilities.iter().map(open).collect();
-    let smallest: u64 = table.blocks.iter().map(|block| block.hidden_dimension).sum();
-    let whole: u64 = table
-        .blocks
-        .iter()
-        .zip(probabilities)
-        .map(|(cost, block)| cost.hidden_dimension * block.ffn.len() as u64)
-        .sum();
+    budget: Budget,
+) -> Result<Vec<BlockArchitecture>, DeriveError> {
+    let paths: Paths = table.blocks.iter().map(|block| block.path().collect()).collect();
+    let levels = operations_in_budget(table, &paths, probabilities, budget)?;
+    let spent = base(table, &paths, &levels);
+    let kept = dimensions_in_budget(table, probabilities, spent, budget.target);
+    let blocks = levels.iter().zip(&paths).zip(kept);
+    Ok(blocks
+        .map(|((&level, path), kept)| BlockArchitecture { operation: path[level].0, kept })
+        .collect())
+}
 
-    while base(table, &levels) + smallest > target {
+/// The single path of every block, the shortcut first.
+type Paths = Vec<Vec<(spvit_layers::Operation, f64)>>;
+
+/// Cost outside the FFNs.
+fn base(table: &CostTable, paths: &Paths, levels: &[usize]) -> f64 {
+    table.fixed() + levels.iter().zip(paths).map(|(&level, path)| path[level].1).sum::<f64>()
+}
+
+/// An index into the single path of every block.
+fn operations_in_budget(
+    table: &CostTable,
+    paths: &Paths,
+    probabilities: &[BlockProbabilities],
+    budget: Budget,
+) -> Result<Vec<usize>, DeriveError> {
+    let mut levels: Vec<usize> = probabilities.iter().map(BlockProbabilities::level).collect();
+    let whole: f64 = table.blocks.iter().map(|block| block.ffn(block.hidden)).sum();
+
+    while base(table, paths, &levels) > budget.target {
         let open = levels.iter().enumerate().filter(|(_, level)| **level > 0);
         let least = open.min_by(|(i, a), (j, b)| {
             let p = |block: usize, level: usize| probabilities[block].operations[level - 1];
@@ -81,13 +92,13 @@ fn operations_in_budget(
         match least.map(|(i, _)| i) {
             Some(i) => levels[i] -= 1,
             None => {
-                let smallest = base(table, &levels) + smallest;
-                return Err(DeriveError::TooSmall { target, smallest });
+                let smallest = base(table, paths, &levels);
+                return Err(DeriveError::TooSmall { budget, smallest });
             }
         }
     }
 
-    while ((base(table, &levels) + whole) as f64) < target as f64 * (1.0 - SLACK) {
+    while base(table, paths, &levels) + whole < budget.target * (1.0 - SLACK) {
         let raised = |i: usize| {
             let mut levels = levels.clone();
             levels[i] += 1;
@@ -95,7 +106,7 @@ fn operations_in_budget(
         };
         let closed = (0..levels.len()).filter(|&i| {
             levels[i] < probabilities[i].operations.len()
-                && base(table, &raised(i)) + smallest <= target
+                && base(table, paths, &raised(i)) <= budget.target
         });
         let likeliest = closed.max_by(|&i, &j| {
             let p = |block: usize| probabilities[block].operations[levels[block]];
@@ -109,12 +120,12 @@ fn operations_in_budget(
     Ok(levels)
 }
 
-/// The kept hidden dimensions of every block, ascending.
+/// The kept hidden dimensions of every block, ascending, given what the rest costs.
 fn dimensions_in_budget(
     table: &CostTable,
     probabilities: &[BlockProbabilities],
-    levels: &[usize],
-    target: u64,
+    mut cost: f64,
+    target: f64,
 ) -> Vec<Vec<usize>> {
     let mut all: Vec<(usize, usize)> = probabilities
         .iter()
@@ -124,21 +135,10 @@ fn dimensions_in_budget(
     let p = |&(block, dimension): &(usize, usize)| probabilities[block].ffn[dimension];
     all.sort_by(|a, b| p(b).total_cmp(&p(a)));
 
-    let mut kept: Vec<Vec<usize>> = vec![Vec::new(); levels.len()];
-    let mut cost = base(table, levels);
-    let (mut first, mut rest) = (Vec::new(), Vec::new());
-    for choice in all {
-        match kept[choice.0].is_empty() {
-            true => {
-                kept[choice.0].push(choice.1);
-                first.push(choice);
-            }
-            false => rest.push(choice),
-        }
-    }
-    cost += first.iter().map(|&(block, _)| table.blocks[block].hidden_dimension).sum::<u64>();
-    for (block, dimension) in rest {
-        let more = table.blocks[block].hidden_dimension;
+    let mut kept: Vec<Vec<usize>> = vec![Vec::new(); probabilities.len()];
+    for (block, dimension) in all {
+        let own = &table.blocks[block];
+        let more = own.ffn(kept[block].len() + 1) - own.ffn(kept[block].len());
         if cost + more <= target {
             cost += more;
             kept[block].push(dimension);

@@ -1,9 +1,13 @@
 //! The thresholds.
 
+use std::sync::Arc;
+
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData, activation::sigmoid, backend::Backend};
 use spvit_core::gates;
-use spvit_layers::{BlockGates, Operation, OperationGates, VitConfig};
+use spvit_layers::{BlockGates, Operation, OperationGates};
+
+use crate::CostTable;
 
 /// Uniform draws of one block in one step, each in `(0, 1)`.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,115 +27,171 @@ pub struct BlockProbabilities {
     pub ffn: Vec<f32>,
 }
 
+impl BlockProbabilities {
+    /// Number of gates that are open from the cheapest operation on: an index into
+    /// [`BlockCost::path`](crate::BlockCost::path), 0 being the shortcut.
+    pub fn level(&self) -> usize {
+        self.operations.iter().take_while(|&&p| p > 0.5).count()
+    }
+}
+
+/// The gates of one block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct GateLayout {
+    /// What the operation gates open, cheapest first.
+    pub operations: Arc<[Operation]>,
+    /// Hidden dimensions of the FFN.
+    pub hidden: usize,
+}
+
 /// Thresholds θ of every gate of a model.
 ///
 /// They lie in two tensors, so that sampling all gates of a model is a handful of operations.
+/// Blocks may differ in their number of operations and of hidden dimensions.
 #[derive(Module, Debug)]
 pub struct Gates<B: Backend> {
-    /// `[blocks, operations]`, cheapest operation first.
-    pub operations: Param<Tensor<B, 2>>,
-    /// `[blocks·hidden]`, block by block.
+    /// Block by block, in each the cheapest operation first.
+    pub operations: Param<Tensor<B, 1>>,
+    /// Of the hidden dimensions, block by block.
     pub ffn: Param<Tensor<B, 1>>,
     #[module(skip)]
-    choices: Vec<Operation>,
+    layout: Vec<GateLayout>,
+}
+
+/// Neighbouring blocks with the same number of operations.
+struct Stretch {
+    blocks: usize,
+    operations: usize,
 }
 
 impl<B: Backend> Gates<B> {
-    /// Every threshold at `start` (1.5 in the paper: σ = 0.818).
-    pub fn new(config: &VitConfig, start: f64, device: &B::Device) -> Self {
-        let choices = config.operations();
-        let filled = |count: usize| vec![start as f32; count];
-        let operations = filled(config.depth * choices.len());
-        let ffn = filled(config.depth * config.hidden);
-        let shape = [config.depth, choices.len()];
+    /// Gates for the single paths of a table, every threshold at `start` (1.5 in the paper:
+    /// σ = 0.818).
+    pub fn new(table: &CostTable, start: f64, device: &B::Device) -> Self {
+        let layout = table.blocks.iter().map(|block| GateLayout {
+            operations: block.path().skip(1).map(|(operation, _)| operation).collect(),
+            hidden: block.hidden,
+        });
+        Self::of(layout.collect(), start, device)
+    }
+
+    /// Gates of these blocks, every threshold at `start`.
+    pub fn of(layout: Vec<GateLayout>, start: f64, device: &B::Device) -> Self {
+        let filled = |count: usize| {
+            Param::from_data(TensorData::new(vec![start as f32; count], [count]), device)
+        };
         Self {
-            operations: Param::from_data(TensorData::new(operations, shape), device),
-            ffn: Param::from_data(TensorData::new(ffn, [config.depth * config.hidden]), device),
-            choices,
+            operations: filled(layout.iter().map(|block| block.operations.len()).sum()),
+            ffn: filled(layout.iter().map(|block| block.hidden).sum()),
+            layout,
         }
     }
 
-    /// Number of blocks and of gated operations of each.
-    fn layout(&self) -> [usize; 3] {
-        let [blocks, operations] = self.operations.dims();
-        [blocks, operations, self.ffn.dims()[0] / blocks.max(1)]
+    /// The gates of every block.
+    pub fn layout(&self) -> &[GateLayout] {
+        &self.layout
     }
 
-    /// Number of uniform draws of a block: for operations and for its FFN.
-    pub fn draws(&self) -> [usize; 2] {
-        let [_, operations, hidden] = self.layout();
-        [operations, hidden]
+    /// Number of uniform draws of every block: for its operations and for its FFN.
+    pub fn draws(&self) -> Vec<[usize; 2]> {
+        self.layout.iter().map(|block| [block.operations.len(), block.hidden]).collect()
+    }
+
+    fn stretches(&self) -> Vec<Stretch> {
+        let mut stretches: Vec<Stretch> = Vec::new();
+        for block in &self.layout {
+            let operations = block.operations.len();
+            match stretches.last_mut().filter(|last| last.operations == operations) {
+                Some(last) => last.blocks += 1,
+                None => stretches.push(Stretch { blocks: 1, operations }),
+            }
+        }
+        stretches
+    }
+
+    /// A function of `[blocks, operations]` on every stretch of a flat tensor.
+    fn by_block(
+        &self,
+        own: Tensor<B, 1>,
+        function: fn(Tensor<B, 2>) -> Tensor<B, 2>,
+    ) -> Tensor<B, 1> {
+        let mut start = 0;
+        let parts = self.stretches().into_iter().map(|Stretch { blocks, operations }| {
+            let count = blocks * operations;
+            let part = own.clone().narrow(0, start, count).reshape([blocks, operations]);
+            start += count;
+            function(part).reshape([count])
+        });
+        Tensor::cat(parts.collect(), 0)
     }
 
     /// Sampled gates of a training step (Eqs. 1 to 3), one draw per layer, shared by the batch.
     /// Reads the operation gates back to the host once.
     pub fn sample(&self, uniforms: &[BlockUniforms]) -> Vec<BlockGates<B>> {
-        let [blocks, operations, hidden] = self.layout();
         let device = self.ffn.device();
-        let upload = |values: Vec<f32>| {
+        let flat = |part: fn(&BlockUniforms) -> &Vec<f32>| {
+            let values: Vec<f32> =
+                uniforms.iter().flat_map(|block| part(block).iter().copied()).collect();
             let count = values.len();
             Tensor::<B, 1>::from_data(TensorData::new(values, [count]), &device)
         };
-        let flat = |part: fn(&BlockUniforms) -> &Vec<f32>| {
-            upload(uniforms.iter().flat_map(|block| part(block).iter().copied()).collect())
-        };
-        let theta = self.operations.val().reshape([blocks * operations]);
-        let own = gates::sample(theta, flat(|block| &block.operations));
+        let own = gates::sample(self.operations.val(), flat(|block| &block.operations));
         let open: Vec<bool> = host(own.clone()).into_iter().map(|gate| gate > 0.5).collect();
-        let coefficients = gates::coefficients(own.reshape([blocks, operations]));
+        let coefficients = self.by_block(own, gates::coefficients);
         let ffn = gates::sample(self.ffn.val(), flat(|block| &block.ffn));
-        (0..blocks)
-            .map(|block| BlockGates {
+        self.blocks(|block, [operation, hidden]| {
+            let (first, count) = (operation, block.operations.len());
+            BlockGates {
                 operation: OperationGates::Sampled {
-                    coefficients: coefficients.clone().narrow(0, block, 1).squeeze_dim(0),
-                    open: open[block * operations..(block + 1) * operations].to_vec(),
+                    coefficients: coefficients.clone().narrow(0, first, count),
+                    open: open[first..first + count].to_vec(),
+                    operations: block.operations.clone(),
                 },
-                ffn: Some(ffn.clone().narrow(0, block * hidden, hidden)),
-            })
-            .collect()
+                ffn: Some(ffn.clone().narrow(0, hidden, block.hidden)),
+            }
+        })
     }
 
     /// Deterministic gates of evaluation.
     pub fn deterministic(&self) -> Vec<BlockGates<B>> {
-        let [blocks, _, hidden] = self.layout();
         let ffn = gates::deterministic(self.ffn.val());
-        let probabilities = self.probabilities();
-        (0..blocks)
-            .map(|block| {
-                let own = &probabilities[block].operations;
-                let level = own.iter().take_while(|&&p| p > 0.5).count();
-                let operation = match level.checked_sub(1) {
-                    Some(index) => self.choices[index],
-                    None => Operation::Shortcut,
-                };
-                BlockGates {
-                    operation: OperationGates::Fixed(operation),
-                    ffn: Some(ffn.clone().narrow(0, block * hidden, hidden)),
-                }
-            })
-            .collect()
+        let mut probabilities = self.probabilities().into_iter();
+        self.blocks(|block, [_, hidden]| {
+            let level = probabilities.next().map_or(0, |block| block.level());
+            let open = level.checked_sub(1).map(|index| block.operations[index]);
+            BlockGates {
+                operation: OperationGates::Fixed(open.unwrap_or(Operation::Shortcut)),
+                ffn: Some(ffn.clone().narrow(0, hidden, block.hidden)),
+            }
+        })
     }
 
-    /// Expected cumulative gates of the operations, `[blocks, operations]`, and expected gates of
-    /// the FFNs, `[blocks·hidden]` (Eq. 12).
-    pub fn expected(&self) -> (Tensor<B, 2>, Tensor<B, 1>) {
-        let [blocks, operations, _] = self.layout();
-        let theta = self.operations.val().reshape([blocks * operations]);
-        let own = gates::expected(theta).reshape([blocks, operations]);
-        (gates::single_path(own), gates::expected(self.ffn.val()))
+    /// Expected cumulative gates of the operations and expected gates of the FFNs (Eq. 12), laid
+    /// out as the thresholds.
+    pub fn expected(&self) -> (Tensor<B, 1>, Tensor<B, 1>) {
+        let own = gates::expected(self.operations.val());
+        (self.by_block(own, gates::single_path), gates::expected(self.ffn.val()))
     }
 
     /// Probabilities `σ(θ)` of all gates, block by block.
     pub fn probabilities(&self) -> Vec<BlockProbabilities> {
-        let [blocks, operations, hidden] = self.layout();
-        let all = host(sigmoid(self.operations.val().detach()).reshape([blocks * operations]));
+        let all = host(sigmoid(self.operations.val().detach()));
         let ffn = host(sigmoid(self.ffn.val().detach()));
-        (0..blocks)
-            .map(|block| BlockProbabilities {
-                operations: all[block * operations..(block + 1) * operations].to_vec(),
-                ffn: ffn[block * hidden..(block + 1) * hidden].to_vec(),
-            })
-            .collect()
+        self.blocks(|block, [operation, hidden]| BlockProbabilities {
+            operations: all[operation..operation + block.operations.len()].to_vec(),
+            ffn: ffn[hidden..hidden + block.hidden].to_vec(),
+        })
+    }
+
+    /// Something for every block, given where its operations and hidden dimensions begin.
+    fn blocks<T>(&self, mut make: impl FnMut(&GateLayout, [usize; 2]) -> T) -> Vec<T> {
+        let mut at = [0, 0];
+        let block = |block| {
+            let made = make(block, at);
+            at = [at[0] + block.operations.len(), at[1] + block.hidden];
+            made
+        };
+        self.layout.iter().map(block).collect()
     }
 }
 

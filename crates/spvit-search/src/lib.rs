@@ -1,7 +1,8 @@
 //! What an SPViT search learns and decides.
 //!
 //! - [`Gates`]: the thresholds, a module of their own with their own optimiser.
-//! - [`CostTable`]: FLOPs (multiply-adds counted once) of every choice, by two cost models.
+//! - [`CostTable`]: what every choice costs, in FLOPs (multiply-adds counted once, by two cost
+//!   models), parameters or milliseconds.
 //! - [`BudgetTerm`]: the part of the objective that pulls the cost to the budget.
 //! - [`Architecture`]: what a search gives to everything later, a small JSON file.
 //! - [`Profile`]: what every part of an architecture costs.
@@ -17,9 +18,9 @@ mod profile;
 mod prune;
 
 pub use architecture::{Architecture, ArchitectureError, BlockArchitecture};
-pub use cost::{BlockCost, CostModel, CostTable, SwinShape};
-pub use derive::{DeriveError, derive};
-pub use gates::{BlockProbabilities, BlockUniforms, Gates};
+pub use cost::{BlockCost, Budget, CostModel, CostTable, Unit};
+pub use derive::{DeriveError, derive, derive_blocks};
+pub use gates::{BlockProbabilities, BlockUniforms, GateLayout, Gates};
 pub use objective::BudgetTerm;
 pub use profile::{BlockProfile, Cost, Profile};
 pub use prune::{expand, prune};

@@ -1,6 +1,6 @@
 //! What every part of an architecture costs.
 
-use spvit_layers::{Operation, VitConfig};
+use spvit_layers::Operation;
 
 use crate::{Architecture, CostModel, CostTable};
 
@@ -35,6 +35,8 @@ pub struct Profile {
     pub embedding: Cost,
     /// The blocks.
     pub blocks: Vec<BlockProfile>,
+    /// Mergings between stages.
+    pub merging: Cost,
     /// Final norm and classifier.
     pub head: Cost,
 }
@@ -74,73 +76,49 @@ impl Profile {
         let config = &architecture.model;
         let [paper, macs] =
             [CostModel::Paper, CostModel::Macs].map(|model| CostTable::new(config, model));
-        let [n, d, depth] = [config.patches(), config.dim, config.depth].map(|x| x as u64);
-        let (classes, tokens) = (config.classes as u64, n + 1);
-        let patch = (config.channels * config.patch_size.pow(2)) as u64;
-
-        let head = Cost {
-            paper: d * classes,
-            macs: d + d * classes,
-            parameters: 2 * d + (d + 1) * classes,
+        let tables = [paper, macs, CostTable::parameters(config)];
+        let cost = |part: &dyn Fn(&CostTable) -> f64| {
+            let [paper, macs, parameters] = tables.each_ref().map(|table| part(table) as u64);
+            Cost { paper, macs, parameters }
         };
-        let embed = n * d * patch;
-        let embedding =
-            Cost { paper: embed, macs: embed, parameters: d * (patch + 1) + d + tokens * d };
-        // What the tables call fixed is embedding, head, and norms, which belong to the blocks.
-        let norms = |table: &CostTable, head: u64| (table.fixed - embed - head) / depth;
-        let (paper_norms, macs_norm) = (norms(&paper, head.paper), norms(&macs, head.macs));
         let block = |(index, block): (usize, spvit_layers::BlockConfig)| {
-            let [paper_mixer, paper_ffn] = paper.block(index, &block).unwrap_or_default();
-            let [macs_mixer, macs_ffn] = macs.block(index, &block).unwrap_or_default();
-            let hidden = block.hidden as u64;
-            BlockProfile {
-                operation: block.operation,
-                hidden: block.hidden,
-                mixer: Cost {
-                    paper: paper_mixer + paper_norms / 2,
-                    macs: macs_mixer,
-                    parameters: 2 * d + operation_parameters(config, block.operation),
-                },
-                ffn: Cost {
-                    paper: paper_ffn + paper_norms / 2,
-                    macs: macs_ffn + macs_norm,
-                    parameters: 2 * d + 2 * d * hidden + hidden + d,
-                },
-            }
+            let part = |which: usize| {
+                cost(&|table| {
+                    let chosen = table.block(index, &block).unwrap_or_default();
+                    chosen[which] + table.blocks[index].fixed[which]
+                })
+            };
+            let (mixer, ffn) = (part(0), part(1));
+            BlockProfile { operation: block.operation, hidden: block.hidden, mixer, ffn }
         };
         let blocks = architecture.block_configs().into_iter().enumerate().map(block).collect();
-        Self { embedding, blocks, head }
+        Self {
+            embedding: cost(&|table| table.embedding),
+            blocks,
+            merging: cost(&|table| table.merging),
+            head: cost(&|table| table.head),
+        }
     }
 
     /// The whole model.
     pub fn total(&self) -> Cost {
         let blocks = self.blocks.iter().map(BlockProfile::total);
-        blocks.fold(self.embedding + self.head, std::ops::Add::add)
-    }
-}
-
-fn operation_parameters(config: &VitConfig, operation: Operation) -> u64 {
-    let [d, h] = [config.dim, config.head_dim()].map(|x| x as u64);
-    match operation {
-        Operation::Shortcut => 0,
-        // Convolution, batch norm, projection.
-        Operation::BConv(k) => (d * (k * k) as u64 + 1) * h + 2 * h + (h + 1) * d,
-        Operation::Msa => 4 * d * (d + 1),
+        blocks.fold(self.embedding + self.merging + self.head, std::ops::Add::add)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use burn::backend::Flex;
-    use spvit_layers::{Init, Vit, state::parameter_count};
+    use spvit_layers::{Init, ModelConfig, Vit, state::parameter_count};
 
     use super::*;
     use crate::BlockArchitecture;
 
     #[test]
     fn sums_are_the_cost_tables_and_the_models() {
-        let mut model = VitConfig::preset("vit_mini").unwrap();
-        model.kernels = vec![1, 3, 5];
+        let mut model = ModelConfig::preset("vit_mini").unwrap();
+        model.space.kernels = vec![1, 3, 5];
         let operations = [
             Operation::Shortcut,
             Operation::BConv(1),
@@ -149,8 +127,7 @@ mod tests {
             Operation::Msa,
             Operation::Msa,
         ];
-        let block =
-            |(i, operation)| BlockArchitecture { operation, kept: (0..10 * i + 1).collect() };
+        let block = |(i, operation)| BlockArchitecture { operation, kept: (0..10 * i).collect() };
         let blocks = operations.into_iter().enumerate().map(block).collect();
         let mixed = Architecture::new(model.clone(), CostModel::Paper, blocks, None);
         for architecture in [mixed, Architecture::dense(model, CostModel::Macs)] {

@@ -2,7 +2,7 @@
 
 use toml::Value;
 
-use crate::{RunConfig, RunFolder, TrainError};
+use crate::{Phase, RunConfig, RunFolder, TrainError};
 
 /// Checks that a run may go on with a changed configuration: a value is fixed as soon as something
 /// in the folder was computed with it.
@@ -28,8 +28,7 @@ pub fn check_changes(
 
 /// What in the folder depends on a key, and how to begin anew.
 fn fixed_by(folder: &RunFolder, key: &str) -> Option<String> {
-    let in_progress = |stage: &&str| folder.in_progress(stage);
-    let stages = ["pretrain", "search", "finetune"];
+    let any_in_progress = || Phase::ALL.into_iter().any(|phase| folder.in_progress(phase));
     let section = key.split_once('.').map_or("", |(section, _)| section);
     let (fixed, remedy) = match key {
         "data.threads" | "data.test_limit" | "run.checkpoint_seconds" => return None,
@@ -41,26 +40,22 @@ fn fixed_by(folder: &RunFolder, key: &str) -> Option<String> {
             let remedy = "remove architecture.json to derive another";
             (folder.architecture().exists(), remedy.to_string())
         }
-        "dense.weights" => (folder.begun("search"), "start a new run".to_string()),
-        "run.evaluation_batch" => {
-            (stages.iter().any(in_progress), "finish the stage first".to_string())
-        }
-        _ => match section {
-            "pretrain" | "search" | "finetune" => {
-                let remedy = match section {
-                    "finetune" => {
-                        "remove compact.safetensors and checkpoints/finetune-* to \
-                                   fine-tune anew"
-                    }
-                    _ => "start a new run",
-                };
-                (folder.begun(section), remedy.to_string())
+        "dense.weights" => (folder.begun(Phase::Search), "start a new run".to_string()),
+        "run.evaluation_batch" => (any_in_progress(), "finish the phase first".to_string()),
+        _ => match Phase::ALL.into_iter().find(|phase| phase.name() == section) {
+            Some(Phase::Finetune) => {
+                let remedy =
+                    "remove compact.safetensors and checkpoints/finetune-* to fine-tune anew";
+                (folder.begun(Phase::Finetune), remedy.to_string())
             }
-            "augment" => {
-                let stage = stages.iter().find(|stage| in_progress(stage));
-                (stage.is_some(), "finish the stage first, or start a new run".to_string())
+            Some(phase) => (folder.begun(phase), "start a new run".to_string()),
+            None if section == "augment" => {
+                (any_in_progress(), "finish the phase first, or start a new run".to_string())
             }
-            _ => (stages.iter().any(|stage| folder.begun(stage)), "start a new run".to_string()),
+            None => {
+                let begun = Phase::ALL.into_iter().any(|phase| folder.begun(phase));
+                (begun, "start a new run".to_string())
+            }
         },
     };
     fixed.then_some(remedy)

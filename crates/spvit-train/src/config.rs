@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 use spvit_data::{AugmentConfig, DatasetOptions};
-use spvit_layers::VitConfig;
+use spvit_layers::{ModelConfig, VitConfig};
 use spvit_search::{CostModel, CostTable};
 
 /// Everything that a run depends on besides its data.
@@ -17,10 +17,10 @@ pub struct RunConfig {
     /// Seed of every random decision.
     pub seed: u64,
     /// Shape of the dense model.
-    pub model: VitConfig,
+    pub model: ModelConfig,
     /// Images.
     pub data: DataConfig,
-    /// Augmentation of training images, in every stage.
+    /// Augmentation of training images, in every phase.
     pub augment: AugmentConfig,
     /// The dense model that a search starts from.
     pub dense: DenseConfig,
@@ -60,8 +60,8 @@ pub struct DenseConfig {
     pub weights: PathBuf,
 }
 
-/// A stage's section: what all stages have, then its own values.
-macro_rules! stage_config {
+/// A phase's section: what all phases have, then its own values.
+macro_rules! phase_config {
     ($(#[$doc:meta])* $name:ident { $($(#[$field_doc:meta])* $field:ident: $type:ty,)* }) => {
         $(#[$doc])*
         #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -89,15 +89,15 @@ macro_rules! stage_config {
     };
 }
 
-/// What every stage has in its section.
+/// What every phase has in its section.
 pub type TrainingConfig = PretrainConfig;
 
-stage_config! {
+phase_config! {
     /// Training of a dense model from scratch.
     PretrainConfig {}
 }
 
-stage_config! {
+phase_config! {
     /// The search.
     SearchConfig {
         /// The budget: up to 1 a share of the dense model's FLOPs, above 1 FLOPs.
@@ -116,7 +116,7 @@ stage_config! {
     }
 }
 
-stage_config! {
+phase_config! {
     /// Fine-tuning of the compact model.
     FinetuneConfig {
         /// Weights to start from: `searched`, or `dense` (as the published code does).
@@ -127,7 +127,7 @@ stage_config! {
     }
 }
 
-/// The values that all stages have.
+/// The values that all phases have.
 macro_rules! training_of {
     ($config:expr) => {
         TrainingConfig {
@@ -144,14 +144,14 @@ macro_rules! training_of {
 }
 
 impl SearchConfig {
-    /// The values that all stages have.
+    /// The values that all phases have.
     pub fn training(&self) -> TrainingConfig {
         training_of!(self)
     }
 }
 
 impl FinetuneConfig {
-    /// The values that all stages have.
+    /// The values that all phases have.
     pub fn training(&self) -> TrainingConfig {
         training_of!(self)
     }
@@ -187,7 +187,8 @@ pub struct LoopConfig {
     pub evaluation_batch: usize,
     /// Parts of a batch that are computed at the same time on a CPU, each with its own batch-norm
     /// statistics. Results depend on it.
-    pub shards: usize,
+    #[serde(alias = "shards")]
+    pub micro_batches: usize,
 }
 
 impl Default for RunConfig {
@@ -212,21 +213,8 @@ impl Default for RunConfig {
 }
 
 /// The shape that fits 28×28 images of one channel and ten classes.
-fn micro() -> VitConfig {
-    VitConfig {
-        image_size: [28, 28],
-        patch_size: 4,
-        channels: 1,
-        classes: 10,
-        dim: 64,
-        depth: 6,
-        heads: 4,
-        hidden: 256,
-        kernels: vec![1, 3],
-        alpha: 0.01,
-        layer_norm_epsilon: 1e-6,
-        shortcut_adds_norm: false,
-    }
+fn micro() -> ModelConfig {
+    VitConfig::deit([28, 4, 1, 10, 64, 6, 4]).into()
 }
 
 impl Default for DataConfig {
@@ -305,7 +293,7 @@ impl Default for FinetuneConfig {
 
 impl Default for LoopConfig {
     fn default() -> Self {
-        Self { checkpoint_seconds: 60.0, evaluation_batch: 250, shards: 1 }
+        Self { checkpoint_seconds: 60.0, evaluation_batch: 250, micro_batches: 1 }
     }
 }
 
@@ -333,7 +321,6 @@ impl RunConfig {
 
     /// FLOPs of the dense model by the search's cost model.
     pub fn dense_flops(&self) -> u64 {
-        let table = CostTable::new(&self.model, self.search.cost_model);
-        table.total(&self.model.dense_blocks()).unwrap_or_default()
+        CostTable::new(&self.model, self.search.cost_model).dense() as u64
     }
 }

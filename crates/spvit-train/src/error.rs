@@ -51,7 +51,7 @@ pub enum TrainError {
     /// No architecture meets the budget.
     #[error(transparent)]
     Derive(#[from] spvit_search::DeriveError),
-    /// A file that an earlier stage writes is not there.
+    /// A file that an earlier phase writes is not there.
     #[error("{} is not there; {hint}", path.display())]
     Missing {
         /// The file.
@@ -93,12 +93,12 @@ pub enum TrainError {
     },
     /// The loss is no longer a number.
     #[error(
-        "the loss of {stage} became {loss} at step {step}; lower {stage}.learning_rate or set \
-         {stage}.clip_norm"
+        "the loss of {phase} became {loss} at step {step}; lower {phase}.learning_rate or set \
+         {phase}.clip_norm"
     )]
     Diverged {
-        /// The stage.
-        stage: &'static str,
+        /// The phase.
+        phase: crate::Phase,
         /// The loss.
         loss: f32,
         /// The step.

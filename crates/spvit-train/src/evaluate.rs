@@ -5,9 +5,9 @@ use std::time::Instant;
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use spvit_core::FusedOps;
 use spvit_data::Loader;
-use spvit_layers::{Mode, Vit, VitConfig};
+use spvit_layers::{Mode, ModelConfig, Vit};
 
-use crate::shards;
+use crate::loss;
 
 /// Share of images that a model classifies rightly, 0 to 1.
 pub fn accuracy<B: FusedOps>(model: &Vit<B>, images: &Loader, device: &B::Device) -> f64 {
@@ -16,7 +16,7 @@ pub fn accuracy<B: FusedOps>(model: &Vit<B>, images: &Loader, device: &B::Device
         count += batch.shape[0];
         let images = Tensor::from_data(TensorData::new(batch.images, batch.shape), device);
         let logits = model.forward(images, &Mode::Evaluate);
-        correct += shards::correct(logits.into_data(), &batch.labels);
+        correct += loss::correct(logits.into_data(), &batch.labels);
     }
     correct as f64 / count.max(1) as f64
 }
@@ -25,13 +25,13 @@ pub fn accuracy<B: FusedOps>(model: &Vit<B>, images: &Loader, device: &B::Device
 /// change of the machine's speed meets all of them. Each pass ends when its logits are on the host.
 pub fn latency<B: FusedOps>(
     models: &[&Vit<B>],
-    config: &VitConfig,
+    config: &ModelConfig,
     batch: usize,
     (runs, seconds): (usize, f64),
     device: &B::Device,
 ) -> Vec<f64> {
-    let [height, width] = config.image_size;
-    let images = Tensor::<B, 4>::zeros([batch, config.channels, height, width], device);
+    let [height, width] = config.image_size();
+    let images = Tensor::<B, 4>::zeros([batch, config.channels(), height, width], device);
     let pass = |model: &Vit<B>| {
         let began = Instant::now();
         let _ = model.forward(images.clone(), &Mode::Evaluate).into_data();

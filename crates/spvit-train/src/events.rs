@@ -1,15 +1,17 @@
 //! What a run tells the program around it, and what it asks.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+use crate::Phase;
 
 /// Progress within an epoch.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Progress {
-    /// `pretrain`, `search` or `finetune`.
-    pub stage: &'static str,
+    /// What trains.
+    pub phase: Phase,
     /// Epoch, from 0.
     pub epoch: usize,
-    /// Epochs of the stage.
+    /// Epochs of the phase.
     pub epochs: usize,
     /// Steps done in this epoch.
     pub step: usize,
@@ -23,20 +25,21 @@ pub struct Progress {
     pub flops: Option<u64>,
     /// The budget in FLOPs, while searching.
     pub target: Option<u64>,
-    /// Images a second since the stage began or resumed.
+    /// Images a second since the phase began or resumed.
     pub images_per_second: f64,
-    /// Seconds left in the stage, by that speed.
+    /// Seconds left in the phase, by that speed.
     pub seconds_left: f64,
 }
 
 /// The end of an epoch; a line of `metrics.jsonl`.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct EpochReport {
-    /// `pretrain`, `search` or `finetune`.
-    pub stage: &'static str,
+    /// What trains. Runs of earlier versions call it `stage`.
+    #[serde(alias = "stage")]
+    pub phase: Phase,
     /// Epoch, from 0.
     pub epoch: usize,
-    /// Epochs of the stage.
+    /// Epochs of the phase.
     pub epochs: usize,
     /// Mean loss.
     pub loss: f64,
@@ -47,10 +50,10 @@ pub struct EpochReport {
     /// Learning rate of the weights at the last step.
     pub learning_rate: f64,
     /// FLOPs at the expected gates, while searching.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub flops: Option<u64>,
     /// FLOPs of the architecture that the gates give at the budget, while searching.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub derived_flops: Option<u64>,
     /// Whether this epoch's weights are the best so far.
     pub best: bool,

@@ -11,9 +11,9 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use spvit_layers::state::StateDict;
 
-use crate::{RunConfig, TrainError};
+use crate::{Phase, RunConfig, TrainError};
 
-/// Checkpoints kept for each stage.
+/// Checkpoints kept for each phase.
 const KEPT: usize = 2;
 
 /// A run's files.
@@ -22,10 +22,10 @@ pub struct RunFolder {
     root: PathBuf,
 }
 
-/// Where a stage stands; with the tensors beside it, everything that a resumed run needs.
+/// Where a phase stands; with the tensors beside it, everything that a resumed run needs.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Position {
-    /// Steps done in the stage.
+    /// Steps done in the phase.
     pub step: usize,
     /// Current epoch, from 0.
     pub epoch: usize,
@@ -41,7 +41,7 @@ pub struct Position {
     pub best: Option<f64>,
     /// Length of `metrics.jsonl` in bytes.
     pub metrics_length: u64,
-    /// Steps of the stage's optimisers.
+    /// Steps of the phase's optimisers.
     pub optimiser_steps: i32,
 }
 
@@ -53,7 +53,7 @@ impl RunFolder {
     /// [`TrainError::Occupied`] if it holds a run.
     pub fn create(root: &Path) -> Result<Self, TrainError> {
         let folder = Self { root: root.to_path_buf() };
-        let begun = ["pretrain", "search", "finetune"].iter().any(|stage| folder.begun(stage));
+        let begun = Phase::ALL.into_iter().any(|phase| folder.begun(phase));
         if folder.config().exists() && begun {
             return Err(TrainError::Occupied { path: root.to_path_buf() });
         }
@@ -122,9 +122,9 @@ impl RunFolder {
         self.root.join("metrics.jsonl")
     }
 
-    /// The best weights of a stage so far.
-    pub fn best(&self, stage: &str) -> PathBuf {
-        self.root.join("checkpoints").join(format!("{stage}-best.safetensors"))
+    /// The best weights of a phase so far.
+    pub fn best(&self, phase: Phase) -> PathBuf {
+        self.root.join("checkpoints").join(format!("{phase}-best.safetensors"))
     }
 
     /// Appends a line to the metrics; returns their new length.
@@ -159,23 +159,23 @@ impl RunFolder {
         file.and_then(|file| file.set_len(length)).map_err(|error| TrainError::io(&path, error))
     }
 
-    /// The file that a stage gives in the end.
-    pub fn result(&self, stage: &str) -> PathBuf {
-        match stage {
-            "pretrain" => self.dense(),
-            "search" => self.searched(),
-            _ => self.compact(),
+    /// The file that a phase gives in the end.
+    pub fn result(&self, phase: Phase) -> PathBuf {
+        match phase {
+            Phase::Pretrain => self.dense(),
+            Phase::Search => self.searched(),
+            Phase::Finetune => self.compact(),
         }
     }
 
-    /// Whether a stage has a checkpoint and no result yet.
-    pub fn in_progress(&self, stage: &str) -> bool {
-        !self.result(stage).exists() && !self.checkpoints(stage).is_empty()
+    /// Whether a phase has a checkpoint and no result yet.
+    pub fn in_progress(&self, phase: Phase) -> bool {
+        !self.result(phase).exists() && !self.checkpoints(phase).is_empty()
     }
 
-    /// Whether a stage has a checkpoint or a result.
-    pub fn begun(&self, stage: &str) -> bool {
-        self.result(stage).exists() || !self.checkpoints(stage).is_empty()
+    /// Whether a phase has a checkpoint or a result.
+    pub fn begun(&self, phase: Phase) -> bool {
+        self.result(phase).exists() || !self.checkpoints(phase).is_empty()
     }
 
     /// Keeps other programs out of the folder as long as the file that it returns is open.
@@ -192,8 +192,8 @@ impl RunFolder {
         }
     }
 
-    fn checkpoints(&self, stage: &str) -> Vec<PathBuf> {
-        let prefix = format!("{stage}-step");
+    fn checkpoints(&self, phase: Phase) -> Vec<PathBuf> {
+        let prefix = format!("{phase}-step");
         let entries = fs::read_dir(self.root.join("checkpoints")).into_iter().flatten().flatten();
         let mut paths: Vec<PathBuf> = entries
             .map(|entry| entry.path())
@@ -206,20 +206,20 @@ impl RunFolder {
         paths
     }
 
-    /// Writes a checkpoint, then removes all but the last two of its stage.
+    /// Writes a checkpoint, then removes all but the last two of its phase.
     ///
     /// # Errors
     /// [`TrainError::Io`] naming the file.
     pub fn write_checkpoint(
         &self,
-        stage: &str,
+        phase: Phase,
         position: &Position,
         state: &StateDict,
     ) -> Result<(), TrainError> {
-        let name = format!("{stage}-step{:010}.safetensors", position.step);
+        let name = format!("{phase}-step{:010}.safetensors", position.step);
         let path = self.root.join("checkpoints").join(name);
         write_atomically(&path, &encode(&path, position, state)?)?;
-        let all = self.checkpoints(stage);
+        let all = self.checkpoints(phase);
         for old in &all[..all.len().saturating_sub(KEPT)] {
             // A leftover does no harm; the next checkpoint tries again.
             let _ = fs::remove_file(old);
@@ -227,24 +227,24 @@ impl RunFolder {
         Ok(())
     }
 
-    /// Removes a stage's checkpoints, once its result is written.
-    pub fn remove_checkpoints(&self, stage: &str) {
-        for path in self.checkpoints(stage) {
+    /// Removes a phase's checkpoints, once its result is written.
+    pub fn remove_checkpoints(&self, phase: Phase) {
+        for path in self.checkpoints(phase) {
             let _ = fs::remove_file(path);
         }
     }
 
-    /// The last readable checkpoint of a stage, and a note on each broken one. `None` if the stage
+    /// The last readable checkpoint of a phase, and a note on each broken one. `None` if the phase
     /// has none.
     ///
     /// # Errors
     /// [`TrainError::Checkpoints`] if all are broken.
     pub fn read_checkpoint(
         &self,
-        stage: &str,
+        phase: Phase,
     ) -> Result<Option<(Position, StateDict, Vec<String>)>, TrainError> {
         let mut notes = Vec::new();
-        for path in self.checkpoints(stage).iter().rev() {
+        for path in self.checkpoints(phase).iter().rev() {
             match fs::read(path).map_err(|error| error.to_string()).and_then(|bytes| decode(&bytes))
             {
                 Ok((position, state)) => return Ok(Some((position, state, notes))),
@@ -266,24 +266,16 @@ pub fn write_config(folder: &RunFolder, config: &RunConfig) -> Result<(), TrainE
     write_atomically(&folder.config(), config.to_toml()?.as_bytes())
 }
 
-/// Writes a file under a temporary name in the same folder, syncs it and renames it.
+/// Writes a file whole or not at all ([`spvit_formats::write_whole`]), and its folder if that is not
+/// there.
 ///
 /// # Errors
-/// [`TrainError::Io`] naming the file.
+/// [`TrainError::Format`] naming the file, [`TrainError::Io`] naming the folder.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    // The parent of a bare name is an empty path.
-    let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
-    let parent = parent.unwrap_or(Path::new("."));
-    let write = || -> std::io::Result<()> {
-        fs::create_dir_all(parent)?;
-        let mut file = tempfile::NamedTempFile::new_in(parent)?;
-        file.write_all(bytes)?;
-        file.as_file().sync_all()?;
-        file.persist(path).map_err(|error| error.error)?;
-        // The new name itself must survive a crash, too.
-        fs::File::open(parent)?.sync_all()
-    };
-    write().map_err(|error| TrainError::io(path, error))
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent).map_err(|error| TrainError::io(parent, error))?;
+    }
+    Ok(spvit_formats::write_whole(path, |out| out.write_all(bytes))?)
 }
 
 fn digest(position: &str, state: &StateDict) -> String {

@@ -41,7 +41,7 @@ impl<B: FusedOps> Gradients<B> {
         self.0.get(&id)
     }
 
-    /// Adds another shard's gradients.
+    /// Adds another micro-batch's gradients.
     pub fn add(&mut self, other: Self) {
         for (id, grad) in other.0 {
             let sum = match self.0.remove(&id) {
@@ -80,8 +80,8 @@ pub struct AdamWConfig {
     pub betas: [f64; 2],
     /// Added to the root of the second moment.
     pub epsilon: f64,
-    /// Decoupled weight decay, for tensors of two or more dimensions except the class token and
-    /// position embedding.
+    /// Decoupled weight decay, for tensors of two or more dimensions except those that
+    /// [`AdamW::without_decay`] names.
     pub weight_decay: f64,
 }
 
@@ -92,19 +92,38 @@ impl AdamWConfig {
     }
 }
 
+/// Parameters of two or more dimensions that do not decay in any family, by the last part of their
+/// names: tokens, and what stands for a position.
+pub const NO_WEIGHT_DECAY: [&str; 7] = [
+    "pos_embed",
+    "cls_token",
+    "dist_token",
+    "reg_token",
+    "register_tokens",
+    "relative_position_bias_table",
+    "absolute_pos_embed",
+];
+
 /// AdamW with decoupled weight decay. A parameter without a gradient is updated as if its gradient
 /// were zero, as in the published code, where every candidate is in the graph.
 #[derive(Debug, Clone)]
 pub struct AdamW<B: FusedOps> {
     config: AdamWConfig,
+    without_decay: Vec<String>,
     count: i32,
     moments: BTreeMap<String, [Tensor<B, 1>; 2]>,
 }
 
 impl<B: FusedOps> AdamW<B> {
-    /// An optimiser before its first step.
+    /// An optimiser before its first step. [`NO_WEIGHT_DECAY`] does not decay.
     pub fn new(config: AdamWConfig) -> Self {
-        Self { config, count: 0, moments: BTreeMap::new() }
+        let without_decay = NO_WEIGHT_DECAY.map(String::from).to_vec();
+        Self { config, without_decay, count: 0, moments: BTreeMap::new() }
+    }
+
+    /// The same where these parameters do not decay instead, named by the last part of their names.
+    pub fn without_decay(self, without_decay: Vec<String>) -> Self {
+        Self { without_decay, ..self }
     }
 
     /// Updates a module.
@@ -176,7 +195,8 @@ where
         let (name, _) = self.path.here();
         let config = self.optimiser.config;
         let id = param.id;
-        let decays = D >= 2 && !["pos_embed", "cls_token"].contains(&name.as_str());
+        let last = name.rsplit('.').next().unwrap_or_default();
+        let decays = D >= 2 && !self.optimiser.without_decay.iter().any(|name| name == last);
         param.map(|tensor| {
             let shape = tensor.shape();
             let flat = tensor.inner().reshape([shape.num_elements()]);

@@ -13,18 +13,19 @@ use spvit_interchange::{
     weights::{self, read_architecture},
 };
 use spvit_layers::{Init, Vit};
-use spvit_search::{Architecture, Gates, derive, expand, prune};
+use spvit_search::{Architecture, CostTable, Gates, derive, expand, prune};
 
 use crate::{
-    Event, Observer, TrainError,
-    classify::{Finetune, Pretrain, Teacher},
+    Event, Observer, Phase, TrainError,
+    classify::{Finetune, Pretrain},
     config::{InitialWeights, RunConfig, TrainingConfig},
+    epochs::{self, Outcome, Surroundings},
     evaluate,
     folder::{RunFolder, write_atomically},
+    objectives::Teacher,
     random::{self, Purpose},
     report::{ModelFigures, Summary},
     search::{Search, restore_gates},
-    stage::{self, Outcome, Surroundings},
 };
 
 /// Images of the second latency figure.
@@ -62,8 +63,8 @@ impl<'a, B: TrainBackend> Run<'a, B> {
                 problem: format!("the images in {} have {found}", config.data.folder.display()),
             }),
         };
-        fits("channels", model.channels, found.channels())?;
-        fits("classes", model.classes, found.classes())?;
+        fits("channels", model.channels(), found.channels())?;
+        fits("classes", model.classes(), found.classes())?;
         let (backend, noted) = (backend.to_string(), BTreeSet::new());
         Ok(Self { config, folder, data, device, backend, observer, noted })
     }
@@ -72,14 +73,14 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         self.observer.event(Event::Message(message));
     }
 
-    /// The training loader of a stage, and the validation loader if there are validation images.
+    /// The training loader of a phase, and the validation loader if there are validation images.
     fn loaders(
         &self,
         training: &TrainingConfig,
         purpose: Purpose,
     ) -> Result<(Loader, Option<Loader>), TrainError> {
         let seed = random::seed(self.config.seed, purpose);
-        let (size, augment) = (self.config.model.image_size, self.config.augment.clone());
+        let (size, augment) = (self.config.model.image_size(), self.config.augment.clone());
         let mut options = LoaderOptions::training(size, training.batch_size, seed, augment);
         options.threads = self.config.data.threads;
         let data = &self.data;
@@ -95,15 +96,15 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         &self,
         images: std::sync::Arc<spvit_data::ImageSet>,
     ) -> Result<Loader, TrainError> {
-        let (size, batch) = (self.config.model.image_size, self.config.run.evaluation_batch);
+        let (size, batch) = (self.config.model.image_size(), self.config.run.evaluation_batch);
         let mut options = LoaderOptions::evaluation(size, batch);
         options.threads = self.config.data.threads;
         Ok(Loader::new(images, &self.data.mean, &self.data.std, options)?)
     }
 
-    fn run_stage<S: stage::Stage>(
+    fn train<T: epochs::Training>(
         &mut self,
-        stage: &mut S,
+        subject: &mut T,
         training: TrainingConfig,
         purpose: Purpose,
     ) -> Result<Outcome, TrainError> {
@@ -116,7 +117,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
             validation,
             observer: &mut *self.observer,
         };
-        stage::run(stage, around)
+        epochs::run(subject, around)
     }
 
     /// Trains a dense model from scratch; writes `dense.safetensors`.
@@ -133,21 +134,21 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         );
         let architecture = Architecture::dense(config.model.clone(), config.search.cost_model);
         let training = config.pretrain.clone();
-        let own = (config.seed, config.run.shards);
-        let mut stage =
-            Pretrain::<B>::new(model, architecture, training.clone(), own, &self.device);
-        let outcome = self.run_stage(&mut stage, training, Purpose::PretrainData)?;
+        let own = (config.seed, config.run.micro_batches);
+        let mut subject =
+            Pretrain::<B>::new((model, architecture), None, &training, own, &self.device);
+        let outcome = self.train(&mut subject, training, Purpose::PretrainData)?;
         if outcome == Outcome::Finished {
-            self.promote("pretrain", &self.folder.dense())?;
+            self.promote(Phase::Pretrain, &self.folder.dense())?;
         }
         Ok(outcome)
     }
 
-    /// Makes a stage's best weights its result, and removes its checkpoints.
-    fn promote(&self, stage: &str, result: &Path) -> Result<(), TrainError> {
-        let best = self.folder.best(stage);
+    /// Makes a phase's best weights its result, and removes its checkpoints.
+    fn promote(&self, phase: Phase, result: &Path) -> Result<(), TrainError> {
+        let best = self.folder.best(phase);
         std::fs::rename(&best, result).map_err(|error| TrainError::io(&best, error))?;
-        self.folder.remove_checkpoints(stage);
+        self.folder.remove_checkpoints(phase);
         Ok(())
     }
 
@@ -180,28 +181,51 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         Ok(dense)
     }
 
+    /// The dense model as a teacher, if fine-tuning follows one.
+    fn teacher(&mut self) -> Result<Option<Teacher<B>>, TrainError> {
+        let share = self.config.finetune.distillation;
+        if share == 0.0 {
+            return Ok(None);
+        }
+        let dense = self.dense::<B::InnerBackend>()?;
+        if dense.new_head {
+            let (classes, weights) = (self.config.model.classes(), self.dense_path());
+            return Err(TrainError::Config {
+                source_name: format!("finetune.distillation = {share}"),
+                problem: format!(
+                    "the teacher, {}, has no head for {classes} classes: its predictions mean \
+                     nothing; set finetune.distillation = 0, or dense.weights to a model that was \
+                     trained on these classes",
+                    weights.display()
+                ),
+            });
+        }
+        Ok(Some(Teacher { model: dense.model, share }))
+    }
+
     /// Searches from the dense model; writes `searched.safetensors`.
     ///
     /// # Errors
     /// [`TrainError`].
     pub fn search(&mut self) -> Result<Outcome, TrainError> {
         // Whether any architecture meets the budget is known before the first step.
-        let fresh = Gates::<B::InnerBackend>::new(&self.config.model, 0.0, &self.device);
         let cost_model = self.config.search.cost_model;
+        let table = CostTable::new(&self.config.model, cost_model);
+        if let Some(line) = table.dominated() {
+            self.say(&line);
+        }
+        let fresh = Gates::<B::InnerBackend>::new(&table, 0.0, &self.device);
         derive(&self.config.model, cost_model, &fresh.probabilities(), self.config.target_flops())?;
 
         let seed = random::seed(self.config.seed, Purpose::Weights);
         let mut init = Init::<B>::new(seed, &self.device);
         let dense = self.dense::<B>()?;
-        for note in &dense.notes {
-            self.say(note);
-        }
         let model = expand(&dense.model, &self.config.model, &mut init);
-        let mut stage = Search::<B>::new(model, &self.config, &self.device);
+        let mut subject = Search::<B>::new(model, &self.config, &self.device);
         let training = self.config.search.training();
-        let outcome = self.run_stage(&mut stage, training, Purpose::SearchData)?;
+        let outcome = self.train(&mut subject, training, Purpose::SearchData)?;
         if outcome == Outcome::Finished {
-            self.promote("search", &self.folder.searched())?;
+            self.promote(Phase::Search, &self.folder.searched())?;
         }
         Ok(outcome)
     }
@@ -224,8 +248,9 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         let architecture = match json.exists() {
             true => read_architecture(&json)?,
             false => {
-                let gates = Gates::<B::InnerBackend>::new(&config.model, 0.0, &self.device);
-                let probabilities = restore_gates(gates, &state).probabilities();
+                let table = CostTable::new(&config.model, config.search.cost_model);
+                let gates = Gates::<B::InnerBackend>::new(&table, 0.0, &self.device);
+                let probabilities = restore_gates(gates, &state)?.probabilities();
                 let target = config.target_flops();
                 derive(&config.model, config.search.cost_model, &probabilities, target)?
             }
@@ -256,7 +281,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
             .to_json()
             .map_err(|error| TrainError::Architecture { path: json.clone(), error })?;
         // Fine-tuning begins anew with what is written here.
-        self.folder.remove_checkpoints("finetune");
+        self.folder.remove_checkpoints(Phase::Finetune);
         weights::write_model(&self.folder.pruned(), &compact, &architecture)?;
         write_atomically(&json, text.as_bytes())?;
         Ok(architecture)
@@ -274,16 +299,13 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         }
         let (model, architecture) = weights::read_model::<B>(&path, &self.device)?;
         let training = self.config.finetune.training();
-        let own = (self.config.seed, self.config.run.shards);
-        let mut stage =
-            Finetune::<B>::new(model, architecture, training.clone(), own, &self.device);
-        let share = self.config.finetune.distillation;
-        if share > 0.0 {
-            stage.teacher = Some(Teacher { model: self.dense()?.model, share });
-        }
-        let outcome = self.run_stage(&mut stage, training, Purpose::FinetuneData)?;
+        let own = (self.config.seed, self.config.run.micro_batches);
+        let teacher = self.teacher()?;
+        let mut subject =
+            Finetune::<B>::new((model, architecture), teacher, &training, own, &self.device);
+        let outcome = self.train(&mut subject, training, Purpose::FinetuneData)?;
         if outcome == Outcome::Finished {
-            self.promote("finetune", &self.folder.compact())?;
+            self.promote(Phase::Finetune, &self.folder.compact())?;
         }
         Ok(outcome)
     }

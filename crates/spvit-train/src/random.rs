@@ -40,16 +40,16 @@ fn open_unit(rng: &mut ChaCha8Rng) -> f32 {
     ((bits >> 9) as f32 + 0.5) / (1u32 << 23) as f32
 }
 
-/// Uniform draws for the gates of every block in one step.
-pub fn gate_uniforms(
-    seed: u64,
-    step: u64,
-    blocks: usize,
-    [operations, hidden]: [usize; 2],
-) -> Vec<BlockUniforms> {
+/// Uniform draws for the gates of every block in one step; `draws` holds how many for its
+/// operations and for its FFN.
+pub fn gate_uniforms(seed: u64, step: u64, draws: &[[usize; 2]]) -> Vec<BlockUniforms> {
     let mut rng = generator(seed, Purpose::Gates, step);
     let mut draw = |count: usize| (0..count).map(|_| open_unit(&mut rng)).collect::<Vec<_>>();
-    (0..blocks).map(|_| BlockUniforms { operations: draw(operations), ffn: draw(hidden) }).collect()
+    let block = |&[operations, hidden]: &[usize; 2]| BlockUniforms {
+        operations: draw(operations),
+        ffn: draw(hidden),
+    };
+    draws.iter().map(block).collect()
 }
 
 /// Factors of the residual branches of one step, `[2·depth, batch]` row-major: 0 for a dropped
@@ -72,10 +72,10 @@ mod tests {
 
     #[test]
     fn draws_depend_on_the_step_alone() {
-        let a = gate_uniforms(3, 7, 2, [3, 8]);
-        assert_eq!(a, gate_uniforms(3, 7, 2, [3, 8]));
-        assert_ne!(a, gate_uniforms(3, 8, 2, [3, 8]));
-        assert_ne!(a, gate_uniforms(4, 7, 2, [3, 8]));
+        let a = gate_uniforms(3, 7, &[[3, 8]; 2]);
+        assert_eq!(a, gate_uniforms(3, 7, &[[3, 8]; 2]));
+        assert_ne!(a, gate_uniforms(3, 8, &[[3, 8]; 2]));
+        assert_ne!(a, gate_uniforms(4, 7, &[[3, 8]; 2]));
         let all = a.iter().flat_map(|block| block.operations.iter().chain(&block.ffn));
         assert!(all.clone().count() == 22 && all.clone().all(|&u| u > 0.0 && u < 1.0));
     }

@@ -12,7 +12,7 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// The schedule of a stage with this many steps in an epoch.
+    /// The schedule of a phase with this many steps in an epoch.
     pub fn new(config: &TrainingConfig, steps_per_epoch: usize) -> Self {
         Self {
             peak: config.learning_rate,

@@ -1,82 +1,97 @@
 //! The search: weights and thresholds, one backward pass, two optimisers.
 
-use burn::module::{AutodiffModule, Module};
+use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
 use spvit_core::TrainBackend;
 use spvit_data::{Batch, Loader};
 use spvit_interchange::weights;
 use spvit_layers::{
-    Mode, SearchVit, VitConfig, apply_batch_statistics,
+    ModelConfig, SearchVit,
     state::{self, StateDict},
 };
-use spvit_search::{Architecture, BudgetTerm, Gates, derive, prune};
+use spvit_search::{Architecture, Budget, BudgetTerm, CostTable, Gates, derive, prune};
 
 use crate::{
-    TrainError,
-    classify::{context, restore_model, under},
+    Phase, TrainError,
+    classify::{restore_model, under},
     config::{RunConfig, SearchConfig, Unit},
+    epochs::{Training, Validation},
     evaluate::accuracy,
     folder::{Position, RunFolder},
-    optim::{AdamW, AdamWConfig, Gradients},
-    random::gate_uniforms,
-    shards::{self, Score},
-    stage::{Stage, StepReport, Validation},
+    objectives::{SearchObjective, Searched, Uniforms},
+    step::{Group, Replicas, StepOptions, StepReport},
 };
 
 /// How far the expected FLOPs may lie above the budget for an epoch to be chosen before the last.
 const NEAR: f64 = 1.05;
 
+/// Prefixes of the optimisers' tensors in a checkpoint: of the weights', of the thresholds'.
+const OPTIMISERS: [&str; 2] = ["optimiser.", "threshold_optimiser."];
+
 /// A search in progress.
 pub(crate) struct Search<B: TrainBackend> {
-    model: SearchVit<B>,
-    gates: Gates<B>,
-    optimiser: AdamW<B::InnerBackend>,
-    threshold_optimiser: AdamW<B::InnerBackend>,
-    budget: BudgetTerm,
+    replicas: Replicas<B, SearchObjective>,
     flops: u64,
-    shape: VitConfig,
+    shape: ModelConfig,
     config: SearchConfig,
     target: u64,
-    seed: u64,
-    shards: usize,
     device: B::Device,
 }
 
 impl<B: TrainBackend> Search<B> {
     pub fn new(model: SearchVit<B>, config: &RunConfig, device: &B::Device) -> Self {
-        let gates = Gates::new(&config.model, config.search.threshold_start, device);
         let target = config.target_flops();
-        let table = spvit_search::CostTable::new(&config.model, config.search.cost_model);
-        let unit = match config.search.unit {
+        let table = CostTable::new(&config.model, config.search.cost_model);
+        let gates = Gates::new(&table, config.search.threshold_start, device);
+        let scale = match config.search.unit {
             Unit::Dense => config.dense_flops() as f64,
             Unit::Giga => 1e9,
         };
         let lambda = config.search.lambda;
-        let budget = BudgetTerm { table, target: target as f64, lambda, unit };
+        let budget = BudgetTerm { table, budget: Budget::flops(target), lambda, scale };
+        let flops = budget.cost(&gates) as u64;
+        let search = &config.search;
+        let weights = Group::new(search.weight_decay).clipped(search.clip_norm);
+        let groups = [weights, Group::new(0.0)];
+        let options = StepOptions {
+            seed: config.seed,
+            micro_batches: config.run.micro_batches,
+            drop_path: search.drop_path,
+            depth: config.model.depth(),
+        };
+        let objective = SearchObjective { budget, uniforms: Uniforms::Seeded };
         Self {
-            flops: budget.flops(&gates),
-            model,
-            gates,
-            optimiser: AdamW::new(AdamWConfig::new(config.search.weight_decay)),
-            threshold_optimiser: AdamW::new(AdamWConfig::new(0.0)),
-            budget,
+            replicas: Replicas::new(objective, Searched { model, gates }, groups, options, device),
+            flops,
             shape: config.model.clone(),
             config: config.search.clone(),
             target,
-            seed: config.seed,
-            shards: config.run.shards,
             device: device.clone(),
         }
     }
 
+    fn gates(&self) -> &Gates<B> {
+        &self.replicas.model().gates
+    }
+
+    /// The model in search form, without a graph.
+    fn model(&self) -> SearchVit<B::InnerBackend> {
+        self.replicas.model().model.valid()
+    }
+
+    /// FLOPs at the expected gates.
+    fn expected_flops(&self) -> u64 {
+        self.replicas.objective().budget.cost(self.gates()) as u64
+    }
+
     /// The architecture that the gates give at the budget.
     fn derive(&self) -> Result<Architecture, TrainError> {
-        let probabilities = self.gates.probabilities();
+        let probabilities = self.gates().probabilities();
         Ok(derive(&self.shape, self.config.cost_model, &probabilities, self.target)?)
     }
 
     fn thresholds(&self) -> StateDict {
-        let gates = self.gates.valid();
+        let gates = self.gates().valid();
         StateDict::from([
             ("thresholds.operations".into(), gates.operations.val().into_data()),
             ("thresholds.ffn".into(), gates.ffn.val().into_data()),
@@ -88,81 +103,40 @@ impl<B: TrainBackend> Search<B> {
 pub(crate) fn restore_gates<B: burn::tensor::backend::Backend>(
     mut gates: Gates<B>,
     state: &StateDict,
-) -> Gates<B> {
+) -> Result<Gates<B>, TrainError> {
     let device = gates.ffn.device();
-    if let Some(data) = state.get("thresholds.operations") {
-        let data = data.clone();
-        gates.operations =
-            gates.operations.map(|_| Tensor::from_data(data, &device).require_grad());
+    for (name, thresholds) in
+        [("thresholds.operations", &mut gates.operations), ("thresholds.ffn", &mut gates.ffn)]
+    {
+        let Some(data) = state.get(name) else { continue };
+        let count = data.shape.num_elements();
+        if count != thresholds.shape().num_elements() {
+            let expected = thresholds.shape().num_elements();
+            return Err(TrainError::Config {
+                source_name: name.into(),
+                problem: format!(
+                    "the run has {count} thresholds, but its model {expected} gates: an earlier \
+                     version of spvit searched operations that a larger one dominates; start a new \
+                     run"
+                ),
+            });
+        }
+        let mut data = data.clone();
+        // Earlier versions kept them by block.
+        data.shape = [count].into();
+        *thresholds = thresholds.clone().map(|_| Tensor::from_data(data, &device).require_grad());
     }
-    if let Some(data) = state.get("thresholds.ffn") {
-        let data = data.clone();
-        gates.ffn = gates.ffn.map(|_| Tensor::from_data(data, &device).require_grad());
-    }
-    gates
+    Ok(gates)
 }
 
-impl<B: TrainBackend> Stage for Search<B> {
-    const NAME: &'static str = "search";
+impl<B: TrainBackend> Training for Search<B> {
+    const PHASE: Phase = Phase::Search;
 
-    fn step(&mut self, batch: &Batch, step: usize, rate: f64) -> Result<StepReport, TrainError> {
-        let device = &self.device;
-        let parts = shards::split(batch, self.shards);
-        let single = parts.len() == 1;
-        let depth = self.shape.depth;
-        // One draw per layer and step, shared by the whole batch.
-        let uniforms = gate_uniforms(self.seed, step as u64, depth, self.gates.draws());
-        let fork = || match single {
-            true => (self.model.clone(), self.gates.clone()),
-            false => (self.model.clone().fork(device), self.gates.clone().fork(device)),
-        };
-        let results = shards::run(parts, fork, |(model, gates), shard| {
-            let drop_path = self.config.drop_path;
-            let context = context::<B>(drop_path, (self.seed, step), depth, &shard, device);
-            let images = Tensor::from_data(shard.images.clone(), device);
-            let logits = model.forward(images, &gates.sample(&uniforms), &Mode::Train(&context));
-            let targets = Tensor::from_data(shard.targets.clone(), device);
-            let mut loss = shards::cross_entropy(logits.clone(), targets, shard.total);
-            if shard.start == 0 {
-                loss = loss + self.budget.loss(&gates);
-            }
-            let mut gradients = loss.backward();
-            let score = Score {
-                loss: loss.into_data().iter::<f64>().sum(),
-                correct: shards::correct(logits.into_data(), &shard.labels),
-            };
-            let for_weights = Gradients::of::<B, _>(&model, &mut gradients);
-            let for_gates = Gradients::of::<B, _>(&gates, &mut gradients);
-            (score, [for_weights, for_gates], context.into_statistics())
-        });
-
-        let (mut report, mut total, mut statistics) =
-            (StepReport { loss: 0.0, correct: 0 }, None::<[Gradients<_>; 2]>, Vec::new());
-        for (score, gradients, own) in results {
-            report.loss += score.loss;
-            report.correct += score.correct;
-            statistics.push(own);
-            match &mut total {
-                Some(total) => {
-                    for (sum, part) in total.iter_mut().zip(gradients) {
-                        sum.add(part);
-                    }
-                }
-                None => total = Some(gradients),
-            }
-        }
-        if let Some([mut for_weights, for_gates]) = total {
-            if self.config.clip_norm > 0.0 {
-                for_weights.clip(self.config.clip_norm);
-            }
-            let model = self.optimiser.step::<B, _>(self.model.clone(), &for_weights, rate);
-            self.model = apply_batch_statistics(model, statistics);
-            let rate = self.config.threshold_learning_rate;
-            self.gates =
-                self.threshold_optimiser.step::<B, _>(self.gates.clone(), &for_gates, rate);
-        }
-        self.flops = self.budget.flops(&self.gates);
-        Ok(report)
+    fn step(&mut self, batch: &Batch, step: usize, rate: f64) -> StepReport {
+        let rates = [rate, self.config.threshold_learning_rate];
+        let report = self.replicas.step(batch, step as u64, &rates);
+        self.flops = self.expected_flops();
+        report
     }
 
     fn flops(&self) -> Option<(u64, u64)> {
@@ -171,7 +145,7 @@ impl<B: TrainBackend> Stage for Search<B> {
 
     fn validate(&mut self, images: &Loader) -> Result<Validation, TrainError> {
         let architecture = self.derive()?;
-        let compact = prune(&self.model.valid(), &architecture);
+        let compact = prune(&self.model(), &architecture);
         Ok(Validation {
             accuracy: accuracy(&compact, images, &self.device),
             derived_flops: Some(architecture.flops),
@@ -180,37 +154,42 @@ impl<B: TrainBackend> Stage for Search<B> {
     }
 
     fn state(&self) -> StateDict {
-        let model = state::export(&self.model.valid());
+        let model = state::export(&self.model());
         let named = |prefix: &str, state: StateDict| {
             let prefix = prefix.to_string();
             state.into_iter().map(move |(name, data)| (format!("{prefix}{name}"), data))
         };
         named("model.", model)
             .chain(self.thresholds())
-            .chain(named("optimiser.", self.optimiser.state()))
-            .chain(named("threshold_optimiser.", self.threshold_optimiser.state()))
+            .chain(
+                OPTIMISERS
+                    .into_iter()
+                    .zip(self.replicas.optimisers())
+                    .flat_map(|(prefix, optimiser)| named(prefix, optimiser.state())),
+            )
             .collect()
     }
 
     fn optimiser_steps(&self) -> i32 {
-        self.optimiser.count()
+        self.replicas.optimisers().next().map_or(0, |optimiser| optimiser.count())
     }
 
     fn restore(&mut self, position: &Position, state: &StateDict) -> Result<(), TrainError> {
-        self.model = restore_model(self.model.clone(), state, Self::NAME)?;
-        self.gates = restore_gates(self.gates.clone(), state);
-        let steps = position.optimiser_steps;
-        self.optimiser.restore(steps, &under(state, "optimiser."), &self.device);
-        let moments = under(state, "threshold_optimiser.");
-        self.threshold_optimiser.restore(steps, &moments, &self.device);
-        self.flops = self.budget.flops(&self.gates);
+        let Searched { model, gates } = self.replicas.model().clone();
+        let model = restore_model(model, state, Self::PHASE)?;
+        let gates = restore_gates(gates, state)?;
+        let (steps, device) = (position.optimiser_steps, &self.device);
+        self.replicas.restore(Searched { model, gates }, |group, optimiser| {
+            optimiser.restore(steps, &under(state, OPTIMISERS[group]), device);
+        });
+        self.flops = self.expected_flops();
         Ok(())
     }
 
     fn write_best(&self, folder: &RunFolder) -> Result<(), TrainError> {
-        let mut tensors = state::export(&self.model.valid());
+        let mut tensors = state::export(&self.model());
         tensors.extend(self.thresholds());
-        let path = folder.best(Self::NAME);
+        let path = folder.best(Self::PHASE);
         let tensors = weights::to_host(tensors);
         Ok(spvit_formats::write_safetensors(&path, &tensors, &Default::default())?)
     }

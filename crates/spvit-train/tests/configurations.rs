@@ -2,8 +2,8 @@
 
 use std::{collections::BTreeSet, fs, path::Path};
 
-use spvit_layers::VitConfig;
-use spvit_train::RunConfig;
+use spvit_layers::ModelConfig;
+use spvit_train::{EpochReport, Phase, RunConfig};
 
 fn keys(prefix: &str, table: &toml::Table, all: &mut BTreeSet<String>) {
     for (key, value) in table {
@@ -34,7 +34,7 @@ fn every_shipped_configuration_can_be_read_and_shows_every_key() {
         let lacking: Vec<_> = every.difference(&own).collect();
         assert!(lacking.is_empty(), "{} lacks {lacking:?}", path.display());
         let name = path.file_stem().unwrap().to_str().unwrap();
-        if let Ok(preset) = VitConfig::preset(name) {
+        if let Ok(preset) = ModelConfig::preset(name) {
             assert_eq!(config.model, preset, "{name}");
             assert!(config.target_flops() < config.dense_flops(), "{name}");
         }
@@ -53,6 +53,21 @@ fn a_resolved_configuration_reads_back_as_itself() {
     assert_eq!(RunConfig::parse(&config.to_toml().unwrap(), "test", &[]).unwrap(), config);
 }
 
+/// `run.shards` is what earlier versions called it.
+#[test]
+fn files_of_earlier_versions_open() {
+    let config = RunConfig::parse("[run]\nshards = 3\n", "test", &[]).unwrap();
+    assert_eq!(config.run.micro_batches, 3);
+    let set = RunConfig::parse("", "test", &["run.shards=2".to_string()]).unwrap();
+    assert_eq!(set.run.micro_batches, 2);
+    let line = r#"{"stage":"search","epoch":0,"epochs":2,"loss":1.5,"train_accuracy":0.5,
+                   "validation_accuracy":0.5,"learning_rate":0.1,"best":true}"#;
+    let report: EpochReport = serde_json::from_str(line).unwrap();
+    assert_eq!(report.phase, Phase::Search);
+    let written = serde_json::to_string(&report).unwrap();
+    assert!(written.starts_with(r#"{"phase":"search""#), "{written}");
+}
+
 #[test]
 fn errors_name_what_is_wrong() {
     let cases = [
@@ -66,8 +81,8 @@ fn errors_name_what_is_wrong() {
         ("", "model.heads=5", "model.heads"),
         ("", "model.kernels=[2]", "model.kernels"),
         ("", "search.min_learning_rate=1.0", "search.min_learning_rate"),
-        ("", "run.shards=0", "run.shards"),
-        ("", "run.shards=100", "run.shards"),
+        ("", "run.micro_batches=0", "run.micro_batches"),
+        ("", "run.micro_batches=100", "run.micro_batches"),
         ("", "augment.mixup=-1", "mixup"),
         ("[search]\nepochs = 0", "", "search.epochs"),
         ("[search]\nlamda = 0", "", "lamda"),

@@ -5,7 +5,7 @@ use std::fs;
 use crate::{Place, small};
 
 #[test]
-fn stages_give_what_a_whole_run_gives() {
+fn phases_give_what_a_whole_run_gives() {
     let place = Place::new();
     let small = small();
     place.succeed(&format!("pretrain --out dense{small}"));

@@ -10,7 +10,7 @@ use std::{
 
 use crate::{Place, small};
 
-/// Five epochs of five steps in both stages and a checkpoint after every step.
+/// Five epochs of five steps in both phases and a checkpoint after every step.
 fn longer() -> String {
     small()
         + " --set search.epochs=5 --set finetune.epochs=5 --set run.checkpoint_seconds=0 --set \

@@ -1,21 +1,41 @@
 //! Inner operations of the layers with their own backward pass.
 //!
-//! [`FusedOps`] extends a backend. Its defaults are plain tensor operations, so that one empty
-//! `impl` makes a backend usable; the CPU backends override them with kernels over slices (the
-//! `host` module), and [`burn::backend::Autodiff`] wraps each forward and backward pair into one
-//! node of the graph.
+//! A folder holds one kind of operation: its trait over [`Backend`] and the functions on
+//! [`Tensor`]s that layers call (`mod.rs`), the default in plain tensor operations (`plain.rs`), one
+//! node of an autodiff graph for each forward and backward pair (`graph.rs`), kernels over slices
+//! for the backends on a CPU (`host.rs`), and tests that hold them against each other.
 //!
-//! The functions of this module take [`Tensor`]s and are what layers call.
+//! [`FusedOps`] is their sum. A backend without kernels of its own is a line in this file, and runs
+//! the defaults. A method and its `_backward` are overridden together. In the traits' docs, leading
+//! dimensions are written `..` where any number of them is accepted.
 
-mod autodiff;
-mod functions;
+mod activation;
+mod attention;
+mod batch_norm;
+mod bottleneck;
+mod coefficients;
+mod graph;
 #[cfg(feature = "host")]
 mod host;
+mod linear;
+mod norm;
 mod plain;
+mod shift;
 #[cfg(all(test, feature = "flex", feature = "ndarray"))]
-mod tests;
+mod testing;
+mod tokens;
+mod update;
 
-pub use functions::*;
+pub use activation::{Activation, ActivationOps, activate, gelu};
+pub use attention::{AttentionOps, AttentionState, self_attention, value_part};
+pub use batch_norm::{BatchNormOps, NormParameters, batch_norm};
+pub use bottleneck::{Bottleneck, BottleneckOps, bottleneck};
+pub use coefficients::{CoefficientOps, constant, squared_norm, with_coefficient_grads};
+pub use linear::{LinearOps, affine, sum};
+pub use norm::{NormOps, layer_norm, rms_norm};
+pub use shift::{Grid, ShiftOps, mix_shift, shift_sum};
+pub use tokens::{TokenMap, TokenOps, gather_tokens, patch_rows, tokens};
+pub use update::{AdamWStep, UpdateOps, adamw_update};
 
 use burn::tensor::{
     Tensor, TensorPrimitive,
@@ -23,301 +43,33 @@ use burn::tensor::{
     ops::FloatTensor,
 };
 
-/// The map that a sequence of tokens lies on, and the square kernel that slides over it.
-///
-/// Tokens are row-major. Kernel positions are column-major, as in the published DeiT code:
-/// position `k` reads the token at `(y + k mod kernel - kernel/2, x + k div kernel - kernel/2)`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Grid {
-    /// Rows of the map.
-    pub height: usize,
-    /// Columns of the map.
-    pub width: usize,
-    /// Side of the kernel, odd.
-    pub kernel: usize,
+/// All operations with their own backward pass: what a layer asks of its backend.
+pub trait FusedOps:
+    ActivationOps
+    + AttentionOps
+    + BatchNormOps
+    + BottleneckOps
+    + CoefficientOps
+    + LinearOps
+    + NormOps
+    + ShiftOps
+    + TokenOps
+    + UpdateOps
+{
 }
 
-impl Grid {
-    /// Number of tokens of the map.
-    pub fn tokens(&self) -> usize {
-        self.height * self.width
-    }
-
-    /// Number of kernel positions.
-    pub fn positions(&self) -> usize {
-        self.kernel * self.kernel
-    }
-
-    /// The token that kernel position `k` reads for output token `n`, if it lies on the map.
-    pub fn neighbour(&self, n: usize, k: usize) -> Option<usize> {
-        let half = self.kernel / 2;
-        let y = (n / self.width + k % self.kernel).checked_sub(half)?;
-        let x = (n % self.width + k / self.kernel).checked_sub(half)?;
-        (y < self.height && x < self.width).then_some(y * self.width + x)
-    }
-}
-
-/// Vectors of [`FusedOps::batch_norm`], each `[d]`.
-#[derive(Debug, Clone)]
-pub struct NormParameters<B: Backend> {
-    /// Added to the input.
-    pub offset: FloatTensor<B>,
-    /// Factor of the normalised input.
-    pub weight: FloatTensor<B>,
-    /// Added to it.
-    pub bias: FloatTensor<B>,
-}
-
-/// Weights of [`FusedOps::bottleneck`].
-#[derive(Debug, Clone)]
-pub struct Bottleneck<B: Backend> {
-    /// Convolution `[d, dim, k, k]`.
-    pub kernel: FloatTensor<B>,
-    /// Factor of every channel `[d]`.
-    pub scale: FloatTensor<B>,
-    /// Summand of every channel `[d]`.
-    pub shift: FloatTensor<B>,
-    /// Projection `[d, dim]`.
-    pub w: FloatTensor<B>,
-    /// Its bias `[dim]`.
-    pub b: FloatTensor<B>,
-}
-
-/// Gradients of the inputs of [`FusedOps::affine_layer_norm`]: input, weight, bias.
-pub type NormGrads<B> = (FloatTensor<B>, FloatTensor<B>, FloatTensor<B>);
-
-/// Scalars of one AdamW update.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct AdamWStep {
-    /// Learning rate.
-    pub learning_rate: f64,
-    /// Decoupled weight decay.
-    pub weight_decay: f64,
-    /// Decay of the two moments.
-    pub betas: [f64; 2],
-    /// Added to the root of the second moment.
-    pub epsilon: f64,
-    /// Number of this step, from 1.
-    pub count: i32,
-}
-
-impl AdamWStep {
-    /// Bias corrections `1 - β^count` of the two moments.
-    pub fn corrections(&self) -> [f64; 2] {
-        self.betas.map(|beta| 1.0 - beta.powi(self.count))
-    }
-}
-
-/// Backend operations with their own backward pass. Every method has a default in plain tensor
-/// operations; a method and its `_backward` are overridden together.
-///
-/// Shapes are written with leading dimensions `..` where any number of them is accepted.
-pub trait FusedOps: Backend {
-    /// Exact GELU, `x·Φ(x)` with the error function. Any shape.
-    fn exact_gelu(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        plain::gelu::<Self>(x)
-    }
-
-    /// Gradient of [`FusedOps::exact_gelu`] at `x`.
-    fn exact_gelu_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        plain::gelu_backward::<Self>(x, grad)
-    }
-
-    /// `x·w + b`: x `[.., k]`, w `[k, n]`, b `[n]` to `[.., n]`.
-    fn affine(
-        x: FloatTensor<Self>,
-        w: FloatTensor<Self>,
-        b: Option<FloatTensor<Self>>,
-    ) -> FloatTensor<Self> {
-        plain::affine::<Self>(x, w, b)
-    }
-
-    /// Gradient of [`FusedOps::affine`] for x: `grad·wᵀ`.
-    fn affine_x_backward(w: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        plain::affine_x_backward::<Self>(w, grad)
-    }
-
-    /// Gradient of [`FusedOps::affine`] for w: `xᵀ·grad`.
-    fn affine_w_backward(x: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        plain::affine_w_backward::<Self>(x, grad)
-    }
-
-    /// Gradient of [`FusedOps::affine`] for b: the sum of the rows.
-    fn affine_b_backward(grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        plain::affine_b_backward::<Self>(grad)
-    }
-
-    /// Layer normalisation over the last dimension: x `[.., d]`, weight and bias `[d]`.
-    fn affine_layer_norm(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        bias: FloatTensor<Self>,
-        epsilon: f64,
-    ) -> FloatTensor<Self> {
-        plain::layer_norm::<Self>(x, weight, bias, epsilon)
-    }
-
-    /// Gradients of [`FusedOps::affine_layer_norm`].
-    fn affine_layer_norm_backward(
-        x: FloatTensor<Self>,
-        weight: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        epsilon: f64,
-    ) -> NormGrads<Self> {
-        plain::layer_norm_backward::<Self>(x, weight, grad, epsilon)
-    }
-
-    /// Sum of two tensors of one shape, such as a residual and its branch.
-    fn sum(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {
-        Self::float_add(x, y)
-    }
-
-    /// Batch normalisation of `x + offset` by the batch's own statistics: x `[.., d]`, offset,
-    /// weight and bias `[d]`, to the output, and the mean and biased variance `[d]` of
-    /// `x + offset`, which have no gradient.
-    fn batch_norm(
-        x: FloatTensor<Self>,
-        parameters: NormParameters<Self>,
-        epsilon: f64,
-    ) -> [FloatTensor<Self>; 3] {
-        plain::batch_norm::<Self>(x, parameters, epsilon)
-    }
-
-    /// Gradients of [`FusedOps::batch_norm`] for x, offset, weight and bias, given its second and
-    /// third output.
-    fn batch_norm_backward(
-        x: FloatTensor<Self>,
-        parameters: NormParameters<Self>,
-        statistics: [FloatTensor<Self>; 2],
-        grad: FloatTensor<Self>,
-        epsilon: f64,
-    ) -> [FloatTensor<Self>; 4] {
-        plain::batch_norm_backward::<Self>(x, parameters, statistics, grad, epsilon)
-    }
-
-    /// `softmax(QKᵀ/√d)·V` for every head: qkv `[b, t, 3·d·heads]` (Q, K, V, each with its heads
-    /// in order) to the output `[b, t, d·heads]` and the probabilities `[b, heads, t, t]`, which
-    /// the backward pass takes back.
-    fn self_attention(
-        qkv: FloatTensor<Self>,
-        heads: usize,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        plain::self_attention::<Self>(qkv, heads)
-    }
-
-    /// Gradient of [`FusedOps::self_attention`] for qkv.
-    fn self_attention_backward(
-        qkv: FloatTensor<Self>,
-        probabilities: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        heads: usize,
-    ) -> FloatTensor<Self> {
-        plain::self_attention_backward::<Self>(qkv, probabilities, grad, heads)
-    }
-
-    /// V' of Eq. 6 from Q, K and V: the values of every token but the first (the class token),
-    /// without their bias. qkv `[b, t, 3·d]`, bias `[d]` to `[b, t - 1, d]`. Never in a graph.
-    fn value_part(qkv: FloatTensor<Self>, bias: FloatTensor<Self>) -> FloatTensor<Self> {
-        plain::value_part::<Self>(qkv, bias)
-    }
-
-    /// Search-time convolution by indexing values (Eqs. 6 and 7, without the bias):
-    /// v `[b, s + n, heads·d]`, p `[heads, k²]` to `[b, n, d]`,
-    /// `y(t) = Σ_k Σ_h P[h, k]·v_h(neighbour k of t)`, tokens outside the map counting 0. The
-    /// first `s` tokens, those before the map's `n` (a class token), are skipped.
-    fn mix_shift(v: FloatTensor<Self>, p: FloatTensor<Self>, grid: Grid) -> FloatTensor<Self> {
-        plain::mix_shift::<Self>(v, p, grid)
-    }
-
-    /// Gradients of [`FusedOps::mix_shift`] for v and p.
-    fn mix_shift_backward(
-        v: FloatTensor<Self>,
-        p: FloatTensor<Self>,
-        grad: FloatTensor<Self>,
-        grid: Grid,
-    ) -> (FloatTensor<Self>, FloatTensor<Self>) {
-        plain::mix_shift_backward::<Self>(v, p, grad, grid)
-    }
-
-    /// The shift-and-add half of a convolution whose products are done: u `[b, s + n, k²·d]` to
-    /// `[b, n, d]`, `y(t) = Σ_k u(neighbour k of t)[k]`; the first `s` tokens are skipped.
-    fn shift_sum(u: FloatTensor<Self>, grid: Grid) -> FloatTensor<Self> {
-        plain::shift_sum::<Self>(u, grid)
-    }
-
-    /// Gradient of [`FusedOps::shift_sum`], with zeros for the `skipped` tokens.
-    fn shift_sum_backward(
-        grad: FloatTensor<Self>,
-        skipped: usize,
-        grid: Grid,
-    ) -> FloatTensor<Self> {
-        plain::shift_sum_backward::<Self>(grad, skipped, grid)
-    }
-
-    /// A whole bottleneck convolution with folded normalisation (Eqs. 8 to 10, for evaluation):
-    /// x `[b, s + n, dim]` to the same shape, the first `s` tokens unchanged, the map
-    /// `relu(conv(x)·scale + shift)·w + b`.
-    fn bottleneck(
-        x: FloatTensor<Self>,
-        weights: Bottleneck<Self>,
-        grid: Grid,
-    ) -> FloatTensor<Self> {
-        plain::bottleneck::<Self>(x, weights, grid)
-    }
-
-    /// Square patches of images as rows: `[b, c, h·p, w·p]` to `[b, h·w, c·p²]`, patches row-major.
-    fn patch_rows(images: FloatTensor<Self>, p: usize) -> FloatTensor<Self> {
-        plain::patch_rows::<Self>(images, p)
-    }
-
-    /// The tokens of an image: the class token before the patches, and the position embedding added
-    /// to both. patches `[b, n, d]`, class `[1, 1, d]`, positions `[1, 1 + n, d]` to
-    /// `[b, 1 + n, d]`.
-    fn tokens(
-        patches: FloatTensor<Self>,
-        class: FloatTensor<Self>,
-        positions: FloatTensor<Self>,
-    ) -> FloatTensor<Self> {
-        plain::tokens::<Self>(patches, class, positions)
-    }
-
-    /// Gradients of [`FusedOps::tokens`] for patches, class and positions.
-    fn tokens_backward(grad: FloatTensor<Self>) -> [FloatTensor<Self>; 3] {
-        plain::tokens_backward::<Self>(grad)
-    }
-
-    /// The tensor outside any graph, even if it is a parameter (of which `detach` makes another
-    /// parameter, and a graph of all that is computed from it).
-    fn constant(x: FloatTensor<Self>) -> FloatTensor<Self> {
-        x
-    }
-
-    /// `x`, unchanged, in a graph where the i-th coefficient's gradient is `⟨grad, values_i⟩`:
-    /// as if `Σ_i (c_i - c_i)·values_i` had been added. Without a graph this is `x`.
-    fn with_coefficient_grads(
-        x: FloatTensor<Self>,
-        _coefficients: FloatTensor<Self>,
-        _values: Vec<FloatTensor<Self>>,
-    ) -> FloatTensor<Self> {
-        x
-    }
-
-    /// One AdamW update of a parameter `[n]` and its two moments (Loshchilov and Hutter, 2019), as
-    /// PyTorch computes it: decoupled decay, then the bias-corrected step.
-    fn adamw_update(
-        [parameter, first, second, grad]: [FloatTensor<Self>; 4],
-        step: AdamWStep,
-    ) -> [FloatTensor<Self>; 3] {
-        plain::adamw_update::<Self>([parameter, first, second, grad], step)
-    }
-
-    /// Inner products of `grad` with each value, `[values]`.
-    fn inner_products(
-        grad: FloatTensor<Self>,
-        values: Vec<FloatTensor<Self>>,
-    ) -> FloatTensor<Self> {
-        plain::inner_products::<Self>(grad, values)
-    }
+impl<B> FusedOps for B where
+    B: ActivationOps
+        + AttentionOps
+        + BatchNormOps
+        + BottleneckOps
+        + CoefficientOps
+        + LinearOps
+        + NormOps
+        + ShiftOps
+        + TokenOps
+        + UpdateOps
+{
 }
 
 /// A backend to train on: autodiff, with fused operations with and without a graph.
@@ -325,20 +77,36 @@ pub trait TrainBackend: AutodiffBackend<InnerBackend: FusedOps> + FusedOps {}
 
 impl<B> TrainBackend for B where B: AutodiffBackend<InnerBackend: FusedOps> + FusedOps {}
 
-#[cfg(feature = "cuda")]
-impl FusedOps for burn::backend::Cuda {}
+/// Backends that run the defaults.
+macro_rules! run_the_defaults {
+    ($($(#[$feature:meta])* $backend:ty),* $(,)?) => {
+        $(
+            $(#[$feature])* impl ActivationOps for $backend {}
+            $(#[$feature])* impl AttentionOps for $backend {}
+            $(#[$feature])* impl BatchNormOps for $backend {}
+            $(#[$feature])* impl BottleneckOps for $backend {}
+            $(#[$feature])* impl CoefficientOps for $backend {}
+            $(#[$feature])* impl LinearOps for $backend {}
+            $(#[$feature])* impl NormOps for $backend {}
+            $(#[$feature])* impl ShiftOps for $backend {}
+            $(#[$feature])* impl TokenOps for $backend {}
+            $(#[$feature])* impl UpdateOps for $backend {}
+        )*
+    };
+}
 
-#[cfg(feature = "cuda")]
-impl FusedOps for burn::backend::Cuda<burn::tensor::bf16> {}
-
-#[cfg(feature = "wgpu")]
-impl FusedOps for burn::backend::Wgpu {}
-
-#[cfg(feature = "vulkan")]
-impl FusedOps for burn::backend::Vulkan {}
-
-#[cfg(feature = "tch")]
-impl FusedOps for burn::backend::LibTorch {}
+run_the_defaults!(
+    #[cfg(feature = "cuda")]
+    burn::backend::Cuda,
+    #[cfg(feature = "cuda")]
+    burn::backend::Cuda<burn::tensor::bf16>,
+    #[cfg(feature = "wgpu")]
+    burn::backend::Wgpu,
+    #[cfg(feature = "vulkan")]
+    burn::backend::Vulkan,
+    #[cfg(feature = "tch")]
+    burn::backend::LibTorch,
+);
 
 fn raw<B: Backend, const D: usize>(x: Tensor<B, D>) -> FloatTensor<B> {
     x.into_primitive().tensor()

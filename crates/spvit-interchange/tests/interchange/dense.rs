@@ -1,14 +1,18 @@
 //! Dense weights of timm and Hugging Face become the same function here.
 
 use spvit_interchange::{ReadOptions, describe, read_dense, weights};
-use spvit_layers::{VitConfig, state};
+use spvit_layers::{ModelConfig, VitConfig, state};
 
-use crate::support::{B, data, difference, imported, noted, off_by, small, tensors, two_heads};
+use crate::support::{
+    B, data, difference, imported, noted, off_by, small, small_vit, tensors, two_heads,
+};
 
 #[test]
 fn hugging_face_files_and_modules_give_equal_logits() {
     let io = data("hugging_face.io.safetensors");
-    let config = VitConfig { layer_norm_epsilon: 1e-12, ..small() };
+    let mut vit = small_vit();
+    vit.style.epsilon = 1e-12;
+    let config = ModelConfig::from(vit);
     for name in ["hugging_face.safetensors", "hugging_face_modules.pth"] {
         let bare = imported(&data(name), &two_heads());
         assert_eq!(bare.architecture.model, config, "{name}");
@@ -43,7 +47,7 @@ fn maps_without_a_bias_get_zeros() {
 fn one_channel_and_an_entry_by_name() {
     let options = ReadOptions { entry: Some("model_ema".into()), ..two_heads() };
     let bare = imported(&data("timm_gray.pth"), &options);
-    assert_eq!(bare.architecture.model.channels, 1);
+    assert_eq!(bare.architecture.model.channels(), 1);
     assert!(noted(&bare.notes, "under 'model_ema'"), "{:?}", bare.notes);
     let off = off_by(&bare.model, &data("timm_gray.io.safetensors"), "logits");
     assert!(off < 1e-5, "off by {off}");
@@ -52,7 +56,7 @@ fn one_channel_and_an_entry_by_name() {
 #[test]
 fn other_classes_mean_a_new_head_and_nothing_else() {
     let path = data("timm_without_qkv_bias.pth");
-    let config = VitConfig { classes: 7, ..small() };
+    let config = ModelConfig::from(VitConfig { classes: 7, ..small_vit() });
     let load = |seed| read_dense::<B>(&path, &config, seed, &Default::default()).unwrap();
     let dense = load(1);
     assert!(dense.new_head);
@@ -82,14 +86,16 @@ fn a_file_without_a_head_gets_one_of_the_classes_asked_for() {
     let error = describe(&path, &two_heads()).unwrap_err().to_string();
     assert!(error.contains("give the number of classes"), "{error}");
     let options = ReadOptions { classes: Some(3), ..two_heads() };
-    assert_eq!(imported(&path, &options).architecture.model.classes, 3);
+    assert_eq!(imported(&path, &options).architecture.model.classes(), 3);
 }
 
 #[test]
 fn position_embeddings_are_resized_as_timm_does() {
     let cases = tensors(&data("positions.safetensors"));
-    let small = VitConfig { dim: 6, heads: 2, depth: 1, hidden: 4, ..small() };
-    let model = |map: [usize; 2]| VitConfig { image_size: map.map(|n| 8 * n), ..small.clone() };
+    let small = VitConfig { dim: 6, heads: 2, depth: 1, hidden: 4, ..small_vit() };
+    let model = |map: [usize; 2]| {
+        ModelConfig::from(VitConfig { image_size: map.map(|n| 8 * n), ..small.clone() })
+    };
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     let config = model([4, 4]);

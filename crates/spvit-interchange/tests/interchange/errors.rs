@@ -2,9 +2,9 @@
 
 use spvit_formats::{HostTensor, StateDict, write_safetensors};
 use spvit_interchange::{ReadOptions, read, read_dense};
-use spvit_layers::VitConfig;
+use spvit_layers::{ModelConfig, VitConfig};
 
-use crate::support::{B, data, golden, small, tensors, two_heads};
+use crate::support::{B, data, golden, small, small_vit, tensors, two_heads};
 
 /// The error of loading changed weights of Hugging Face's.
 fn changed(change: impl FnOnce(&mut StateDict)) -> String {
@@ -66,7 +66,7 @@ fn a_misshapen_part_of_attention_is_named() {
 
 #[test]
 fn another_shape_says_which_settings_the_file_needs() {
-    let config = VitConfig::preset("deit_tiny").unwrap();
+    let config = ModelConfig::preset("deit_tiny").unwrap();
     let path = data("timm_without_qkv_bias.pth");
     let error = read_dense::<B>(&path, &config, 0, &Default::default()).unwrap_err().to_string();
     let settings =
@@ -122,9 +122,9 @@ fn an_architecture_must_be_that_of_the_weights() {
         heads: 3,
         hidden: 192,
         classes: 10,
-        ..small()
+        ..small_vit()
     };
-    let dense = spvit_search::Architecture::dense(config, spvit_search::CostModel::Paper);
+    let dense = spvit_search::Architecture::dense(config.into(), spvit_search::CostModel::Paper);
     std::fs::write(&path, dense.to_json().unwrap()).unwrap();
     let options = ReadOptions { architecture: Some(path), ..ReadOptions::default() };
     let weights = golden("allkinds.weights.safetensors");

@@ -35,8 +35,11 @@ fn every_layout_is_read_back_as_the_same_model() {
         write(&path, Target::Onnx, &read.model, &read.architecture).unwrap();
         assert!(path.metadata().unwrap().len() > 50_000);
         let network = network(&read.architecture);
-        assert_eq!(network.blocks.len(), read.architecture.model.depth);
-        assert_eq!(network.shortcut_adds_norm1, read.architecture.model.shortcut_adds_norm);
+        assert_eq!(network.blocks.len(), read.architecture.model.depth());
+        assert_eq!(
+            network.shortcut_adds_norm1,
+            read.architecture.model.blocks()[0].style.shortcut_adds_norm
+        );
     }
 }
 

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use spvit_formats::onnx::NetworkDescription;
 use spvit_interchange::{ReadOptions, Target, read, read_dense, write};
-use spvit_layers::{Operation, VitConfig};
+use spvit_layers::{ModelConfig, Operation};
 
 use crate::support::{B, difference, imported, off_by, tensor, tensors};
 
@@ -49,7 +49,7 @@ fn logits_limit(io: &Path) -> f32 {
 fn every_packaging_gives_timms_logits() {
     let Some(models) = cases("checkpoints") else { return };
     for folder in models {
-        let config = VitConfig::preset(&name(&folder)).unwrap();
+        let config = ModelConfig::preset(&name(&folder)).unwrap();
         let io = folder.join("io.safetensors");
         for path in entries(&folder).iter().filter(|path| **path != io) {
             let dense = read_dense::<B>(path, &config, 0, &Default::default());
@@ -83,10 +83,11 @@ fn other_resolutions_give_timms_position_embeddings_and_logits() {
         let io = folder.join("io.safetensors");
         let expected = tensors(&io);
         let size: [usize; 2] = expected["input"].shape[2..].try_into().unwrap();
-        let config = VitConfig { image_size: size, ..VitConfig::preset("deit_tiny").unwrap() };
+        let mut config = ModelConfig::preset("deit_tiny").unwrap();
+        config.set_image_size(size);
         let path = folder.join("trained_at_224.safetensors");
         let dense = read_dense::<B>(&path, &config, 0, &Default::default()).unwrap();
-        let positions = dense.model.pos_embed.val().into_data();
+        let positions = dense.model.pos_embed.as_ref().unwrap().val().into_data();
         let positions: Vec<f32> = positions.iter::<f32>().collect();
         let what = format!("resized/{}", name(&folder));
         check(

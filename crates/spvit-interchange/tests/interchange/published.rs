@@ -8,7 +8,7 @@ use spvit_formats::{StateDict, write_safetensors};
 use spvit_interchange::{
     ReadOptions, Target, read_operations, read_search_result, search_result_shape, write,
 };
-use spvit_layers::{Operation, VitConfig};
+use spvit_layers::{ModelConfig, Operation, VitConfig};
 use spvit_search::Architecture;
 
 use crate::support::{golden, imported, noted, off_by, tensors};
@@ -73,13 +73,7 @@ fn search_result(folder: &Path) -> [PathBuf; 2] {
 fn a_search_result_becomes_the_architecture_of_the_fine_tuned_model() {
     let folder = tempfile::tempdir().unwrap();
     let [result, operations] = search_result(folder.path());
-    let shape = VitConfig {
-        image_size: [32, 32],
-        patch_size: 4,
-        classes: 10,
-        heads: 3,
-        ..VitConfig { dim: 48, depth: 4, hidden: 192, ..VitConfig::preset("deit_tiny").unwrap() }
-    };
+    let shape = ModelConfig::from(VitConfig::deit([32, 4, 3, 10, 48, 4, 3]));
     let architecture = read_search_result(&result, &operations, &shape).unwrap();
     let kept: Vec<Vec<usize>> = serde_json::from_value(case()["ffn_keep"].clone()).unwrap();
     assert_eq!(architecture.blocks.iter().map(|b| b.kept.clone()).collect::<Vec<_>>(), kept);
@@ -121,7 +115,8 @@ fn operations_are_read_in_every_form_and_errors_name_the_block() {
 fn a_search_result_of_another_depth_or_width_is_refused_by_name() {
     let folder = tempfile::tempdir().unwrap();
     let [result, operations] = search_result(folder.path());
-    let shape = VitConfig { hidden: 100, depth: 3, ..VitConfig::preset("deit_tiny").unwrap() };
+    let deit = VitConfig::deit([224, 16, 3, 1000, 192, 3, 3]);
+    let shape = ModelConfig::from(VitConfig { hidden: 100, ..deit });
     let error = read_search_result(&result, &operations, &shape).unwrap_err().to_string();
     let name = "blocks.0.mlp.assigned_indicator_index has shape [192] where the model has [100]";
     assert!(error.contains(name), "{error}");

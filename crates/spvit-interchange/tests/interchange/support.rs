@@ -6,7 +6,7 @@ use burn::backend::Flex;
 use burn::tensor::{Tensor, TensorData};
 use spvit_formats::{HostTensor, StateDict};
 use spvit_interchange::{Imported, ReadOptions, read};
-use spvit_layers::{Mode, Vit, VitConfig};
+use spvit_layers::{Mode, ModelConfig, Vit, VitConfig};
 
 pub type B = Flex;
 
@@ -23,17 +23,13 @@ pub fn golden(name: &str) -> PathBuf {
 }
 
 /// The shape of the small models.
-pub fn small() -> VitConfig {
-    VitConfig {
-        image_size: [16, 16],
-        patch_size: 8,
-        classes: 5,
-        dim: 32,
-        depth: 2,
-        heads: 2,
-        hidden: 64,
-        ..VitConfig::preset("deit_tiny").unwrap()
-    }
+pub fn small_vit() -> VitConfig {
+    VitConfig { hidden: 64, ..VitConfig::deit([16, 8, 3, 5, 32, 2, 2]) }
+}
+
+/// The same as a model's.
+pub fn small() -> ModelConfig {
+    small_vit().into()
 }
 
 /// The options for what the small models' tensors do not tell.

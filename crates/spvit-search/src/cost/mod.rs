@@ -1,22 +1,22 @@
-//! FLOPs of every choice. FLOPs are multiply-adds counted once, as in the paper.
+//! What every choice costs, in one unit.
 
-mod swin;
+mod count;
 
-pub use swin::SwinShape;
+use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use serde::{Deserialize, Serialize};
-use spvit_layers::{BlockConfig, Operation, VitConfig};
+use spvit_layers::{BlockConfig, ModelConfig, Operation};
 
-/// How FLOPs are counted.
+/// How FLOPs are counted. FLOPs are multiply-adds counted once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum CostModel {
-    /// Eq. 14, to the last multiply-add of the published code: FFNs and convolutions count N
-    /// tokens, attention N + 1, and the final norm is left out.
+    /// Eqs. 14 and 15, to the last multiply-add of the published code: FFNs and convolutions count
+    /// the map's tokens, attention all, and a ViT's final norm is left out.
     Paper,
     /// A true count of the compact model: every product of a matrix or convolution (padding
-    /// counted), and one multiply-add per element of a normalisation.
+    /// counted), and one multiply-add per element of a normalisation or scale.
     Macs,
 }
 
@@ -29,131 +29,205 @@ impl std::fmt::Display for CostModel {
     }
 }
 
-/// FLOPs of the choices of one block.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct BlockCost {
-    /// Of the shortcut, every kernel and MSA, in order of [`VitConfig::operations`].
-    pub operations: Vec<u64>,
-    /// Of one hidden dimension of the FFN.
-    pub hidden_dimension: u64,
+/// What a cost is measured in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Unit {
+    /// Multiply-adds counted once.
+    Flops,
+    /// Trained values.
+    Parameters,
+    /// Milliseconds on the machine that a table was measured on.
+    Milliseconds,
 }
 
-/// FLOPs of every choice of a model.
-#[derive(Debug, Clone, PartialEq, Eq)]
+impl std::fmt::Display for Unit {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.pad(match self {
+            Self::Flops => "FLOPs",
+            Self::Parameters => "parameters",
+            Self::Milliseconds => "ms",
+        })
+    }
+}
+
+/// The most that a compact model may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct Budget {
+    /// The most, in `unit`.
+    pub target: f64,
+    /// Its unit.
+    pub unit: Unit,
+}
+
+impl Budget {
+    /// A budget of multiply-adds.
+    pub fn flops(target: u64) -> Self {
+        Self { target: target as f64, unit: Unit::Flops }
+    }
+}
+
+/// Costs of the choices of one block.
+#[derive(Debug, Clone, PartialEq)]
+pub struct BlockCost {
+    /// Of the shortcut, every kernel in ascending order and MSA.
+    pub operations: Vec<(Operation, f64)>,
+    /// What no choice changes, besides the operation and besides the FFN: norms, mostly.
+    pub fixed: [f64; 2],
+    /// Of one hidden dimension of the FFN.
+    pub hidden_dimension: f64,
+    /// Of an FFN besides its hidden dimensions, where there are any.
+    pub ffn_fixed: f64,
+    /// Number of hidden dimensions of the dense FFN.
+    pub hidden: usize,
+}
+
+impl BlockCost {
+    /// The single path: the operations and their costs, the shortcut first, without those that are
+    /// dominated: dearer than a larger one.
+    pub fn path(&self) -> impl Iterator<Item = (Operation, f64)> + '_ {
+        self.operations.iter().enumerate().filter_map(|(i, &(operation, cost))| {
+            let later = &self.operations[i + 1..];
+            later.iter().all(|&(_, other)| other >= cost).then_some((operation, cost))
+        })
+    }
+
+    /// The operations that the single path leaves out.
+    pub fn dominated(&self) -> impl Iterator<Item = Operation> + '_ {
+        let kept: Vec<Operation> = self.path().map(|(operation, _)| operation).collect();
+        let all = self.operations.iter().map(|&(operation, _)| operation);
+        all.filter(move |operation| !kept.contains(operation))
+    }
+
+    /// Of an operation; `None` if the block does not have it.
+    pub fn operation(&self, operation: Operation) -> Option<f64> {
+        let found = self.operations.iter().find(|(own, _)| *own == operation);
+        found.map(|&(_, cost)| cost)
+    }
+
+    /// Of an FFN of this width.
+    pub fn ffn(&self, hidden: usize) -> f64 {
+        match hidden {
+            0 => 0.0,
+            _ => self.ffn_fixed + self.hidden_dimension * hidden as f64,
+        }
+    }
+}
+
+/// Costs of every choice of a model.
+#[derive(Debug, Clone, PartialEq)]
 pub struct CostTable {
-    /// What no choice changes: embedding, norms, head.
-    pub fixed: u64,
+    /// What all costs are in.
+    pub unit: Unit,
+    /// Of the embedding of patches, prefix tokens and positions.
+    pub embedding: f64,
+    /// Of all mergings between stages.
+    pub merging: f64,
+    /// Of the final norm and classifier.
+    pub head: f64,
     /// The blocks.
     pub blocks: Vec<BlockCost>,
-    choices: Vec<Operation>,
 }
 
 impl CostTable {
-    /// The table of a model's shape.
-    pub fn new(config: &VitConfig, model: CostModel) -> Self {
-        let [n, d, h] = [config.patches(), config.dim, config.head_dim()].map(|x| x as u64);
-        let (classes, depth) = (config.classes as u64, config.depth as u64);
-        let patch = (config.channels * config.patch_size.pow(2)) as u64;
-        let t = n + 1;
-        let embed = n * d * patch;
-        let kernels = config.kernels.iter().map(|&k| (k * k) as u64);
-        let attention = 4 * t * d * d + 2 * d * t * t;
-        let (fixed, operations, hidden_dimension): (u64, Vec<u64>, u64) = match model {
-            CostModel::Paper => {
-                let convolutions = kernels.map(|area| (area + 1) * d * h * n);
-                let operations = [0].into_iter().chain(convolutions).chain([attention]);
-                (embed + d * classes + depth * 2 * d * t, operations.collect(), 2 * n * d)
-            }
-            CostModel::Macs => {
-                // norm1 belongs to the operation: a shortcut needs none.
-                let norm = d * t;
-                let convolutions = kernels.map(|area| norm + (area + 1) * d * h * n + h * n);
-                let operations = [0].into_iter().chain(convolutions).chain([norm + attention]);
-                let fixed = embed + d + d * classes + depth * norm;
-                (fixed, operations.collect(), 2 * t * d)
-            }
-        };
-        let block = BlockCost { operations, hidden_dimension };
-        Self { fixed, blocks: vec![block; config.depth], choices: config.operations() }
-    }
-
-    /// Index of an operation in [`BlockCost::operations`]; `None` if the model's configuration
-    /// does not list it.
-    pub fn level(&self, operation: Operation) -> Option<usize> {
-        match operation {
-            Operation::Shortcut => Some(0),
-            _ => self.choices.iter().position(|&choice| choice == operation).map(|i| i + 1),
+    /// FLOPs of a model's shape.
+    pub fn new(config: &ModelConfig, model: CostModel) -> Self {
+        match model {
+            CostModel::Paper => count::paper(config),
+            CostModel::Macs => count::macs(config),
         }
     }
 
-    /// The operation at an index of [`BlockCost::operations`].
-    pub fn operation(&self, level: usize) -> Operation {
-        match level.checked_sub(1) {
-            Some(index) => self.choices[index],
-            None => Operation::Shortcut,
-        }
+    /// Trained values of a model's shape.
+    pub fn parameters(config: &ModelConfig) -> Self {
+        count::parameters(config)
     }
 
-    /// FLOPs of one block, without the norms in [`CostTable::fixed`]: operation and FFN. `None`
-    /// for an operation that the table does not have.
-    pub fn block(&self, index: usize, block: &BlockConfig) -> Option<[u64; 2]> {
+    /// What no choice changes: embedding, mergings, head, and what every block has.
+    pub fn fixed(&self) -> f64 {
+        let blocks = self.blocks.iter().map(|block| block.fixed.iter().sum::<f64>());
+        self.embedding + self.merging + self.head + blocks.sum::<f64>()
+    }
+
+    /// Costs of one block, without what is in [`CostTable::fixed`]: operation and FFN. `None` for
+    /// an operation that the table does not have.
+    pub fn block(&self, index: usize, block: &BlockConfig) -> Option<[f64; 2]> {
         let cost = self.blocks.get(index)?;
-        let operation = *cost.operations.get(self.level(block.operation)?)?;
-        Some([operation, cost.hidden_dimension * block.hidden as u64])
+        Some([cost.operation(block.operation)?, cost.ffn(block.hidden)])
     }
 
-    /// FLOPs of a whole compact model; `None` if a block has an operation that the table lacks.
-    pub fn total(&self, blocks: &[BlockConfig]) -> Option<u64> {
+    /// Cost of a whole compact model; `None` if a block has an operation that the table lacks.
+    pub fn total(&self, blocks: &[BlockConfig]) -> Option<f64> {
         let parts = blocks
             .iter()
             .enumerate()
             .map(|(i, block)| self.block(i, block).map(|[operation, ffn]| operation + ffn));
-        parts.sum::<Option<u64>>().map(|sum| sum + self.fixed)
+        parts.sum::<Option<f64>>().map(|sum| sum + self.fixed())
     }
 
-    /// FLOPs at the expected gates, divided by `unit`, with the gradient of Eq. 12.
-    ///
-    /// # Shapes
-    /// - operations: cumulative gates `[blocks, operations]`, ffn: `[blocks·hidden]`, output: `[1]`.
-    pub fn expected<B: Backend>(
-        &self,
-        operations: Tensor<B, 2>,
-        ffn: Tensor<B, 1>,
-        unit: f64,
-    ) -> Tensor<B, 1> {
-        let [blocks, choices] = operations.dims();
-        let hidden = ffn.dims()[0] / blocks.max(1);
-        let device = ffn.device();
-        let scaled = |flops: u64| (flops as f64 / unit) as f32;
-        let steps = self.blocks.iter().flat_map(|block| {
-            block.operations.windows(2).map(move |pair| scaled(pair[1] - pair[0]))
+    /// Cost of the dense model.
+    pub fn dense(&self) -> f64 {
+        let blocks = self.blocks.iter().map(|block| {
+            let attention = block.operations.last().map_or(0.0, |&(_, cost)| cost);
+            attention + block.ffn(block.hidden)
         });
-        let steps = TensorData::new(steps.collect::<Vec<_>>(), [blocks, choices]);
-        // Gates are 0 or 1, so that counting them first is exact in float32, and what is left is a
-        // sum of few terms: the budget term squares its small difference to the target.
-        let counts = ffn.reshape([blocks, hidden]).sum_dim(1).reshape([blocks]);
-        let dims = self.blocks.iter().map(|block| scaled(block.hidden_dimension));
-        let dims = TensorData::new(dims.collect::<Vec<_>>(), [blocks]);
-        (operations * Tensor::from_data(steps, &device)).sum()
-            + (counts * Tensor::from_data(dims, &device)).sum()
-            + f64::from(scaled(self.fixed))
+        self.fixed() + blocks.sum::<f64>()
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// A convolution's cost must not fall below a smaller one's, nor attention's below any: the
-    /// single path orders operations by cost.
-    #[test]
-    fn presets_order_operations_by_cost() {
-        for (name, _) in spvit_layers::PRESETS {
-            let config = VitConfig::preset(name).unwrap();
-            for model in [CostModel::Paper, CostModel::Macs] {
-                let table = CostTable::new(&config, model);
-                assert!(table.blocks[0].operations.is_sorted(), "{name} {model}");
+    /// A line on the operations that the single paths leave out, because a larger one is cheaper.
+    pub fn dominated(&self) -> Option<String> {
+        let mut blocks: BTreeMap<Operation, Vec<String>> = BTreeMap::new();
+        for (index, block) in self.blocks.iter().enumerate() {
+            for operation in block.dominated() {
+                blocks.entry(operation).or_default().push(index.to_string());
             }
         }
+        let parts = blocks.into_iter().map(|(operation, blocks)| match blocks.len() {
+            all if all == self.blocks.len() => format!("{operation} in every block"),
+            _ => format!("{operation} in blocks {}", blocks.join(", ")),
+        });
+        let parts: Vec<String> = parts.collect();
+        (!parts.is_empty()).then(|| {
+            let unit = self.unit;
+            format!("not searched, as a larger operation costs fewer {unit}: {}", parts.join("; "))
+        })
+    }
+
+    /// Cost at the expected gates, divided by `scale`, with the gradient of Eq. 12.
+    ///
+    /// # Shapes
+    /// - operations: cumulative gates of all single paths, ffn: gates of all hidden dimensions, as
+    ///   [`Gates::expected`](crate::Gates::expected) gives them; output: `[1]`.
+    pub fn expected<B: Backend>(
+        &self,
+        operations: Tensor<B, 1>,
+        ffn: Tensor<B, 1>,
+        scale: f64,
+    ) -> Tensor<B, 1> {
+        let device = ffn.device();
+        let upload = |values: Vec<f32>| {
+            let count = values.len();
+            Tensor::<B, 1>::from_data(TensorData::new(values, [count]), &device)
+        };
+        let scaled = |cost: f64| (cost / scale) as f32;
+        let mut steps = Vec::new();
+        for block in &self.blocks {
+            let costs: Vec<f64> = block.path().map(|(_, cost)| cost).collect();
+            steps.extend(costs.windows(2).map(|pair| scaled(pair[1] - pair[0])));
+        }
+        // Gates are 0 or 1, so that counting them first is exact in float32, and what is left is a
+        // sum of few terms: the budget term squares its small difference to the target.
+        let mut start = 0;
+        let counts = self.blocks.iter().map(|block| {
+            let count = ffn.clone().narrow(0, start, block.hidden).sum();
+            start += block.hidden;
+            count
+        });
+        let counts = Tensor::cat(counts.collect(), 0);
+        let dims = self.blocks.iter().map(|block| scaled(block.hidden_dimension)).collect();
+        let fixed = self.fixed() + self.blocks.iter().map(|block| block.ffn_fixed).sum::<f64>();
+        (operations * upload(steps)).sum()
+            + (counts * upload(dims)).sum()
+            + f64::from(scaled(fixed))
     }
 }

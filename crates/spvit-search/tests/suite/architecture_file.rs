@@ -1,16 +1,14 @@
 //! The architecture file: what is written is read back, and what is wrong is named.
 
 use serde_json::{Value, json};
-use spvit_layers::{Operation, VitConfig};
+use spvit_layers::{Family, ModelConfig, Operation, SearchSpace, VitConfig};
 use spvit_search::{Architecture, ArchitectureError, BlockArchitecture, CostModel};
 
 fn architecture() -> Architecture {
-    let config = VitConfig {
-        depth: 4,
-        hidden: 6,
-        image_size: [28, 56],
-        kernels: vec![1, 3, 5],
-        ..VitConfig::preset("vit_micro").unwrap()
+    let deit = VitConfig::deit([28, 4, 1, 10, 64, 4, 4]);
+    let config = ModelConfig {
+        family: Family::Vit(VitConfig { hidden: 6, image_size: [28, 56], ..deit }),
+        space: SearchSpace { kernels: vec![1, 3, 5], alpha: 0.01 },
     };
     let block = |operation, kept: &[usize]| BlockArchitecture { operation, kept: kept.to_vec() };
     let blocks = vec![
@@ -136,7 +134,7 @@ fn models_that_cannot_be() {
 #[test]
 fn blocks_that_do_not_fit_the_model() {
     let text = edited("/model/depth", json!(5));
-    let fault = error(&text, &["4 blocks", "model.depth is 5"]);
+    let fault = error(&text, &["4 blocks", "the model has 5"]);
     assert!(matches!(fault, ArchitectureError::Depth { expected: 5, found: 4 }));
 
     let text = edited("/blocks/3/operation", json!("bconv7x7"));
@@ -147,13 +145,12 @@ fn blocks_that_do_not_fit_the_model() {
     ));
 
     for (kept, problem) in [
-        (json!([]), "empty"),
         (json!([2, 1]), "1 follows 2"),
         (json!([1, 1]), "1 follows 1"),
         (json!([1, 6]), "6 is too large"),
     ] {
         let text = edited("/blocks/1/kept", kept);
-        let fault = error(&text, &["blocks[1].kept", "model.hidden = 6", problem]);
+        let fault = error(&text, &["blocks[1].kept", "6 hidden", problem]);
         assert!(matches!(fault, ArchitectureError::Kept { block: 1, hidden: 6, .. }));
     }
 }

@@ -4,14 +4,14 @@
 use burn::tensor::Tensor;
 use spvit_core::FusedOps;
 use spvit_layers::{
-    BlockGates, DropPath, Init, Mode, Operation, OperationGates, SearchVit, TrainContext, Vit,
-    VitConfig, apply_batch_statistics, state,
+    BlockGates, DropPath, Family, Init, Mode, ModelConfig, Operation, OperationGates, SearchSpace,
+    SearchVit, TrainContext, Vit, VitConfig, apply_batch_statistics, state,
 };
 use spvit_search::{
     Architecture, BlockArchitecture, BlockUniforms, CostModel, Gates, expand, prune,
 };
 
-use crate::support::{Errors, Noise, Scale, host, magnitude, values};
+use crate::support::{Errors, Noise, Scale, gates_of, host, magnitude, values};
 
 on_all_backends!(
     compact_is_search_form_in_evaluation,
@@ -21,35 +21,31 @@ on_all_backends!(
 );
 
 /// The last block's attention carries what the first does to the patches to the class token.
-fn config() -> VitConfig {
-    VitConfig {
-        image_size: [24, 32],
-        patch_size: 4,
-        channels: 2,
-        classes: 5,
-        dim: 24,
-        depth: 2,
-        heads: 3,
-        hidden: 20,
-        kernels: vec![1, 3, 5, 7],
-        alpha: 0.01,
-        layer_norm_epsilon: 1e-6,
-        shortcut_adds_norm: false,
+fn config() -> ModelConfig {
+    let deit = VitConfig::deit([24, 4, 2, 5, 24, 2, 3]);
+    ModelConfig {
+        family: Family::Vit(VitConfig { image_size: [24, 32], hidden: HIDDEN, ..deit }),
+        space: SearchSpace { kernels: vec![1, 3, 5, 7], alpha: 0.01 },
     }
 }
+
+const HIDDEN: usize = 20;
 
 fn images<B: FusedOps>() -> Tensor<B, 4> {
     Noise::new(7).tensor([3, 2, 24, 32], 1.5)
 }
 
-fn search_form<B: FusedOps>(config: &VitConfig) -> SearchVit<B> {
+fn search_form<B: FusedOps>(config: &ModelConfig) -> SearchVit<B> {
     Noise::new(3).fill(SearchVit::new(config, &mut Init::new(0, &B::Device::default())))
 }
 
 fn compact_is_search_form_in_evaluation<B: FusedOps>() {
     let mut errors = Errors::new::<B>("compact = search form");
     for shortcut_adds_norm in [false, true] {
-        let config = VitConfig { shortcut_adds_norm, ..config() };
+        let mut config = config();
+        if let Family::Vit(vit) = &mut config.family {
+            vit.style.shortcut_adds_norm = shortcut_adds_norm;
+        }
         let search = search_form::<B>(&config);
         let operations = [vec![Operation::Shortcut], config.operations()].concat();
         let mut all = Vec::new();
@@ -58,14 +54,14 @@ fn compact_is_search_form_in_evaluation<B: FusedOps>() {
             let choices = [(operation, 0), (Operation::Msa, 1)];
             let block = |(operation, first): (Operation, usize)| BlockArchitecture {
                 operation,
-                kept: (first..config.hidden).step_by(2).collect(),
+                kept: (first..HIDDEN).step_by(2).collect(),
             };
             let blocks = choices.map(block).to_vec();
             let gates: Vec<BlockGates<B>> = blocks
                 .iter()
                 .map(|block| {
                     let open = |dimension| f32::from(block.kept.contains(&dimension));
-                    let open: Vec<f32> = (0..config.hidden).map(open).collect();
+                    let open: Vec<f32> = (0..HIDDEN).map(open).collect();
                     BlockGates {
                         operation: OperationGates::Fixed(block.operation),
                         ffn: Some(Tensor::from_floats(open.as_slice(), &B::Device::default())),
@@ -111,7 +107,7 @@ fn search_form_with_all_gates_open_is_dense<B: FusedOps>() {
     let search = expand(&dense, &config, &mut init);
     let expected = host(dense.forward(images(), &Mode::Evaluate));
 
-    let gates = Gates::new(&config, 1.5, &B::Device::default());
+    let gates: Gates<B> = gates_of(&config, 1.5, &B::Device::default());
     let deterministic = search.forward(images(), &gates.deterministic(), &Mode::Evaluate);
     errors.check(
         "in evaluation",
@@ -121,8 +117,8 @@ fn search_form_with_all_gates_open_is_dense<B: FusedOps>() {
         (1e-6, Scale::AtLeastOne),
     );
 
-    let open = BlockUniforms { operations: vec![0.9; 5], ffn: vec![0.9; config.hidden] };
-    let (context, sampled) = (TrainContext::new(), gates.sample(&vec![open; config.depth]));
+    let open = BlockUniforms { operations: vec![0.9; 5], ffn: vec![0.9; HIDDEN] };
+    let (context, sampled) = (TrainContext::new(), gates.sample(&vec![open; config.depth()]));
     let sampled = search.forward(images(), &sampled, &Mode::Train(&context));
     errors.check("in training", "logits", &host(sampled), &expected, (1e-6, Scale::AtLeastOne));
 
@@ -147,8 +143,10 @@ fn a_dropped_path_adds_nothing<B: FusedOps>() {
     // Image 1 drops everything: its logits are those of the class token alone.
     let dropped = run([1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0, 1.0, 0.0, 1.0]);
     assert_eq!([&dropped[..5], &dropped[10..]], [&plain[..5], &plain[10..]]);
-    let class = search.cls_token.val() + search.pos_embed.val().narrow(1, 0, 1);
-    let alone = host(search.head.forward(search.norm.forward(class.squeeze_dim::<2>(1))));
+    let class = search.cls_token.as_ref().unwrap().val()
+        + search.pos_embed.as_ref().unwrap().val().narrow(1, 0, 1);
+    let alone =
+        host(search.head.forward(search.norm.as_ref().unwrap().forward(class.squeeze_dim::<2>(1))));
     let mut errors = Errors::new::<B>("dropped path");
     errors.check("logits", "image 1", &dropped[5..10], &alone, (1e-6, Scale::AtLeastOne));
 

@@ -11,5 +11,6 @@ mod forms;
 mod one_branch;
 mod parity_eval;
 mod parity_finetune;
+mod parity_swin;
 mod parity_train;
 mod released;

@@ -11,11 +11,14 @@ use burn::tensor::{
 };
 use spvit_core::{FusedOps, gates as gate_functions};
 use spvit_layers::state::StateDict;
-use spvit_layers::{BatchNorm, Init, Mode, SearchVit, TrainContext, Umsa, VitConfig};
+use spvit_layers::{
+    BatchNorm, Family, Init, Mode, ModelConfig, SearchSpace, SearchVit, TrainContext, Umsa,
+    VitConfig,
+};
 use spvit_search::{BlockUniforms, Gates};
 
 use crate::support::{
-    Errors, Noise, Scale, gradients, host, magnitude, split_qkv, threshold_gradients,
+    Errors, Noise, Scale, gates_of, gradients, host, magnitude, split_qkv, threshold_gradients,
 };
 
 on_all_backends!(three_operations, four_operations, five_operations);
@@ -35,24 +38,21 @@ fn five_operations<B: FusedOps>() {
     every_pattern::<B>(&[1, 3, 5, 7]);
 }
 
-fn config(kernels: &[usize]) -> VitConfig {
+fn config(kernels: &[usize]) -> ModelConfig {
     // From 32 values on, backends take other paths: heads as wide as that once.
     let (dim, heads) = if kernels.len() == 2 { (64, 2) } else { (12, 3) };
-    VitConfig {
-        image_size: [HEIGHT * 2, WIDTH * 2],
-        patch_size: 2,
-        channels: 1,
-        classes: 2,
-        dim,
-        depth: 1,
-        heads,
-        hidden: 2,
-        kernels: kernels.to_vec(),
-        alpha: 0.01,
-        layer_norm_epsilon: 1e-6,
-        shortcut_adds_norm: false,
+    let deit = VitConfig::deit([HEIGHT * 2, 2, 1, 2, dim, 1, heads]);
+    ModelConfig {
+        family: Family::Vit(VitConfig {
+            image_size: [HEIGHT * 2, WIDTH * 2],
+            hidden: HIDDEN,
+            ..deit
+        }),
+        space: SearchSpace { kernels: kernels.to_vec(), alpha: 0.01 },
     }
 }
+
+const HIDDEN: usize = 2;
 
 /// Mean and unbiased variance of each branch's batch normalisation, smallest kernel first.
 type Statistics = Vec<[Vec<f32>; 2]>;
@@ -87,10 +87,12 @@ fn candidates<B: Backend>(
     statistics: &mut Statistics,
 ) -> Vec<Tensor<B, 3>> {
     let [batch, tokens, dim] = x.dims();
-    let (heads, d) = (attn.heads, dim / attn.heads);
+    let msa = &attn.msa;
+    let (heads, d) = (msa.heads(), dim / msa.heads());
     let largest = kernels[kernels.len() - 1];
-    let (w, b) = (attn.qkv.weight.val(), attn.qkv.bias.val());
-    let (wo, bo) = (attn.proj.weight.val(), attn.proj.bias.val().reshape([1, 1, dim]));
+    let bias = |linear: &spvit_layers::Linear<B>| linear.bias.as_ref().unwrap().val();
+    let (w, b) = (msa.qkv.weight.val(), bias(&msa.qkv));
+    let (wo, bo) = (msa.proj.weight.val(), bias(&msa.proj).reshape([1, 1, dim]));
     // Eq. 5.
     let z = (attn.head_probs.val() / attn.alpha).exp();
     let p = z.clone() / z.sum_dim(0);
@@ -156,7 +158,7 @@ fn all_branches<B: Backend>(own: Tensor<B, 1>, candidates: Vec<Tensor<B, 3>>) ->
 
 /// Everything that a step needs, the same on every backend.
 struct Setup<B: FusedOps> {
-    config: VitConfig,
+    config: ModelConfig,
     model: SearchVit<Autodiff<B>>,
     gates: Gates<Autodiff<B>>,
     x: Tensor<Autodiff<B>, 3>,
@@ -169,10 +171,10 @@ impl<B: FusedOps> Setup<B> {
         let device = B::Device::default();
         let mut noise = Noise::new(kernels.len() as u64);
         let operations = kernels.len() + 1;
-        let mut gates = Gates::new(&config, 0.0, &device);
+        let mut gates = gates_of(&config, 0.0, &device);
         let theta: Vec<f32> = (0..operations).map(|_| noise.around_zero(0.5)).collect();
-        gates.operations = Param::from_data(TensorData::new(theta, [1, operations]), &device);
-        let shape = [2, HEIGHT * WIDTH + 1, config.dim];
+        gates.operations = Param::from_data(TensorData::new(theta, [operations]), &device);
+        let shape = [2, HEIGHT * WIDTH + 1, config.embed_dim()];
         Self {
             model: noise.fill(SearchVit::new(&config, &mut Init::new(0, &device))),
             gates,
@@ -213,7 +215,8 @@ impl<B: FusedOps> Setup<B> {
         let draws = Tensor::from_floats(uniforms.operations.as_slice(), &B::Device::default());
         let own = gate_functions::sample(theta, draws);
         let attn = &self.model.blocks[0].attn;
-        let candidates = candidates(attn, &self.config.kernels, self.x.clone(), train, statistics);
+        let candidates =
+            candidates(attn, &self.config.space.kernels, self.x.clone(), train, statistics);
         all_branches(own, candidates)
     }
 }
@@ -227,7 +230,7 @@ fn every_pattern<B: FusedOps>(kernels: &[usize]) {
         let bits: Vec<bool> = (0..operations).map(|i| pattern >> i & 1 == 1).collect();
         // With thresholds within 0.5, these draws decide.
         let draws = bits.iter().map(|&open| if open { 0.8 } else { 0.2 }).collect();
-        let uniforms = BlockUniforms { operations: draws, ffn: vec![0.9; setup.config.hidden] };
+        let uniforms = BlockUniforms { operations: draws, ffn: vec![0.9; HIDDEN] };
         for train in [false, true] {
             let name = format!("{bits:?}, train {train}");
             let context = TrainContext::new();

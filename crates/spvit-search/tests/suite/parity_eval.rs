@@ -5,7 +5,7 @@ use spvit_core::{FusedOps, gates as gate_functions};
 use spvit_layers::state;
 use spvit_layers::{Init, Mode, Operation, OperationGates, SearchVit};
 use spvit_search::{
-    Architecture, BlockArchitecture, BudgetTerm, CostModel, CostTable, Gates, prune,
+    Architecture, BlockArchitecture, Budget, BudgetTerm, CostModel, CostTable, Gates, prune,
 };
 
 use crate::support::{Case, Errors, Scale, cases, host, operation};
@@ -35,7 +35,9 @@ fn architecture(case: &Case) -> Architecture {
         let open = case.stored(&format!("eval.block{i}.ffn_gates"));
         BlockArchitecture {
             operation: operation(&config, gates),
-            kept: (0..config.hidden).filter(|&dimension| open[dimension] == 1.0).collect(),
+            kept: (0..config.blocks()[i].hidden)
+                .filter(|&dimension| open[dimension] == 1.0)
+                .collect(),
         }
     };
     let blocks = cumulative.iter().enumerate().map(block).collect();
@@ -110,8 +112,8 @@ fn own_and_cumulative_gates<B: FusedOps>() {
     for case in cases("deit_search") {
         let config = case.config();
         let gates = case.gates::<B>();
-        let [blocks, operations] = gates.operations.dims();
-        let theta = gates.operations.val().reshape([blocks * operations]);
+        let (blocks, operations) = (config.depth(), config.operations().len());
+        let theta = gates.operations.val();
         let own = gate_functions::deterministic(theta).reshape([blocks, operations]);
         let cumulative = gate_functions::single_path(own.clone());
         let stored = case.rows("/eval/kernel_gates_cumprod").concat();
@@ -144,17 +146,17 @@ fn flops_and_budget_loss<B: FusedOps>() {
         let flops = case.number("/eval/flops") as u64;
         let table = CostTable::new(&case.config(), CostModel::Paper);
         let architecture = architecture(&case);
-        assert_eq!(table.total(&architecture.block_configs()), Some(flops), "{}", case.name);
+        assert_eq!(table.total(&architecture.block_configs()), Some(flops as f64), "{}", case.name);
         assert_eq!(architecture.flops, flops, "{}", case.name);
 
         let term = BudgetTerm {
             table,
-            target: case.number("/target_flops_G") * 1e9,
+            budget: Budget::flops((case.number("/target_flops_G") * 1e9) as u64),
             lambda: case.number("/loss_lambda"),
-            unit: 1e9,
+            scale: 1e9,
         };
         let gates: Gates<B> = case.gates();
-        assert_eq!(term.flops(&gates), flops, "{}", case.name);
+        assert_eq!(term.cost(&gates), flops as f64, "{}", case.name);
         let expected = case.number("/eval/bops_loss") as f32;
         // The loss is the square of a small difference of two costs in float32.
         errors.check(

@@ -3,16 +3,19 @@
 use std::path::{Path, PathBuf};
 
 use burn::module::Param;
-use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+use burn::tensor::{Tensor, TensorData, backend::Backend};
 use safetensors::{Dtype, SafeTensors};
 use serde_json::Value;
 use spvit_layers::state::{self, Named, StateDict};
-use spvit_layers::{Operation, VitConfig};
-use spvit_search::{BlockUniforms, Gates};
+use spvit_layers::{
+    BlockStyle, Family, ModelConfig, Operation, SearchSpace, SwinConfig, VitConfig,
+};
+use spvit_search::{BlockUniforms, GateLayout, Gates};
 
 use super::values;
 
 /// One stored case: `NAME.json`, `NAME.io.safetensors` and `NAME.weights.safetensors`.
+#[derive(Clone)]
 pub struct Case {
     pub name: String,
     pub folder: PathBuf,
@@ -74,10 +77,53 @@ impl Case {
         self.json.pointer(path).and_then(Value::as_f64).unwrap_or_else(|| panic!("{path}"))
     }
 
-    /// Stored rows of numbers.
+    /// Stored rows of numbers, one for each block.
     pub fn rows(&self, path: &str) -> Vec<Vec<f64>> {
-        serde_json::from_value(self.json.pointer(path).unwrap_or_else(|| panic!("{path}")).clone())
-            .unwrap()
+        let rows = |value: &Value| serde_json::from_value(value.clone()).unwrap();
+        let stored = self.json.pointer(path).unwrap_or_else(|| panic!("{path}"));
+        match (stored, self.blocks()) {
+            (Value::Object(blocks), Some(names)) => {
+                names.iter().map(|name| rows(&blocks[name])).collect()
+            }
+            // One list for each stage.
+            (_, Some(_)) => {
+                let stages: Vec<Vec<Vec<f64>>> = serde_json::from_value(stored.clone())
+                    .unwrap_or_else(|_| vec![serde_json::from_value(stored.clone()).unwrap()]);
+                stages.concat()
+            }
+            _ => serde_json::from_value(stored.clone()).unwrap(),
+        }
+    }
+
+    /// Stage and place of every block, as `stage.place`; `None` for a model without stages.
+    pub fn blocks(&self) -> Option<Vec<String>> {
+        let depths = self.json.pointer("/config/depths")?.as_array()?;
+        let depth = |depth: &Value| depth.as_u64().unwrap();
+        let names = depths
+            .iter()
+            .map(depth)
+            .enumerate()
+            .flat_map(|(stage, depth)| (0..depth).map(move |block| format!("{stage}.{block}")));
+        Some(names.collect())
+    }
+
+    /// The name of a block's values, such as `block3` or `block1.0`.
+    pub fn block(&self, index: usize) -> String {
+        match self.blocks() {
+            Some(names) => format!("block{}", names[index]),
+            None => format!("block{index}"),
+        }
+    }
+
+    /// The name of a block's weights, such as `blocks.3` or `layers.1.blocks.0`.
+    pub fn layer(&self, index: usize) -> String {
+        match self.blocks() {
+            Some(names) => {
+                let (stage, place) = names[index].split_once('.').unwrap();
+                format!("layers.{stage}.blocks.{place}")
+            }
+            None => format!("blocks.{index}"),
+        }
     }
 
     /// A stored tensor's values.
@@ -91,53 +137,81 @@ impl Case {
         Tensor::from_data(data.clone(), &B::Device::default())
     }
 
-    /// The labels of a case.
-    pub fn labels<B: Backend>(&self) -> Tensor<B, 1, Int> {
-        let labels: Vec<i32> = self.io["labels"].iter::<i32>().collect();
-        Tensor::from_ints(labels.as_slice(), &B::Device::default())
-    }
-
     /// The model's shape before its FFNs were cut.
-    pub fn config(&self) -> VitConfig {
+    pub fn config(&self) -> ModelConfig {
         let size = |field: &str| self.number(&format!("/config/{field}")) as usize;
+        let sizes = |field: &str| -> Vec<usize> {
+            let stored = self.json.pointer(&format!("/config/{field}")).unwrap();
+            serde_json::from_value(stored.clone()).unwrap()
+        };
         let dim = size("embed_dim");
-        VitConfig {
-            image_size: [size("img_size"); 2],
-            patch_size: size("patch_size"),
-            channels: size("in_chans"),
-            classes: size("num_classes"),
-            dim,
-            depth: size("depth"),
-            heads: size("num_heads"),
-            hidden: (self.number("/config/mlp_ratio") * dim as f64) as usize,
-            kernels: vec![1, 3],
-            alpha: self.number("/alpha"),
-            layer_norm_epsilon: 1e-6,
-            shortcut_adds_norm: false,
-        }
+        let ratio = self.number("/config/mlp_ratio");
+        let (side, patch, channels, classes) =
+            (size("img_size"), size("patch_size"), size("in_chans"), size("num_classes"));
+        let family = match self.blocks() {
+            Some(_) => Family::Swin(SwinConfig {
+                image_size: [side; 2],
+                patch_size: patch,
+                channels,
+                classes,
+                dim,
+                depths: sizes("depths"),
+                heads: sizes("num_heads"),
+                window: size("window_size"),
+                mlp_ratio: ratio,
+                style: BlockStyle { epsilon: 1e-5, ..BlockStyle::default() },
+            }),
+            None => {
+                let (depth, heads) = (size("depth"), size("num_heads"));
+                let hidden = (ratio * dim as f64) as usize;
+                let shape = [side, patch, channels, classes, dim, depth, heads];
+                Family::Vit(VitConfig { hidden, ..VitConfig::deit(shape) })
+            }
+        };
+        let space = SearchSpace { kernels: vec![1, 3], alpha: self.number("/alpha") };
+        ModelConfig { family, space }
     }
 
     /// The thresholds of a search case.
     pub fn gates<B: Backend>(&self) -> Gates<B> {
         let config = self.config();
         let device = B::Device::default();
-        let all = |name: &str| -> Vec<f32> {
-            let blocks = 0..config.depth;
-            blocks.flat_map(|i| values(&self.weights[&format!("blocks.{i}.{name}")])).collect()
+        let all = |names: [&str; 2]| -> Vec<f32> {
+            let blocks = 0..config.depth();
+            let stored = |i: usize| {
+                let names = names.map(|name| format!("{}.{name}", self.layer(i)));
+                values(names.iter().find_map(|name| self.weights.get(name)).unwrap())
+            };
+            blocks.flat_map(stored).collect()
         };
-        let mut gates = Gates::new(&config, 0.0, &device);
-        let shape = gates.operations.dims();
-        let operations = TensorData::new(all("attn.kernel_thresholds"), shape);
-        gates.operations = Param::from_data(operations, &device);
-        let ffn = all("mlp.ffn_thresholds");
-        let count = ffn.len();
-        gates.ffn = Param::from_data(TensorData::new(ffn, [count]), &device);
+        let mut gates = gates_of(&config, 0.0, &device);
+        let flat = |values: Vec<f32>| {
+            let count = values.len();
+            Param::from_data(TensorData::new(values, [count]), &device)
+        };
+        gates.operations = flat(all(["attn.kernel_thresholds", "attn.kernel_thresholds_full"]));
+        gates.ffn = flat(all(["mlp.ffn_thresholds", "mlp.ffn_thresholds"]));
         gates
+    }
+
+    /// Thresholds (or their gradients) by the names of the case.
+    pub fn published(&self, found: StateDict) -> StateDict {
+        if self.blocks().is_none() {
+            return found;
+        }
+        let name = |name: String| {
+            let mut parts = name.splitn(3, '.');
+            let index = parts.nth(1).unwrap().parse().unwrap();
+            let rest = parts.next().unwrap();
+            let rest = rest.replace("kernel_thresholds", "kernel_thresholds_full");
+            format!("{}.{rest}", self.layer(index))
+        };
+        found.into_iter().map(|(path, data)| (name(path), data)).collect()
     }
 
     /// The uniforms that a search case's training step drew.
     pub fn uniforms(&self) -> Vec<BlockUniforms> {
-        (0..self.config().depth)
+        (0..self.config().depth())
             .map(|i| BlockUniforms {
                 operations: self.stored(&format!("train.uniform.{:02}", 2 * i)),
                 ffn: self.stored(&format!("train.uniform.{:02}", 2 * i + 1)),
@@ -161,6 +235,7 @@ impl Case {
             }
         }
         state::merge_qkv(&mut state);
+        state::name_as_timm(&mut state);
         for (name, data) in own {
             state.entry(name).or_insert(data);
         }
@@ -169,9 +244,18 @@ impl Case {
 }
 
 /// The operation that cumulative gates choose.
-pub fn operation(config: &VitConfig, cumulative: &[f64]) -> Operation {
+pub fn operation(config: &ModelConfig, cumulative: &[f64]) -> Operation {
     match cumulative.iter().filter(|&&gate| gate == 1.0).count() {
         0 => Operation::Shortcut,
         open => config.operations()[open - 1],
     }
+}
+
+/// Gates of every operation of a model, also of those that another one dominates.
+pub fn gates_of<B: Backend>(config: &ModelConfig, start: f64, device: &B::Device) -> Gates<B> {
+    let blocks = config.blocks();
+    let layout = blocks
+        .iter()
+        .map(|block| GateLayout { operations: config.operations().into(), hidden: block.hidden });
+    Gates::of(layout.collect(), start, device)
 }

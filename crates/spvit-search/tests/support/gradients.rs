@@ -2,19 +2,13 @@
 
 use burn::module::{Module, ModuleMapper, Param};
 use burn::tensor::{
-    Int, Tensor, TensorData,
-    activation::log_softmax,
+    Tensor, TensorData,
     backend::{AutodiffBackend, Backend},
 };
 use spvit_layers::state::{self, Named, StateDict};
 use spvit_search::Gates;
 
 use super::{host, values};
-
-/// Mean cross-entropy of logits `[batch, classes]`, `[1]`.
-pub fn cross_entropy<B: Backend>(logits: Tensor<B, 2>, labels: Tensor<B, 1, Int>) -> Tensor<B, 1> {
-    -log_softmax(logits, 1).gather(1, labels.unsqueeze_dim::<2>(1)).mean()
-}
 
 /// Gradients of a module's parameters by published name and layout; zero where there is none.
 pub fn gradients<A: AutodiffBackend, M: Named<A>>(module: &M, grads: &A::Gradients) -> StateDict {
@@ -57,22 +51,28 @@ pub fn threshold_gradients<A: AutodiffBackend>(
     let [operations, ffn] = [gates.operations.shape(), gates.ffn.shape()].map(|s| s.num_elements());
     let own = gates.operations.val().grad(grads).map_or(vec![0.0; operations], host);
     let hidden = gates.ffn.val().grad(grads).map_or(vec![0.0; ffn], host);
-    by_block(gates.operations.dims()[0], own, hidden)
+    by_block(&gates.draws(), own, hidden)
 }
 
 /// Thresholds by published name.
 pub fn thresholds<B: Backend>(gates: &Gates<B>) -> StateDict {
-    by_block(gates.operations.dims()[0], host(gates.operations.val()), host(gates.ffn.val()))
+    by_block(&gates.draws(), host(gates.operations.val()), host(gates.ffn.val()))
 }
 
-fn by_block(blocks: usize, operations: Vec<f32>, ffn: Vec<f32>) -> StateDict {
-    let rows = |all: Vec<f32>, kind: &str| -> Vec<(String, TensorData)> {
-        let rows = all.chunks(all.len() / blocks).enumerate();
-        let row = |(i, row): (usize, &[f32])| {
-            (format!("blocks.{i}.{kind}"), TensorData::new(row.to_vec(), [row.len()]))
+fn by_block(draws: &[[usize; 2]], operations: Vec<f32>, ffn: Vec<f32>) -> StateDict {
+    let (mut operations, mut ffn) = (operations.into_iter(), ffn.into_iter());
+    let mut take = |name: String, kind: usize, count: usize| {
+        let values: Vec<f32> = match kind {
+            0 => operations.by_ref().take(count).collect(),
+            _ => ffn.by_ref().take(count).collect(),
         };
-        rows.map(row).collect()
+        (name, TensorData::new(values, [count]))
     };
-    let operations = rows(operations, "attn.kernel_thresholds");
-    operations.into_iter().chain(rows(ffn, "mlp.ffn_thresholds")).collect()
+    let blocks = draws.iter().enumerate().flat_map(|(i, &[operations, hidden])| {
+        [
+            take(format!("blocks.{i}.attn.kernel_thresholds"), 0, operations),
+            take(format!("blocks.{i}.mlp.ffn_thresholds"), 1, hidden),
+        ]
+    });
+    blocks.collect()
 }

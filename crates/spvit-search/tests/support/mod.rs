@@ -9,9 +9,9 @@ mod compare;
 mod gradients;
 mod noise;
 
-pub use case::{Case, cases, operation, read};
+pub use case::{Case, cases, gates_of, operation, read};
 pub use compare::{Errors, Scale, gradient_scale, magnitude};
-pub use gradients::{cross_entropy, gradients, split_qkv, threshold_gradients, thresholds};
+pub use gradients::{gradients, split_qkv, threshold_gradients, thresholds};
 pub use noise::Noise;
 
 use burn::tensor::{Tensor, TensorData, backend::Backend};

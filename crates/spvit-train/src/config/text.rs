@@ -100,6 +100,8 @@ fn apply(table: &mut toml::Table, setting: &str) -> Result<(), TrainError> {
         };
         inner = next;
     }
+    // What earlier versions called it.
+    let last = if path.trim() == "run.shards" { "micro_batches" } else { last };
     // An integer is taken where a number with a fraction is expected.
     inner.insert(last.to_string(), value);
     Ok(())

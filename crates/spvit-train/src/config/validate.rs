@@ -6,17 +6,17 @@ impl RunConfig {
     /// Whether the values are in their ranges and fit each other; names the first that is not.
     pub(super) fn validate(&self) -> Result<(), String> {
         self.model.validate().map_err(|error| error.to_string())?;
-        self.augment.validate(self.model.image_size).map_err(|error| error.to_string())?;
-        let stages = [
+        self.augment.validate(self.model.image_size()).map_err(|error| error.to_string())?;
+        let phases = [
             ("pretrain", self.pretrain.clone()),
             ("search", self.search.training()),
             ("finetune", self.finetune.training()),
         ];
-        for (name, stage) in stages {
-            stage.validate().map_err(|problem| format!("{name}.{problem}"))?;
-            if stage.batch_size < self.run.shards {
-                let problem = "run.shards must not exceed the batch size of";
-                return Err(format!("{problem} {name}, {}", stage.batch_size));
+        for (name, phase) in phases {
+            phase.validate().map_err(|problem| format!("{name}.{problem}"))?;
+            if phase.batch_size < self.run.micro_batches {
+                let problem = "run.micro_batches must not exceed the batch size of";
+                return Err(format!("{problem} {name}, {}", phase.batch_size));
             }
         }
         let s = &self.search;
@@ -34,8 +34,8 @@ impl RunConfig {
         check("finetune.distillation", share, (0.0..=1.0).contains(&share), "between 0 and 1")?;
         let seconds = self.run.checkpoint_seconds;
         check("run.checkpoint_seconds", seconds, seconds >= 0.0, "at least 0")?;
-        if self.run.evaluation_batch == 0 || self.run.shards == 0 {
-            return Err("run.evaluation_batch and run.shards must be at least 1".into());
+        if self.run.evaluation_batch == 0 || self.run.micro_batches == 0 {
+            return Err("run.evaluation_batch and run.micro_batches must be at least 1".into());
         }
         Ok(())
     }

@@ -8,7 +8,7 @@ use spvit_train::{Observer, RunConfig, Silent};
 
 use crate::{Stopper, config, finish, results, run};
 
-/// Two epochs of five steps in each stage, on few images.
+/// Two epochs of five steps in each phase, on few images.
 fn short(more: &[&str]) -> RunConfig {
     let mut settings = vec![
         "data.train_limit=320",
@@ -40,7 +40,7 @@ fn same_bits<B: FusedOps>() {
     let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
     let config = short(&[]);
     finish::<B>(&config, &whole);
-    // Three steps divide neither an epoch nor a stage.
+    // Three steps divide neither an epoch nor a phase.
     let pieces = in_pieces::<B>(&config, &parts, 3);
     assert!(pieces >= 5, "only {pieces} pieces");
     for ((name, a), (_, b)) in results(&whole).into_iter().zip(results(&parts)) {

@@ -3,7 +3,7 @@
 use burn::backend::{Flex, flex::FlexTensor};
 use burn::tensor::{Shape, TensorData};
 
-use super::{HostAccess, implement::impl_fused_ops};
+use super::HostAccess;
 
 /// A contiguous flex tensor.
 pub struct Buffer(FlexTensor);
@@ -35,5 +35,3 @@ impl HostAccess for Flex {
         FlexTensor::from_data(TensorData::new(data, shape))
     }
 }
-
-impl_fused_ops!(Flex);

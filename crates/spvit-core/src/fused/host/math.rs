@@ -3,7 +3,7 @@
 /// `e^x` with a relative error of about 1e-7 (range reduction to `|r| ≤ ln2/2` and a polynomial
 /// of degree 6, with the coefficients of the Cephes library).
 #[inline(always)]
-pub(super) fn exp(x: f32) -> f32 {
+pub(in crate::fused) fn exp(x: f32) -> f32 {
     // Adding and removing 1.5·2²³ rounds to an integer and leaves it in the low bits.
     const ROUND: f32 = 12_582_912.0;
     let x = x.clamp(-87.3, 88.3);
@@ -23,7 +23,7 @@ pub(super) fn exp(x: f32) -> f32 {
 /// The error function with an absolute error below 5e-7: an odd rational function on `[-4, 4]`
 /// with the coefficients that Eigen uses; beyond, it is ±1 in `f32`.
 #[inline(always)]
-pub(super) fn erf(x: f32) -> f32 {
+pub(in crate::fused) fn erf(x: f32) -> f32 {
     let x = x.clamp(-4.0, 4.0);
     let s = x * x;
     let p = -2.726_142_4e-10;

@@ -3,17 +3,10 @@
 //! Work is cut into pieces of fixed size and sums are added in a fixed order, so that results do
 //! not depend on the number of threads.
 
-mod attention;
-mod batch_norm;
-mod bottleneck;
-mod convolution;
-mod elementwise;
-mod implement;
-mod linear;
-mod math;
-mod norm;
-mod patches;
-mod simd;
+pub(super) mod math;
+pub(super) mod product;
+pub(super) mod simd;
+pub(super) mod sums;
 
 #[cfg(feature = "flex")]
 mod flex;
@@ -32,16 +25,36 @@ pub(super) trait HostAccess: Backend {
     /// Lends a tensor, copying it only if it is not contiguous; `None` if it does not hold `f32`.
     fn lend(tensor: &FloatTensor<Self>) -> Option<Self::Buffer>;
 
+    /// Lends a tensor that may be absent; `None` if it is there and does not hold `f32`.
+    fn lend_if_any(tensor: &Option<FloatTensor<Self>>) -> Option<Option<Self::Buffer>> {
+        match tensor {
+            Some(tensor) => Self::lend(tensor).map(Some),
+            None => Some(None),
+        }
+    }
+
     /// Takes a buffer over.
     fn own(data: Vec<f32>, shape: Shape) -> FloatTensor<Self>;
 }
+
+/// What a kernel makes of the tensors, lent under their own names, or the plain result where one
+/// of them does not hold `f32`. A tensor after the semicolon may be absent.
+macro_rules! lent {
+    (($($x:ident),+ $(; $y:ident)?) => $kernel:expr, $plain:expr $(,)?) => {
+        match ($(B::lend(&$x),)+ $(B::lend_if_any(&$y),)?) {
+            ($(Some($x),)+ $(Some($y),)?) => $kernel,
+            _ => $plain,
+        }
+    };
+}
+pub(super) use lent;
 
 /// A buffer that `write` fills, without zeroing it first.
 ///
 /// # Safety
 /// `write` must write every element.
 #[allow(unsafe_code)]
-unsafe fn written(len: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])) -> Vec<f32> {
+pub(super) unsafe fn written(len: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])) -> Vec<f32> {
     let mut buffer = Vec::with_capacity(len);
     write(&mut buffer.spare_capacity_mut()[..len]);
     // SAFETY: the capacity is there, and the caller promises that the elements are written.
@@ -50,23 +63,9 @@ unsafe fn written(len: usize, write: impl FnOnce(&mut [MaybeUninit<f32>])) -> Ve
 }
 
 /// Elements that one task of an elementwise kernel handles.
-const CHUNK: usize = 1 << 14;
-
-/// Size of the last dimension.
-fn last(shape: &Shape) -> usize {
-    shape[shape.num_dims() - 1]
-}
+pub(super) const CHUNK: usize = 1 << 14;
 
 /// The three dimensions of a batch of tokens.
-fn dims3(shape: &Shape) -> [usize; 3] {
+pub(super) fn dims3(shape: &Shape) -> [usize; 3] {
     [shape[0], shape[1], shape[2]]
-}
-
-/// `shape` with another last dimension.
-fn with_last(shape: &Shape, size: usize) -> Shape {
-    let mut dims = shape.to_vec();
-    if let Some(d) = dims.last_mut() {
-        *d = size;
-    }
-    dims.into()
 }

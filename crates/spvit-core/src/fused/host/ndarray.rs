@@ -3,7 +3,7 @@
 use burn::backend::{NdArray, ndarray::NdArrayTensor};
 use burn::tensor::{Shape, TensorData};
 
-use super::{HostAccess, implement::impl_fused_ops};
+use super::HostAccess;
 
 /// A contiguous ndarray tensor of `f32`.
 pub struct Buffer(NdArrayTensor);
@@ -36,5 +36,3 @@ impl HostAccess for NdArray {
         NdArrayTensor::from_data(TensorData::new(data, shape))
     }
 }
-
-impl_fused_ops!(NdArray);

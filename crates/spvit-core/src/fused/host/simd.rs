@@ -5,7 +5,7 @@
 macro_rules! simd_fn {
     ($(#[$doc:meta])* fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$doc])*
-        pub(super) fn $name($($arg: $ty),*) $(-> $ret)? {
+        pub(in crate::fused) fn $name($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
             fn body($($arg: $ty),*) $(-> $ret)? $body
 
@@ -38,7 +38,7 @@ macro_rules! simd_fn {
         }
     };
 }
-pub(super) use simd_fn;
+pub(in crate::fused) use simd_fn;
 
 /// Accumulators of a sum, enough to fill vector registers; their number fixes the order of
 /// additions, so that a sum is the same on every processor.
@@ -46,7 +46,7 @@ const LANES: usize = 16;
 
 /// Sum of `f(a_i, b_i)` in a fixed order.
 #[inline(always)]
-pub(super) fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
+pub(in crate::fused) fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
     let mut lanes = [0.0f32; LANES];
     let (a_chunks, a_rest) = a.as_chunks::<LANES>();
     let (b_chunks, b_rest) = b.as_chunks::<LANES>();
@@ -70,13 +70,13 @@ pub(super) fn sum2(a: &[f32], b: &[f32], f: impl Fn(f32, f32) -> f32) -> f32 {
 
 /// Sum of `f(a_i)` in a fixed order.
 #[inline(always)]
-pub(super) fn sum(a: &[f32], f: impl Fn(f32) -> f32) -> f32 {
+pub(in crate::fused) fn sum(a: &[f32], f: impl Fn(f32) -> f32) -> f32 {
     sum2(a, a, |x, _| f(x))
 }
 
 /// Largest element.
 #[inline(always)]
-pub(super) fn max(a: &[f32]) -> f32 {
+pub(in crate::fused) fn max(a: &[f32]) -> f32 {
     let mut lanes = [f32::NEG_INFINITY; LANES];
     let (chunks, rest) = a.as_chunks::<LANES>();
     for chunk in chunks {

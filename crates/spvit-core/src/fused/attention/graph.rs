@@ -1,0 +1,45 @@
+//! [`AttentionOps`] in a graph.
+
+use burn::backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy};
+use burn::tensor::{TensorMetadata, backend::AutodiffBackend, ops::FloatTensor};
+
+use super::{AttentionOps, AttentionState};
+use crate::fused::graph::{absent, backward_step, record};
+
+backward_step! {
+    Attention of AttentionOps, 2 parents,
+    keeping (FloatTensor<B>, AttentionState<B>, usize, usize) =>
+    |grad, (qkv, state, heads, groups), [_, for_bias]| {
+        let groups = for_bias.then_some(groups);
+        let (qkv, bias) = B::self_attention_backward(qkv, state, grad, heads, groups);
+        [Some(qkv), bias]
+    }
+}
+
+impl<B: AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
+    fn self_attention(
+        qkv: FloatTensor<Self>,
+        heads: usize,
+        bias: Option<FloatTensor<Self>>,
+    ) -> (FloatTensor<Self>, AttentionState<Self>) {
+        let inner = bias.as_ref().map(|bias| bias.primitive.clone());
+        let groups = inner.as_ref().map_or(1, |bias| bias.shape()[0]);
+        let (output, state) = B::self_attention(qkv.primitive.clone(), heads, inner);
+        let bias = bias.unwrap_or_else(|| absent::<B, C>(&B::float_device(&qkv.primitive)));
+        let outside = AttentionState {
+            saved: Self::from_inner(state.saved.clone()),
+            others: state.others.iter().cloned().map(Self::from_inner).collect(),
+        };
+        let kept = (qkv.primitive, state, heads, groups);
+        (record!(Attention, C, [qkv, bias], kept, output), outside)
+    }
+
+    fn value_part(
+        qkv: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+        skipped: usize,
+    ) -> FloatTensor<Self> {
+        let bias = bias.map(|bias| bias.primitive);
+        Self::from_inner(B::value_part(qkv.primitive, bias, skipped))
+    }
+}

@@ -1,0 +1,307 @@
+//! [`AttentionOps`] over slices, without splitting or copying heads. The state is the probabilities
+//! `[b, heads, t, t]`.
+
+use burn::tensor::{TensorMetadata, ops::FloatTensor};
+use gemm::Parallelism;
+use rayon::prelude::*;
+
+use super::{AttentionOps, AttentionState, plain};
+use crate::fused::host::{
+    HostAccess, lent,
+    math::exp,
+    product::{Strides, product},
+    simd::{max, simd_fn, sum, sum2},
+    sums::add_in_order,
+    written,
+};
+
+/// Items whose gradients of the bias one task adds; a matter of the result's bits, not of threads.
+const ITEMS: usize = 8;
+
+simd_fn! {
+    fn softmax_rows(rows: &mut [f32], length: usize) {
+        for row in rows.chunks_exact_mut(length) {
+            let largest = max(row);
+            for x in row.iter_mut() {
+                *x = exp(*x - largest);
+            }
+            let scale = 1.0 / sum(row, |x| x);
+            for x in row.iter_mut() {
+                *x *= scale;
+            }
+        }
+    }
+}
+
+simd_fn! {
+    /// Gradient of the scores before their scale: `P∘(dP - ⟨dP, P⟩ by rows)`, in place of dP.
+    fn softmax_backward_rows(p: &[f32], grad: &mut [f32], length: usize, scale: f32) {
+        for (p, g) in p.chunks_exact(length).zip(grad.chunks_exact_mut(length)) {
+            let along = sum2(p, g, |p, g| p * g);
+            for (g, &p) in g.iter_mut().zip(p) {
+                *g = (*g - along) * p * scale;
+            }
+        }
+    }
+}
+
+simd_fn! {
+    /// As [`softmax_backward_rows`], also adding the gradient without the scale to the bias's.
+    fn softmax_bias_backward_rows(
+        p: &[f32],
+        grad: &mut [f32],
+        bias_grad: &mut [f32],
+        length: usize,
+        scale: f32,
+    ) {
+        let rows = p.chunks_exact(length).zip(grad.chunks_exact_mut(length));
+        for ((p, g), b) in rows.zip(bias_grad.chunks_exact_mut(length)) {
+            let along = sum2(p, g, |p, g| p * g);
+            for ((g, b), &p) in g.iter_mut().zip(b).zip(p) {
+                let score = (*g - along) * p;
+                *b += score;
+                *g = score * scale;
+            }
+        }
+    }
+}
+
+/// A pointer that tasks writing to disjoint places may share.
+struct Shared(*mut f32);
+
+// SAFETY: each task writes only to the columns of its own item and head.
+#[allow(unsafe_code)]
+unsafe impl Send for Shared {}
+#[allow(unsafe_code)]
+unsafe impl Sync for Shared {}
+
+impl Shared {
+    fn at(&self, offset: usize) -> *mut f32 {
+        self.0.wrapping_add(offset)
+    }
+}
+
+/// qkv `[b, t, 3·width]` and bias `[groups, heads, t, t]` to the output `[b, t, width]` and the
+/// probabilities `[b, heads, t, t]`.
+fn forward(
+    qkv: &[f32],
+    [b, t, width]: [usize; 3],
+    heads: usize,
+    bias: Option<&[f32]>,
+) -> (Vec<f32>, Vec<f32>) {
+    assert_eq!(qkv.len(), b * t * 3 * width);
+    let bias_squares = bias.map_or(0, |bias| bias.len() / (t * t).max(1));
+    assert!(bias_squares.is_multiple_of(heads), "a bias has a square for every head");
+    let d = width / heads;
+    let scale = (d as f32).sqrt().recip();
+    let mut out = Vec::with_capacity(b * t * width);
+    let mut probabilities = Vec::with_capacity(b * heads * t * t);
+    let shared = Shared(out.as_mut_ptr());
+    let wide = Strides { row: 3 * width as isize, column: 1 };
+    let across = Strides { row: 1, column: 3 * width as isize };
+    let square = Strides { row: t as isize, column: 1 };
+    let spare = &mut probabilities.spare_capacity_mut()[..b * heads * t * t];
+    spare.par_chunks_mut((t * t).max(1)).enumerate().for_each(|(index, p)| {
+        let (item, head) = (index / heads, index % heads);
+        let base = item * t * 3 * width + head * d;
+        let part = |i: usize| qkv.as_ptr().wrapping_add(base + i * width);
+        let out = shared.at(item * t * width + head * d);
+        let out_strides = Strides { row: width as isize, column: 1 };
+        if let Some(bias) = bias {
+            let at = index % bias_squares * t * t;
+            p.write_copy_of_slice(&bias[at..at + t * t]);
+        }
+        // SAFETY: Q, K and V of this head lie in `qkv` by the assertion above, `p` holds t·t
+        // elements, written where they are added to, and no other task writes these columns of
+        // `out`.
+        #[allow(unsafe_code)]
+        unsafe {
+            let (q, k, v) = (part(0), part(1), part(2));
+            let to = (p.as_mut_ptr().cast(), square);
+            let add = bias.is_some();
+            product([t, t, d], to, (q, wide), (k, across), add, scale, Parallelism::None);
+            // The product has written all of it.
+            let p = p.assume_init_mut();
+            softmax_rows(p, t);
+            let from = (p.as_ptr(), square);
+            let to = (out, out_strides);
+            product([t, d, t], to, from, (v, wide), false, 1.0, Parallelism::None);
+        }
+    });
+    // SAFETY: every item and head has written its columns of `out` and its square of
+    // probabilities, which together are all of both.
+    #[allow(unsafe_code)]
+    unsafe {
+        out.set_len(b * t * width);
+        probabilities.set_len(b * heads * t * t);
+    }
+    (out, probabilities)
+}
+
+/// Gradients for qkv, of its shape, and for a bias of that many groups.
+fn backward(
+    qkv: &[f32],
+    probabilities: &[f32],
+    grad: &[f32],
+    [b, t, width]: [usize; 3],
+    heads: usize,
+    groups: Option<usize>,
+) -> (Vec<f32>, Option<Vec<f32>>) {
+    assert_eq!(qkv.len(), b * t * 3 * width);
+    assert_eq!(grad.len(), b * t * width);
+    assert_eq!(probabilities.len(), b * heads * t * t);
+    let d = width / heads;
+    let scale = (d as f32).sqrt().recip();
+    let mut out = Vec::with_capacity(qkv.len());
+    let shared = Shared(out.as_mut_ptr());
+    let wide = Strides { row: 3 * width as isize, column: 1 };
+    let across = Strides { row: 1, column: 3 * width as isize };
+    let narrow = Strides { row: width as isize, column: 1 };
+    let square = Strides { row: t as isize, column: 1 };
+    let turned = Strides { row: 1, column: t as isize };
+    let scratch = || vec![0.0f32; t * t];
+    let one_head = |scores: &mut [f32], index: usize, bias_grad: Option<&mut [f32]>| {
+        let (item, head) = (index / heads, index % heads);
+        let p = &probabilities[index * t * t..(index + 1) * t * t];
+        let base = item * t * 3 * width + head * d;
+        let part = |i: usize| qkv.as_ptr().wrapping_add(base + i * width);
+        let to = |i: usize| (shared.at(base + i * width), wide);
+        let g = grad.as_ptr().wrapping_add(item * t * width + head * d);
+        // SAFETY: as in `forward`; each task writes its own columns of dQ, dK and dV.
+        #[allow(unsafe_code)]
+        unsafe {
+            let (q, k, v) = (part(0), part(1), part(2));
+            let one = Parallelism::None;
+            product([t, d, t], to(2), (p.as_ptr(), turned), (g, narrow), false, 1.0, one);
+            let dp = (scores.as_mut_ptr(), square);
+            product([t, t, d], dp, (g, narrow), (v, across), false, 1.0, one);
+            match bias_grad {
+                Some(bias_grad) => softmax_bias_backward_rows(p, scores, bias_grad, t, scale),
+                None => softmax_backward_rows(p, scores, t, scale),
+            }
+            let ds = scores.as_ptr();
+            product([t, d, t], to(0), (ds, square), (k, wide), false, 1.0, one);
+            product([t, d, t], to(1), (ds, turned), (q, wide), false, 1.0, one);
+        }
+    };
+    let bias_grad = match groups {
+        None => {
+            let indices = (0..b * heads).into_par_iter();
+            indices.for_each_init(scratch, |scores, index| one_head(scores, index, None));
+            None
+        }
+        Some(groups) => {
+            // One task takes up to `ITEMS` items of a group in order, for one head; the groups and
+            // heads of a piece lie together, so that the pieces are whole gradients to be added.
+            let (squares, items) = (groups * heads, b / groups);
+            let mut pieces = vec![0.0; items.div_ceil(ITEMS) * squares * t * t];
+            pieces.par_chunks_mut((t * t).max(1)).enumerate().for_each_init(
+                scratch,
+                |scores, (task, bias_grad)| {
+                    let (piece, square) = (task / squares, task % squares);
+                    for item in piece * ITEMS..((piece + 1) * ITEMS).min(items) {
+                        one_head(scores, item * squares + square, Some(&mut *bias_grad));
+                    }
+                },
+            );
+            Some(add_in_order(pieces.chunks(squares * t * t), squares * t * t))
+        }
+    };
+    // SAFETY: dQ, dK and dV of every item and head, written above, are all of it.
+    #[allow(unsafe_code)]
+    unsafe {
+        out.set_len(qkv.len());
+    }
+    (out, bias_grad)
+}
+
+/// V of every token but the first `skipped`, less its bias: qkv `[b, tokens, 3·width]` to
+/// `[b, tokens - skipped, width]`.
+fn value_part(
+    qkv: &[f32],
+    bias: Option<&[f32]>,
+    [tokens, width]: [usize; 2],
+    skipped: usize,
+) -> Vec<f32> {
+    let image = tokens * 3 * width;
+    let kept = (tokens - skipped) * width;
+    // SAFETY: every row of every image's chunk is written.
+    #[allow(unsafe_code)]
+    unsafe {
+        written(qkv.len() / image.max(1) * kept, |out| {
+            let images = out.par_chunks_mut(kept.max(1)).zip(qkv.par_chunks(image.max(1)));
+            images.for_each(|(out, qkv)| {
+                let tokens = qkv.chunks_exact(3 * width).skip(skipped);
+                for (out, token) in out.chunks_exact_mut(width).zip(tokens) {
+                    let values = &token[2 * width..];
+                    match bias {
+                        Some(bias) => {
+                            for ((out, &v), &b) in out.iter_mut().zip(values).zip(bias) {
+                                out.write(v - b);
+                            }
+                        }
+                        None => {
+                            out.write_copy_of_slice(values);
+                        }
+                    }
+                }
+            });
+        })
+    }
+}
+
+impl<B: HostAccess> AttentionOps for B {
+    fn self_attention(
+        qkv: FloatTensor<B>,
+        heads: usize,
+        bias: Option<FloatTensor<B>>,
+    ) -> (FloatTensor<B>, AttentionState<B>) {
+        let shape = qkv.shape();
+        let [b, t, width] = [shape[0], shape[1], shape[2] / 3];
+        lent!(
+            (qkv; bias) => {
+                let (y, p) = forward(&qkv, [b, t, width], heads, bias.as_deref());
+                let p = B::own(p, [b, heads, t, t].into());
+                (B::own(y, [b, t, width].into()), AttentionState::new(p))
+            },
+            plain::self_attention::<B>(qkv, heads, bias)
+        )
+    }
+
+    fn self_attention_backward(
+        qkv: FloatTensor<B>,
+        state: AttentionState<B>,
+        grad: FloatTensor<B>,
+        heads: usize,
+        groups: Option<usize>,
+    ) -> (FloatTensor<B>, Option<FloatTensor<B>>) {
+        let shape = qkv.shape();
+        let [b, t, width] = [shape[0], shape[1], shape[2] / 3];
+        let p = state.saved.clone();
+        lent!(
+            (qkv, p, grad) => {
+                let (dx, bias) = backward(&qkv, &p, &grad, [b, t, width], heads, groups);
+                let squares = groups.map_or(0, |groups| groups);
+                let bias = bias.map(|bias| B::own(bias, [squares, heads, t, t].into()));
+                (B::own(dx, shape), bias)
+            },
+            plain::self_attention_backward::<B>(qkv, state, grad, heads, groups)
+        )
+    }
+
+    fn value_part(
+        qkv: FloatTensor<B>,
+        bias: Option<FloatTensor<B>>,
+        skipped: usize,
+    ) -> FloatTensor<B> {
+        let shape = qkv.shape();
+        let [b, t, width] = [shape[0], shape[1], shape[2] / 3];
+        lent!(
+            (qkv; bias) => {
+                let y = value_part(&qkv, bias.as_deref(), [t, width], skipped);
+                B::own(y, [b, t - skipped, width].into())
+            },
+            plain::value_part::<B>(qkv, bias, skipped)
+        )
+    }
+}

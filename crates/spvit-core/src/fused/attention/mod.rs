@@ -1,0 +1,104 @@
+//! Multi-head self-attention without its projections.
+
+mod graph;
+#[cfg(feature = "host")]
+mod host;
+mod plain;
+#[cfg(all(test, feature = "flex", feature = "ndarray"))]
+mod tests;
+
+use burn::tensor::{Tensor, backend::Backend, ops::FloatTensor};
+
+use super::{FusedOps, raw, wrap};
+
+/// What [`AttentionOps::self_attention`] keeps for its backward pass. Only the implementation that
+/// made it knows what it holds: the probabilities, or the sums and the output of a flash kernel.
+#[derive(Debug, Clone)]
+pub struct AttentionState<B: Backend> {
+    /// What is always kept.
+    pub saved: FloatTensor<B>,
+    /// What else.
+    pub others: Vec<FloatTensor<B>>,
+}
+
+impl<B: Backend> AttentionState<B> {
+    /// A state of one tensor.
+    pub fn new(saved: FloatTensor<B>) -> Self {
+        Self { saved, others: Vec::new() }
+    }
+}
+
+/// Self-attention with its own backward pass.
+pub trait AttentionOps: Backend {
+    /// `softmax(QKᵀ/√d + bias)·V` for every head: qkv `[b, t, 3·d·heads]` (Q, K, V, each with its
+    /// heads in order) to `[b, t, d·heads]`, and what the backward pass takes back. The bias is
+    /// `[groups, heads, t, t]`; item i adds that of group `i mod groups`.
+    fn self_attention(
+        qkv: FloatTensor<Self>,
+        heads: usize,
+        bias: Option<FloatTensor<Self>>,
+    ) -> (FloatTensor<Self>, AttentionState<Self>) {
+        plain::self_attention::<Self>(qkv, heads, bias)
+    }
+
+    /// Gradient of [`AttentionOps::self_attention`] for qkv and, where `groups` says how many there
+    /// are, for the bias.
+    fn self_attention_backward(
+        qkv: FloatTensor<Self>,
+        state: AttentionState<Self>,
+        grad: FloatTensor<Self>,
+        heads: usize,
+        groups: Option<usize>,
+    ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>) {
+        plain::self_attention_backward::<Self>(qkv, state, grad, heads, groups)
+    }
+
+    /// V from Q, K and V, less its bias, of every token but the first `skipped`: qkv
+    /// `[b, s + n, 3·d]`, bias `[d]` to `[b, n, d]`. Never in a graph.
+    fn value_part(
+        qkv: FloatTensor<Self>,
+        bias: Option<FloatTensor<Self>>,
+        skipped: usize,
+    ) -> FloatTensor<Self> {
+        plain::value_part::<Self>(qkv, bias, skipped)
+    }
+}
+
+/// Multi-head self-attention without its projections (Eq. 4): `softmax(QKᵀ/√d + bias)·V`.
+///
+/// The bias is a relative position bias, a mask (−100 where a token must not look), or their sum.
+/// Item i of the batch adds the bias of group `i mod groups`: where the items are the windows of
+/// images, in order, one group serves all, and as many groups as windows serve each its own. The
+/// bias gets a gradient if it is in a graph.
+///
+/// # Shapes
+/// - qkv: `[batch, tokens, 3·d·heads]`, bias: `[groups, heads, tokens, tokens]`, groups dividing
+///   the batch; output: `[batch, tokens, d·heads]`.
+pub fn self_attention<B: FusedOps>(
+    qkv: Tensor<B, 3>,
+    heads: usize,
+    bias: Option<Tensor<B, 4>>,
+) -> Tensor<B, 3> {
+    if let Some(bias) = &bias {
+        let ([b, t, _], [groups, bias_heads, rows, columns]) = (qkv.dims(), bias.dims());
+        assert!(
+            b.is_multiple_of(groups) && [bias_heads, rows, columns] == [heads, t, t],
+            "a bias {:?} does not fit {b} items of {t} tokens and {heads} heads",
+            bias.dims()
+        );
+    }
+    wrap(B::self_attention(raw(qkv), heads, bias.map(raw)).0)
+}
+
+/// V' of Eq. 6 from Q, K and V: the values of the map's tokens, without their bias. Never in a
+/// graph.
+///
+/// # Shapes
+/// - qkv: `[batch, skipped + tokens, 3·dim]`, bias: `[dim]`, output: `[batch, tokens, dim]`.
+pub fn value_part<B: FusedOps>(
+    qkv: Tensor<B, 3>,
+    bias: Option<Tensor<B, 1>>,
+    skipped: usize,
+) -> Tensor<B, 3> {
+    wrap(B::value_part(raw(qkv), bias.map(raw), skipped))
+}

@@ -1,0 +1,96 @@
+use burn::backend::{Autodiff, Flex, NdArray};
+use burn::tensor::Tensor;
+
+use super::{AttentionOps, plain};
+use crate::fused::{
+    FusedOps, raw, self_attention,
+    testing::{check, close, wave},
+};
+
+fn fused_equals_plain<B: FusedOps>() {
+    check::<B>(
+        "attention",
+        &[&[3, 7, 3 * 3 * 4]],
+        |x| Autodiff::<B>::self_attention(x[0].clone(), 3, None).0,
+        |x| plain::self_attention::<Autodiff<B>>(x[0].clone(), 3, None).0,
+    );
+    // One group for all items; one for each; and as many as images have windows.
+    for (items, groups) in [(5, 1), (3, 3), (8, 4), (20, 2)] {
+        check::<B>(
+            &format!("attention of {items} items with a bias of {groups} groups"),
+            &[&[items, 7, 3 * 3 * 4], &[groups, 3, 7, 7]],
+            |x| Autodiff::<B>::self_attention(x[0].clone(), 3, Some(x[1].clone())).0,
+            |x| plain::self_attention::<Autodiff<B>>(x[0].clone(), 3, Some(x[1].clone())).0,
+        );
+    }
+    let (qkv, grad) = (wave::<B, 3>([20, 9, 18], 0.4), wave::<B, 3>([20, 9, 6], 0.3));
+    for groups in [None, Some(1), Some(4)] {
+        let bias = groups.map(|groups| raw(wave::<B, 4>([groups, 2, 9, 9], 0.7)));
+        let (_, state) = B::self_attention(raw(qkv.clone()), 2, bias);
+        let (a, b) = plain::self_attention_backward::<B>(
+            raw(qkv.clone()),
+            state.clone(),
+            raw(grad.clone()),
+            2,
+            groups,
+        );
+        let (c, d) =
+            B::self_attention_backward(raw(qkv.clone()), state, raw(grad.clone()), 2, groups);
+        close::<B>("plain backward", a, c);
+        assert_eq!((b.is_some(), d.is_some()), (groups.is_some(), groups.is_some()));
+        b.zip(d).into_iter().for_each(|(b, d)| close::<B>("plain backward, bias", b, d));
+    }
+    for (bias, skipped) in [(true, 1), (true, 0), (false, 2)] {
+        let bias = bias.then(|| raw(wave::<B, 1>([6], 0.9)));
+        close::<B>(
+            "value part",
+            plain::value_part::<B>(raw(qkv.clone()), bias.clone(), skipped),
+            B::value_part(raw(qkv.clone()), bias, skipped),
+        );
+    }
+}
+
+#[test]
+fn fused_equals_plain_on_flex() {
+    fused_equals_plain::<Flex>();
+}
+
+#[test]
+fn fused_equals_plain_on_ndarray() {
+    fused_equals_plain::<NdArray>();
+}
+
+type Graph = Autodiff<Flex>;
+
+/// A mask of −100 takes the masked tokens' part, and a bias outside the graph gets no gradient.
+#[test]
+fn a_masked_token_is_not_seen() {
+    let qkv = wave::<Graph, 3>([4, 6, 12], 0.4).require_grad();
+    let mut mask = Tensor::<Graph, 4>::zeros([2, 1, 6, 6], &Default::default());
+    // Of the second group, the last two tokens are seen by nobody.
+    mask = mask.slice_fill([1..2, 0..1, 0..6, 4..6], -100.0);
+    let y = self_attention(qkv.clone(), 1, Some(mask.clone()));
+    let seen = qkv.clone().narrow(0, 1, 1).narrow(1, 0, 4);
+    let alone = self_attention(seen, 1, None);
+    close::<Flex>(
+        "masked",
+        raw(y.clone().narrow(0, 1, 1).narrow(1, 0, 4).inner()),
+        raw(alone.inner()),
+    );
+    let grads = y.sum().backward();
+    assert!(qkv.grad(&grads).is_some() && mask.grad(&grads).is_none());
+}
+
+/// The gradient of the bias has the same bits with any number of threads.
+#[test]
+fn threads_do_not_change_the_bias_gradient() {
+    let gradient = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+        pool.install(|| {
+            let bias = wave::<Graph, 4>([2, 3, 7, 7], 0.7).require_grad();
+            let y = self_attention(wave([64, 7, 36], 0.4), 3, Some(bias.clone()));
+            bias.grad(&(y.clone() * y).sum().backward()).unwrap().into_data()
+        })
+    };
+    assert_eq!(gradient(1), gradient(3));
+}

@@ -1,0 +1,30 @@
+//! [`CoefficientOps`] in a graph.
+
+use burn::backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy};
+use burn::tensor::{backend::AutodiffBackend, ops::FloatTensor};
+
+use super::CoefficientOps;
+use crate::fused::graph::{backward_step, record};
+
+backward_step! {
+    CoefficientGrads of CoefficientOps, 2 parents, keeping Vec<FloatTensor<B>> =>
+    |grad, values, [_, for_gates]| [
+        Some(grad.clone()),
+        for_gates.then(|| B::inner_products(grad, values)),
+    ]
+}
+
+impl<B: CoefficientOps, C: CheckpointStrategy> CoefficientOps for Autodiff<B, C> {
+    fn constant(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        Self::from_inner(x.primitive)
+    }
+
+    fn with_coefficient_grads(
+        x: FloatTensor<Self>,
+        coefficients: FloatTensor<Self>,
+        values: Vec<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        let values = values.into_iter().map(|value| value.primitive).collect();
+        record!(CoefficientGrads, C, [x, coefficients], values, x.primitive)
+    }
+}

@@ -1,0 +1,37 @@
+//! [`CoefficientOps`] over slices.
+
+use burn::tensor::ops::FloatTensor;
+use rayon::prelude::*;
+
+use super::{CoefficientOps, plain};
+use crate::fused::host::{
+    CHUNK, HostAccess,
+    simd::{simd_fn, sum2},
+};
+
+simd_fn! {
+    fn dot_chunk(a: &[f32], b: &[f32]) -> f32 {
+        sum2(a, b, |a, b| a * b)
+    }
+}
+
+/// Inner product; partial sums are added in order, in double precision.
+fn dot(a: &[f32], b: &[f32]) -> f32 {
+    let parts: Vec<f32> =
+        a.par_chunks(CHUNK).zip(b.par_chunks(CHUNK)).map(|(a, b)| dot_chunk(a, b)).collect();
+    parts.into_iter().map(f64::from).sum::<f64>() as f32
+}
+
+impl<B: HostAccess> CoefficientOps for B {
+    fn inner_products(grad: FloatTensor<B>, values: Vec<FloatTensor<B>>) -> FloatTensor<B> {
+        let lent: Option<Vec<_>> = values.iter().map(B::lend).collect();
+        match (B::lend(&grad), lent) {
+            (Some(grad), Some(lent)) => {
+                let dots: Vec<f32> = lent.iter().map(|value| dot(&grad, value)).collect();
+                let shape = [dots.len()].into();
+                B::own(dots, shape)
+            }
+            _ => plain::inner_products::<B>(grad, values),
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Gradients of an operation's coefficient from values outside the graph.
+
+mod graph;
+#[cfg(feature = "host")]
+mod host;
+mod plain;
+#[cfg(all(test, feature = "flex", feature = "ndarray"))]
+mod tests;
+
+use burn::tensor::{Tensor, backend::Backend, ops::FloatTensor};
+
+use super::{FusedOps, raw, wrap};
+
+/// What stays outside the graph, and the gradients that it gives all the same.
+pub trait CoefficientOps: Backend {
+    /// The tensor outside any graph, even if it is a parameter (of which `detach` makes another
+    /// parameter, and a graph of all that is computed from it).
+    fn constant(x: FloatTensor<Self>) -> FloatTensor<Self> {
+        x
+    }
+
+    /// `x`, unchanged, in a graph where the i-th coefficient's gradient is `⟨grad, values_i⟩`:
+    /// as if `Σ_i (c_i - c_i)·values_i` had been added. Without a graph this is `x`.
+    fn with_coefficient_grads(
+        x: FloatTensor<Self>,
+        _coefficients: FloatTensor<Self>,
+        _values: Vec<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        x
+    }
+
+    /// Inner products of `grad` with each value, `[values]`.
+    fn inner_products(
+        grad: FloatTensor<Self>,
+        values: Vec<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        plain::inner_products::<Self>(grad, values)
+    }
+}
+
+/// The tensor outside any graph, even if it is a parameter (of which `detach` makes another
+/// parameter, and a graph of all that is computed from it).
+///
+/// # Shapes
+/// - x: any, output: the same.
+pub fn constant<B: FusedOps, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
+    wrap(B::constant(raw(x)))
+}
+
+/// `x`, unchanged, in a graph where the i-th coefficient's gradient is `⟨grad, values_i⟩`: as if
+/// `Σ_i (c_i - c_i)·values_i` had been added (Eq. 3 without computing closed operations in a
+/// graph).
+///
+/// # Shapes
+/// - x and values: any, all the same, coefficients: `[values]`, output: as x.
+pub fn with_coefficient_grads<B: FusedOps, const D: usize>(
+    x: Tensor<B, D>,
+    coefficients: Tensor<B, 1>,
+    values: Vec<Tensor<B, D>>,
+) -> Tensor<B, D> {
+    let values = values.into_iter().map(raw).collect();
+    wrap(B::with_coefficient_grads(raw(x), raw(coefficients), values))
+}
+
+/// Inner product of a tensor with itself.
+///
+/// # Shapes
+/// - x: `[n]`, output: `[1]`.
+pub fn squared_norm<B: FusedOps>(x: Tensor<B, 1>) -> Tensor<B, 1> {
+    wrap(B::inner_products(raw(x.clone()), vec![raw(x)]))
+}

@@ -1,0 +1,14 @@
+//! [`CoefficientOps`](super::CoefficientOps) in plain tensor operations.
+
+use burn::tensor::{Tensor, backend::Backend, ops::FloatTensor};
+
+use crate::fused::{plain::flat, raw};
+
+pub(super) fn inner_products<B: Backend>(
+    grad: FloatTensor<B>,
+    values: Vec<FloatTensor<B>>,
+) -> FloatTensor<B> {
+    let grad = flat::<B>(grad);
+    let products = values.into_iter().map(|value| (grad.clone() * flat::<B>(value)).sum());
+    raw(Tensor::cat(products.collect(), 0))
+}

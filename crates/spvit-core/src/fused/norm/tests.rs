@@ -1,0 +1,51 @@
+use burn::backend::{Autodiff, Flex, NdArray};
+
+use super::{NormOps, plain};
+use crate::fused::{
+    FusedOps, raw,
+    testing::{check, close, wave},
+};
+
+fn fused_equals_plain<B: FusedOps>() {
+    check::<B>(
+        "layer norm",
+        &[&[3, 7, 19], &[19], &[19]],
+        |x| Autodiff::<B>::affine_layer_norm(x[0].clone(), x[1].clone(), x[2].clone(), 1e-6),
+        |x| plain::layer_norm::<Autodiff<B>>(x[0].clone(), x[1].clone(), x[2].clone(), 1e-6),
+    );
+    check::<B>(
+        "root mean square norm",
+        &[&[3, 7, 19], &[19]],
+        |x| Autodiff::<B>::rms_norm(x[0].clone(), x[1].clone(), 1e-6),
+        |x| plain::rms_norm::<Autodiff<B>>(x[0].clone(), x[1].clone(), 1e-6),
+    );
+}
+
+#[test]
+fn fused_equals_plain_on_flex() {
+    fused_equals_plain::<Flex>();
+}
+
+#[test]
+fn fused_equals_plain_on_ndarray() {
+    fused_equals_plain::<NdArray>();
+}
+
+#[test]
+fn plain_backward_passes_equal_the_kernels() {
+    let (x, grad) = (wave::<Flex, 3>([2, 150, 6], 0.4), wave::<Flex, 3>([2, 150, 6], 0.3));
+    let weight = wave::<Flex, 1>([6], 0.9);
+    let inputs = || (raw(x.clone()), raw(weight.clone()), raw(grad.clone()));
+    let (x, w, g) = inputs();
+    let expected = plain::layer_norm_backward::<Flex>(x, w, g, 1e-6);
+    let (x, w, g) = inputs();
+    for (a, b) in expected.into_iter().zip(Flex::affine_layer_norm_backward(x, w, g, 1e-6)) {
+        close::<Flex>("layer norm", a, b);
+    }
+    let (x, w, g) = inputs();
+    let expected = plain::rms_norm_backward::<Flex>(x, w, g, 1e-6);
+    let (x, w, g) = inputs();
+    for (a, b) in expected.into_iter().zip(Flex::rms_norm_backward(x, w, g, 1e-6)) {
+        close::<Flex>("root mean square norm", a, b);
+    }
+}

@@ -1,0 +1,106 @@
+//! What attention in search and in compact form share.
+
+use burn::module::Param;
+use burn::tensor::{Tensor, backend::Backend};
+use spvit_core::{FusedOps, fused};
+
+use crate::{BlockShape, windows::Windows};
+
+/// Everything of an attention layer that is not a parameter.
+#[derive(Debug, Clone)]
+pub(crate) struct Attention {
+    pub heads: usize,
+    windows: Option<Windows>,
+}
+
+/// An affine map's weight `[input, output]` and bias `[output]`.
+pub(crate) type Map<B> = (Tensor<B, 2>, Option<Tensor<B, 1>>);
+
+/// The tensors that an attention layer computes with, in a graph or outside it.
+#[derive(Debug, Clone)]
+pub(crate) struct AttentionWeights<B: Backend> {
+    pub qkv: Map<B>,
+    pub proj: Map<B>,
+    /// Of the windows' relative positions, `[rows, heads]`.
+    pub table: Option<Tensor<B, 2>>,
+    /// Weight, bias and ε of the norms of Q and of K.
+    pub qk_norm: Option<[(Tensor<B, 1>, Tensor<B, 1>, f64); 2]>,
+}
+
+/// A parameter in the graph, or outside it.
+pub(crate) fn free<B: FusedOps, const D: usize>(
+    x: &Param<Tensor<B, D>>,
+    in_graph: bool,
+) -> Tensor<B, D> {
+    match in_graph {
+        true => x.val(),
+        false => fused::constant(x.val()),
+    }
+}
+
+impl Attention {
+    pub fn new(shape: &BlockShape) -> Self {
+        let windows = shape.window.map(|window| Windows::new(shape, window));
+        Self { heads: shape.heads, windows }
+    }
+
+    /// Eq. 4 for `x` `[batch, tokens, dim]`; also returns Q, K and V `[items, tokens, 3·dim]`, the
+    /// items being images or windows.
+    pub fn forward<B: FusedOps>(
+        &self,
+        x: Tensor<B, 3>,
+        weights: &AttentionWeights<B>,
+    ) -> (Tensor<B, 3>, Tensor<B, 3>) {
+        let x = match &self.windows {
+            Some(windows) => windows.cut(x),
+            None => x,
+        };
+        let (w, b) = weights.qkv.clone();
+        let qkv = fused::affine(x, w, b);
+        let normal = match &weights.qk_norm {
+            Some(norms) => self.normalise(qkv.clone(), norms),
+            None => qkv.clone(),
+        };
+        let bias = self.windows.as_ref().zip(weights.table.clone());
+        let bias = bias.map(|(windows, table)| windows.bias(table));
+        let mixed = fused::self_attention(normal, self.heads, bias);
+        let (w, b) = weights.proj.clone();
+        let out = fused::affine(mixed, w, b);
+        match &self.windows {
+            Some(windows) => (windows.join(out), qkv),
+            None => (out, qkv),
+        }
+    }
+
+    /// V' of Eq. 6, the map's values without their bias, from Q, K and V of
+    /// [`Attention::forward`].
+    pub fn values<B: FusedOps>(
+        &self,
+        qkv: Tensor<B, 3>,
+        bias: Option<Tensor<B, 1>>,
+        prefix_tokens: usize,
+    ) -> Tensor<B, 3> {
+        let values = fused::value_part(qkv, bias, prefix_tokens);
+        match &self.windows {
+            Some(windows) => windows.join(values),
+            None => values,
+        }
+    }
+
+    /// Normalises Q and K head by head.
+    fn normalise<B: FusedOps>(
+        &self,
+        qkv: Tensor<B, 3>,
+        norms: &[(Tensor<B, 1>, Tensor<B, 1>, f64); 2],
+    ) -> Tensor<B, 3> {
+        let [items, tokens, width] = qkv.dims();
+        let dim = width / 3;
+        let part = |i: usize| qkv.clone().narrow(2, i * dim, dim);
+        let normal = |i: usize| {
+            let (weight, bias, epsilon) = norms[i].clone();
+            let heads = part(i).reshape([items, tokens, self.heads, dim / self.heads]);
+            fused::layer_norm(heads, weight, bias, epsilon).reshape([items, tokens, dim])
+        };
+        Tensor::cat(vec![normal(0), normal(1), part(2)], 2)
+    }
+}

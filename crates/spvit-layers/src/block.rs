@@ -1,0 +1,204 @@
+//! The blocks of a vision transformer, in compact and in search form.
+
+use burn::module::{Module, Param};
+use burn::tensor::{Tensor, backend::Backend};
+use spvit_core::{FusedOps, fused};
+
+use crate::{
+    BlockConfig, BlockShape, BottleneckConv, Ffn, Init, LayerNorm, LayerScale, Mode, Msa,
+    Operation, OperationGates, SearchSpace, Umsa,
+};
+
+/// What stands in place of an attention layer.
+#[derive(Module, Debug)]
+#[allow(clippy::large_enum_variant)]
+pub enum Mixer<B: Backend> {
+    /// Nothing is added (or norm1(x), by [`BlockStyle::shortcut_adds_norm`](crate::BlockStyle)).
+    Shortcut(Shortcut),
+    /// A bottleneck convolution.
+    Bconv(BottleneckConv<B>),
+    /// Multi-head self-attention.
+    Msa(Msa<B>),
+}
+
+/// The operation without weights.
+#[derive(Module, Clone, Debug)]
+pub struct Shortcut {
+    /// Whether the block adds its normalised input.
+    pub adds_norm: bool,
+}
+
+/// `x + γ1 ⊙ mixer(norm1 x)`, then `x + γ2 ⊙ FFN(norm2 x)`; without LayerScale γ is 1.
+#[derive(Module, Debug)]
+pub struct Block<B: Backend> {
+    /// Before the mixer.
+    pub norm1: LayerNorm<B>,
+    /// In place of attention.
+    pub attn: Mixer<B>,
+    /// Scales the mixer's branch.
+    pub ls1: Option<LayerScale<B>>,
+    /// Before the FFN.
+    pub norm2: LayerNorm<B>,
+    /// The FFN.
+    pub mlp: Ffn<B>,
+    /// Scales the FFN's branch.
+    pub ls2: Option<LayerScale<B>>,
+}
+
+/// `x + γ1 ⊙ UMSA(norm1 x)`, then `x + γ2 ⊙ UFFN(norm2 x)`.
+#[derive(Module, Debug)]
+pub struct SearchBlock<B: Backend> {
+    /// Before the attention layer.
+    pub norm1: LayerNorm<B>,
+    /// The searched attention layer.
+    pub attn: Umsa<B>,
+    /// Scales the attention layer's branch.
+    pub ls1: Option<LayerScale<B>>,
+    /// Before the FFN.
+    pub norm2: LayerNorm<B>,
+    /// The searched FFN.
+    pub mlp: Ffn<B>,
+    /// Scales the FFN's branch.
+    pub ls2: Option<LayerScale<B>>,
+}
+
+/// Gates of one block in one step.
+#[derive(Debug, Clone)]
+pub struct BlockGates<B: Backend> {
+    /// Gates of the attention layer.
+    pub operation: OperationGates<B>,
+    /// Gates of the FFN's hidden dimensions, `[hidden]`; `None` if all are open.
+    pub ffn: Option<Tensor<B, 1>>,
+}
+
+impl<B: Backend> BlockGates<B> {
+    /// A given operation and a whole FFN.
+    pub fn fixed(operation: Operation) -> Self {
+        Self { operation: OperationGates::Fixed(operation), ffn: None }
+    }
+}
+
+/// Fresh norms and scales of a block.
+struct Around<'a, B: Backend> {
+    shape: &'a BlockShape,
+    init: &'a mut Init<B>,
+}
+
+impl<B: Backend> Around<'_, B> {
+    fn norm(&mut self) -> LayerNorm<B> {
+        LayerNorm::new(self.shape.dim, self.shape.style.epsilon, self.init)
+    }
+
+    fn scale(&mut self) -> Option<LayerScale<B>> {
+        self.shape.style.layer_scale.then(|| LayerScale::new(self.shape.dim, self.init))
+    }
+
+    fn ffn(&mut self, hidden: usize) -> Ffn<B> {
+        Ffn::new(self.shape.dim, hidden, self.shape.style.activation, self.init)
+    }
+}
+
+impl<B: Backend> Block<B> {
+    /// A block with fresh weights.
+    pub fn new(shape: &BlockShape, block: &BlockConfig, init: &mut Init<B>) -> Self {
+        let attn = match block.operation {
+            Operation::Shortcut => {
+                Mixer::Shortcut(Shortcut { adds_norm: shape.style.shortcut_adds_norm })
+            }
+            Operation::BConv(k) => Mixer::Bconv(BottleneckConv::new(shape, k, init)),
+            Operation::Msa => Mixer::Msa(Msa::new(shape, init)),
+        };
+        let mut around = Around { shape, init };
+        Self {
+            norm1: around.norm(),
+            attn,
+            ls1: around.scale(),
+            norm2: around.norm(),
+            mlp: around.ffn(block.hidden),
+            ls2: around.scale(),
+        }
+    }
+
+    /// Whether the block passes its input on unchanged.
+    pub fn is_identity(&self) -> bool {
+        let unmixed = matches!(&self.attn, Mixer::Shortcut(Shortcut { adds_norm: false }));
+        let zero = |bias: &Param<Tensor<B, 1>>| {
+            bias.val().into_data().iter::<f32>().all(|value| value == 0.0)
+        };
+        unmixed && self.mlp.hidden() == 0 && self.mlp.bias.as_ref().is_none_or(zero)
+    }
+}
+
+impl<B: Backend> SearchBlock<B> {
+    /// A block with fresh weights whose FFN has this width.
+    pub fn new(shape: &BlockShape, space: &SearchSpace, hidden: usize, init: &mut Init<B>) -> Self {
+        let attn = Umsa::new(shape, space, init);
+        let mut around = Around { shape, init };
+        Self {
+            norm1: around.norm(),
+            attn,
+            ls1: around.scale(),
+            norm2: around.norm(),
+            mlp: around.ffn(hidden),
+            ls2: around.scale(),
+        }
+    }
+}
+
+/// `x + γ ⊙ branch`, the branch scaled by its drop-path factors, too.
+fn add<B: FusedOps>(
+    x: Tensor<B, 3>,
+    branch: Tensor<B, 3>,
+    scale: &Option<LayerScale<B>>,
+    mode: &Mode<B>,
+    row: usize,
+) -> Tensor<B, 3> {
+    let branch = match scale {
+        Some(scale) => scale.forward(branch),
+        None => branch,
+    };
+    fused::sum(x, mode.scale_branch(branch, row))
+}
+
+impl<B: FusedOps> Block<B> {
+    /// Computes the block, the `index`-th of its model.
+    ///
+    /// # Shapes
+    /// - x: `[batch, tokens, dim]`, output: the same.
+    pub fn forward(&self, x: Tensor<B, 3>, index: usize, mode: &Mode<B>) -> Tensor<B, 3> {
+        let mixed = match &self.attn {
+            Mixer::Shortcut(Shortcut { adds_norm: false }) => None,
+            Mixer::Shortcut(Shortcut { adds_norm: true }) => Some(self.norm1.forward(x.clone())),
+            Mixer::Bconv(bconv) => Some(bconv.forward(self.norm1.forward(x.clone()), mode)),
+            Mixer::Msa(msa) => Some(msa.forward(self.norm1.forward(x.clone()))),
+        };
+        let x = match mixed {
+            Some(mixed) => add(x, mixed, &self.ls1, mode, 2 * index),
+            None => x,
+        };
+        let y = match self.mlp.hidden() {
+            0 => self.mlp.forward(x.clone(), None),
+            _ => self.mlp.forward(self.norm2.forward(x.clone()), None),
+        };
+        add(x, y, &self.ls2, mode, 2 * index + 1)
+    }
+}
+
+impl<B: FusedOps> SearchBlock<B> {
+    /// Computes the block, the `index`-th of its model, with these gates.
+    ///
+    /// # Shapes
+    /// - x: `[batch, tokens, dim]`, output: the same.
+    pub fn forward(
+        &self,
+        x: Tensor<B, 3>,
+        gates: &BlockGates<B>,
+        index: usize,
+        mode: &Mode<B>,
+    ) -> Tensor<B, 3> {
+        let mixed = self.attn.forward(self.norm1.forward(x.clone()), &gates.operation, mode);
+        let x = add(x, mixed, &self.ls1, mode, 2 * index);
+        let y = self.mlp.forward(self.norm2.forward(x.clone()), gates.ffn.clone());
+        add(x, y, &self.ls2, mode, 2 * index + 1)
+    }
+}

@@ -1,0 +1,149 @@
+//! What one block looks like, and what a search may make of it.
+
+use serde::{Deserialize, Serialize};
+use spvit_core::Grid;
+
+use crate::{Activation, Operation};
+
+/// Windows that a block's attention looks at instead of the whole map.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Window {
+    /// Rows and columns of a window.
+    pub size: [usize; 2],
+    /// Rows and columns by which the windows are shifted; 0 where they are not.
+    pub shift: [usize; 2],
+}
+
+/// Which parts of Q, K and V have a bias.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QkvBias {
+    /// All three.
+    #[default]
+    All,
+    /// None.
+    None,
+}
+
+/// What differs between blocks of one size.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BlockStyle {
+    /// ε of the layer normalisations.
+    pub epsilon: f64,
+    /// Between the two maps of the FFN.
+    pub activation: Activation,
+    /// Bias of Q, K and V.
+    pub qkv_bias: QkvBias,
+    /// Whether Q and K of every head are normalised before their product.
+    pub qk_norm: bool,
+    /// Whether both branches are scaled by a learned vector (LayerScale).
+    pub layer_scale: bool,
+    /// Whether a shortcut adds norm1(x), as the published fine-tuning code does, instead of 0.
+    pub shortcut_adds_norm: bool,
+}
+
+impl Default for BlockStyle {
+    /// DeiT's.
+    fn default() -> Self {
+        Self {
+            epsilon: 1e-6,
+            activation: Activation::Gelu,
+            qkv_bias: QkvBias::All,
+            qk_norm: false,
+            layer_scale: false,
+            shortcut_adds_norm: false,
+        }
+    }
+}
+
+/// Shape of one block: all that a layer needs to know of the model around it.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct BlockShape {
+    /// Embedding dimension D, a multiple of `heads`.
+    pub dim: usize,
+    /// Attention heads.
+    pub heads: usize,
+    /// Hidden dimensions of the FFN before pruning.
+    pub hidden: usize,
+    /// Rows and columns of the map of tokens.
+    pub map: [usize; 2],
+    /// Tokens before the map's: class token, registers.
+    pub prefix_tokens: usize,
+    /// Windows of the attention; `None`: the whole sequence.
+    pub window: Option<Window>,
+    /// The rest.
+    pub style: BlockStyle,
+}
+
+impl BlockShape {
+    /// A DeiT block: one class token, no windows, an FFN of four times the dimension.
+    pub fn new(dim: usize, heads: usize, map: [usize; 2]) -> Self {
+        let style = BlockStyle::default();
+        Self { dim, heads, hidden: 4 * dim, map, prefix_tokens: 1, window: None, style }
+    }
+
+    /// Number of tokens of the map, N.
+    pub fn patches(&self) -> usize {
+        self.map.iter().product()
+    }
+
+    /// Number of tokens of a sequence.
+    pub fn tokens(&self) -> usize {
+        self.patches() + self.prefix_tokens
+    }
+
+    /// Dimensions of one head, d = D/h.
+    pub fn head_dim(&self) -> usize {
+        self.dim / self.heads
+    }
+
+    /// The map with a kernel of side `kernel` over it.
+    pub fn grid(&self, kernel: usize) -> Grid {
+        let [height, width] = self.map;
+        Grid { height, width, kernel }
+    }
+
+    /// The block of the dense model: attention and the whole FFN.
+    pub fn dense(&self) -> BlockConfig {
+        BlockConfig { operation: Operation::Msa, hidden: self.hidden }
+    }
+}
+
+/// What a searched attention layer may become besides attention and a shortcut.
+#[derive(Debug, Clone, PartialEq)]
+pub struct SearchSpace {
+    /// Sides of the kernels, odd and ascending.
+    pub kernels: Vec<usize>,
+    /// Temperature α of the head distribution (Eq. 5).
+    pub alpha: f64,
+}
+
+impl Default for SearchSpace {
+    /// The paper's for DeiT.
+    fn default() -> Self {
+        Self { kernels: vec![1, 3], alpha: 0.01 }
+    }
+}
+
+impl SearchSpace {
+    /// Side of the largest kernel.
+    pub fn largest_kernel(&self) -> usize {
+        self.kernels.iter().copied().max().unwrap_or(1)
+    }
+
+    /// The gated operations of an attention layer: every kernel, then MSA. The shortcut has no
+    /// gate.
+    pub fn operations(&self) -> Vec<Operation> {
+        let kernels = self.kernels.iter().map(|&k| Operation::BConv(k));
+        kernels.chain([Operation::Msa]).collect()
+    }
+}
+
+/// One block of a compact model.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlockConfig {
+    /// What stands in place of the attention layer.
+    pub operation: Operation,
+    /// Hidden dimensions of the FFN; 0 where nothing is left of it.
+    pub hidden: usize,
+}

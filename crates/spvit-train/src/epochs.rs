@@ -1,0 +1,193 @@
+//! The loop that pretraining, searching and fine-tuning share.
+
+use std::time::Instant;
+
+use spvit_data::{Batch, Loader};
+use spvit_layers::state::StateDict;
+
+use crate::{
+    Event, Observer, Phase, TrainError,
+    config::{LoopConfig, TrainingConfig},
+    events::{EpochReport, Progress},
+    folder::{Position, RunFolder},
+    schedule::Schedule,
+    step::StepReport,
+};
+
+/// How a phase ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Outcome {
+    /// All its epochs are done.
+    Finished,
+    /// It was asked to stop, and wrote a checkpoint.
+    Stopped,
+}
+
+/// An epoch's figures.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Validation {
+    /// On the validation split, 0 to 1.
+    pub accuracy: f64,
+    /// FLOPs of the architecture that was validated, while searching.
+    pub derived_flops: Option<u64>,
+    /// Whether these weights may be chosen before the last epoch.
+    pub eligible: bool,
+}
+
+/// What differs between phases.
+pub(crate) trait Training {
+    /// Which one it is.
+    const PHASE: Phase;
+
+    /// Trains on one batch.
+    fn step(&mut self, batch: &Batch, step: usize, learning_rate: f64) -> StepReport;
+
+    /// FLOPs at the expected gates and the budget, while searching.
+    fn flops(&self) -> Option<(u64, u64)> {
+        None
+    }
+
+    /// Evaluates on the validation split.
+    fn validate(&mut self, images: &Loader) -> Result<Validation, TrainError>;
+
+    /// All tensors that a resumed run needs.
+    fn state(&self) -> StateDict;
+
+    /// Number of optimiser steps taken.
+    fn optimiser_steps(&self) -> i32;
+
+    /// Takes up where [`Training::state`] was taken.
+    fn restore(&mut self, position: &Position, state: &StateDict) -> Result<(), TrainError>;
+
+    /// Writes the current weights as the phase's best.
+    fn write_best(&self, folder: &RunFolder) -> Result<(), TrainError>;
+}
+
+/// A phase's surroundings.
+pub(crate) struct Surroundings<'a> {
+    pub folder: &'a RunFolder,
+    pub training: TrainingConfig,
+    pub run: &'a LoopConfig,
+    pub train: Loader,
+    pub validation: Option<Loader>,
+    pub observer: &'a mut dyn Observer,
+}
+
+/// Runs a phase to its end, from its last checkpoint if it has one.
+pub(crate) fn run<T: Training>(
+    subject: &mut T,
+    around: Surroundings<'_>,
+) -> Result<Outcome, TrainError> {
+    let Surroundings { folder, training, run, train, validation, observer } = around;
+    let steps = train.batches_per_epoch();
+    let schedule = Schedule::new(&training, steps);
+    let mut at = match folder.read_checkpoint(T::PHASE)? {
+        Some((position, state, notes)) => {
+            for note in notes {
+                observer.event(Event::Message(&format!("{note}; going back to the one before it")));
+            }
+            subject.restore(&position, &state)?;
+            folder.truncate_metrics(position.metrics_length)?;
+            let place = format!("{}: going on at step {}", T::PHASE, position.step);
+            observer.event(Event::Message(&place));
+            position
+        }
+        None => Position {
+            step: 0,
+            epoch: 0,
+            batch: 0,
+            loss_sum: 0.0,
+            correct: 0,
+            images: 0,
+            best: None,
+            metrics_length: folder.metrics_length(),
+            optimiser_steps: 0,
+        },
+    };
+    let began = Instant::now();
+    let first_step = at.step;
+    let mut images_seen = 0;
+    let mut saved = Instant::now();
+    let checkpoint = |subject: &T, at: &mut Position| {
+        at.optimiser_steps = subject.optimiser_steps();
+        folder.write_checkpoint(T::PHASE, at, &subject.state())
+    };
+
+    while at.epoch < training.epochs {
+        for batch in train.epoch(at.epoch as u64, at.batch) {
+            let report = subject.step(&batch, at.step, schedule.at(at.step));
+            if !report.loss.is_finite() {
+                let (loss, step) = (report.loss as f32, at.step);
+                return Err(TrainError::Diverged { phase: T::PHASE, loss, step });
+            }
+            let images = batch.shape[0];
+            at.step += 1;
+            at.batch += 1;
+            at.loss_sum += report.loss * images as f64;
+            at.correct += report.correct;
+            at.images += images;
+            images_seen += images;
+            let elapsed = began.elapsed().as_secs_f64();
+            let (flops, target) = subject.flops().unzip();
+            let left = (training.epochs * steps - at.step) as f64;
+            observer.event(Event::Progress(&Progress {
+                phase: T::PHASE,
+                epoch: at.epoch,
+                epochs: training.epochs,
+                step: at.batch,
+                steps,
+                loss: at.loss_sum / at.images as f64,
+                accuracy: at.correct as f64 / at.images as f64,
+                flops,
+                target,
+                images_per_second: images_seen as f64 / elapsed,
+                seconds_left: left * elapsed / (at.step - first_step) as f64,
+            }));
+            let stop = observer.stop_requested();
+            if stop || saved.elapsed().as_secs_f64() >= run.checkpoint_seconds {
+                checkpoint(subject, &mut at)?;
+                saved = Instant::now();
+            }
+            if stop {
+                return Ok(Outcome::Stopped);
+            }
+        }
+
+        let last = at.epoch + 1 == training.epochs;
+        let figures = match &validation {
+            Some(images) => subject.validate(images)?,
+            // Nothing to choose by: the last epoch is taken.
+            None => Validation { accuracy: 0.0, derived_flops: None, eligible: last },
+        };
+        let better = at.best.is_none_or(|best| figures.accuracy > best);
+        let best = (figures.eligible && better) || (last && at.best.is_none());
+        if best {
+            at.best = Some(figures.accuracy);
+            subject.write_best(folder)?;
+        }
+        let report = EpochReport {
+            phase: T::PHASE,
+            epoch: at.epoch,
+            epochs: training.epochs,
+            loss: at.loss_sum / at.images.max(1) as f64,
+            train_accuracy: at.correct as f64 / at.images.max(1) as f64,
+            validation_accuracy: figures.accuracy,
+            learning_rate: schedule.at(at.step.saturating_sub(1)),
+            flops: subject.flops().map(|(flops, _)| flops),
+            derived_flops: figures.derived_flops,
+            best,
+        };
+        let line = serde_json::to_string(&report)
+            .map_err(|error| TrainError::io(&folder.metrics(), error.into()))?;
+        at.metrics_length = folder.append_metrics(&line)?;
+        at.epoch += 1;
+        (at.batch, at.loss_sum, at.correct, at.images) = (0, 0.0, 0, 0);
+        checkpoint(subject, &mut at)?;
+        saved = Instant::now();
+        observer.event(Event::Epoch(&report));
+        if observer.stop_requested() && !last {
+            return Ok(Outcome::Stopped);
+        }
+    }
+    Ok(Outcome::Finished)
+}

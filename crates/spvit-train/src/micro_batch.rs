@@ -1,0 +1,80 @@
+//! A batch in parts that are computed at the same time.
+
+use burn::tensor::{Tensor, TensorData, backend::Backend};
+use spvit_data::Batch;
+
+/// A part of a batch on a device.
+#[derive(Debug, Clone)]
+pub struct MicroBatch<B: Backend> {
+    /// Index of the first image in the batch.
+    pub start: usize,
+    /// Images of the whole batch.
+    pub total: usize,
+    /// `[count, channels, height, width]`.
+    pub images: Tensor<B, 4>,
+    /// `[count, classes]`, each row summing to 1.
+    pub targets: Tensor<B, 2>,
+}
+
+/// A part of a batch on the host.
+pub(crate) struct Part {
+    start: usize,
+    total: usize,
+    images: TensorData,
+    targets: TensorData,
+    /// The true classes, `[count]`.
+    pub labels: Vec<u16>,
+}
+
+impl Part {
+    /// Moves the part to a device; gives its labels, too.
+    pub fn upload<B: Backend>(self, device: &B::Device) -> (MicroBatch<B>, Vec<u16>) {
+        let Self { start, total, images, targets, labels } = self;
+        let images = Tensor::from_data(images, device);
+        let targets = Tensor::from_data(targets, device);
+        (MicroBatch { start, total, images, targets }, labels)
+    }
+}
+
+/// Cuts a batch into `parts` nearly equal ones.
+pub(crate) fn split(batch: &Batch, parts: usize) -> Vec<Part> {
+    let [total, channels, height, width] = batch.shape;
+    let size = channels * height * width;
+    let parts = parts.clamp(1, total.max(1));
+    (0..parts)
+        .map(|part| {
+            let (start, end) = (part * total / parts, (part + 1) * total / parts);
+            let images = batch.images[start * size..end * size].to_vec();
+            let targets = batch.targets[start * batch.classes..end * batch.classes].to_vec();
+            Part {
+                start,
+                total,
+                images: TensorData::new(images, [end - start, channels, height, width]),
+                targets: TensorData::new(targets, [end - start, batch.classes]),
+                labels: batch.labels[start..end].to_vec(),
+            }
+        })
+        .collect()
+}
+
+/// Does `work` on every part with a model of its own, each on a thread; results in order.
+pub(crate) fn run<M: Send, R: Send>(
+    parts: Vec<Part>,
+    fork: impl Fn() -> M,
+    work: impl Fn(M, Part) -> R + Sync,
+) -> Vec<R> {
+    let jobs: Vec<(M, Part)> = parts.into_iter().map(|part| (fork(), part)).collect();
+    std::thread::scope(|scope| {
+        let work = &work;
+        let mut jobs = jobs.into_iter();
+        let first = jobs.next();
+        let threads: Vec<_> =
+            jobs.map(|(model, part)| scope.spawn(move || work(model, part))).collect();
+        let first = first.map(|(model, part)| work(model, part));
+        let rest = threads.into_iter().map(|thread| match thread.join() {
+            Ok(result) => result,
+            Err(panic) => std::panic::resume_unwind(panic),
+        });
+        first.into_iter().chain(rest).collect()
+    })
+}

@@ -1,0 +1,103 @@
+//! Losses, every gradient and the running statistics of a search step.
+
+use spvit_core::FusedOps;
+use spvit_layers::OperationGates;
+use spvit_layers::state::{self, StateDict};
+use spvit_train::step::Group;
+
+use crate::support::{Case, Errors, Scale, cases, values};
+use crate::{all_gradients, batch, of_thresholds, search};
+
+on_all_backends!(losses, gradients_of_every_parameter, running_statistics);
+
+fn groups() -> [Group; 2] {
+    [Group::new(0.0), Group::new(0.0)]
+}
+
+/// Tensors of the case under a prefix, without it.
+fn stored(case: &Case, prefix: &str) -> StateDict {
+    let tensors = case.io.iter();
+    tensors.filter_map(|(k, v)| Some((k.strip_prefix(prefix)?.to_string(), v.clone()))).collect()
+}
+
+/// DeiT's cases, and those of Swin in whose step no 3×3 convolution takes part: the published search
+/// of Swin convolves inside each shifted window, this project the whole map.
+fn comparable() -> Vec<Case> {
+    let swins = cases("swin_search").into_iter().filter(|case| {
+        let gates = case.gates::<burn::backend::Flex>().sample(&case.uniforms());
+        !gates.iter().any(|gates| {
+            let OperationGates::Sampled { open, .. } = &gates.operation else { return false };
+            spvit_core::gates::Plan::new(open).values.contains(&1)
+        })
+    });
+    cases("deit_search").into_iter().chain(swins).collect()
+}
+
+fn losses<B: FusedOps>() {
+    let mut errors = Errors::new::<B>("step");
+    for case in comparable() {
+        let lambda = case.number("/loss_lambda");
+        let loss = |lambda: f64| {
+            search::<B>(&case, groups(), lambda).gradients(&batch(&case), 0).report.loss as f32
+        };
+        let [ce, budget] = ["/train/ce", "/train/bops_loss"].map(|path| case.number(path) as f32);
+        let scale = (1e-5, Scale::AtLeastOne);
+        errors.check("cross-entropy", &case.name, &[loss(0.0)], &[ce], scale);
+        let scale = (1e-4, Scale::Given((ce + budget).max(1.0)));
+        errors.check("loss", &case.name, &[loss(lambda)], &[ce + budget], scale);
+    }
+}
+
+fn gradients_of_every_parameter<B: FusedOps>() {
+    let mut errors = Errors::new::<B>("step");
+    for case in comparable() {
+        let whole = search::<B>(&case, groups(), case.number("/loss_lambda"));
+        let found = whole.gradients(&batch(&case), 0);
+        let found = all_gradients(&case, whole.model(), &found.groups);
+        let mut expected = stored(&case, "grad.");
+        state::name_as_timm(&mut expected);
+        errors.check_gradients("gradients", &found, &expected);
+        assert_eq!(found.len(), expected.len(), "no gradient is left out");
+
+        // Without the budget's term, thresholds have the cross-entropy's gradient.
+        let free = search::<B>(&case, groups(), 0.0);
+        let found = free.gradients(&batch(&case), 0);
+        let found = case.published(of_thresholds(&free.model().gates, &found.groups[1]));
+        errors.check_gradients("of CE", &found, &stored(&case, "grad_ce."));
+    }
+}
+
+/// The published code computes every candidate in every step, this one only those whose value is
+/// used; their statistics must move as published, the others' must not move at all.
+fn running_statistics<B: FusedOps>() {
+    let mut errors = Errors::new::<B>("step");
+    for case in cases("deit_search") {
+        let mut search = search::<B>(&case, groups(), 0.0);
+        search.step(&batch(&case), 0, &[0.0, 0.0]);
+        let state = state::export(&search.model().model);
+        for i in 0..case.config().depth() {
+            let own = case.stored(&format!("train.block{i}.kernel_gate_logits"));
+            let own: Vec<bool> = own.iter().map(|&logit| logit > 0.0).collect();
+            // From the table of the method's 'The gradient needs one branch'.
+            let computed = match own[..] {
+                [true, true, true] => [false, true],
+                [true, ..] | [false, true, _] => [true, true],
+                _ => [true, false],
+            };
+            for (kernel, computed) in ["1x1", "3x3"].into_iter().zip(computed) {
+                for statistic in ["running_mean", "running_var"] {
+                    let name = format!("blocks.{i}.attn.bn_{kernel}.{statistic}");
+                    let found = values(&state[&name]);
+                    let before = values(&case.weights[&name]);
+                    let after = case.stored(&format!("train.after.{name}"));
+                    assert_ne!(before, after, "{name}: nothing to tell apart");
+                    let scale = (1e-5, Scale::AtLeastOne);
+                    match computed {
+                        true => errors.check("running statistics", &name, &found, &after, scale),
+                        false => assert_eq!(found, before, "{}: {name}", case.name),
+                    }
+                }
+            }
+        }
+    }
+}
