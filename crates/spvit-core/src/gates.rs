@@ -38,7 +38,8 @@ pub fn sample<B: Backend>(theta: Tensor<B, 1>, uniform: Tensor<B, 1>) -> Tensor<
     straight_through(hard, sigmoid(l))
 }
 
-/// Deterministic gates of evaluation: `b = 1[σ(θ) > 0.5]`, strictly, so that θ = 0 is closed.
+/// Deterministic gates of evaluation (Eq. 1): `b = 1[σ(θ) > 0.5]`, strictly, so that θ = 0 is
+/// closed.
 ///
 /// # Shapes
 /// - theta: `[n]`, output: `[n]` of 0 and 1, without a gradient.
@@ -59,8 +60,8 @@ pub fn expected<B: Backend>(theta: Tensor<B, 1>) -> Tensor<B, 1> {
     straight_through(hard, sigmoid(p - 0.5))
 }
 
-/// The single path: own gates to cumulative gates `g_i = b_0·b_1·…·b_i` (Eq. 2; Eq. 14 of the
-/// paper), so that a costlier operation needs every cheaper gate open.
+/// The single path: own gates to cumulative gates `g_i = b_0·b_1·…·b_i` (Eq. 2), so that a
+/// costlier operation needs every cheaper gate open.
 ///
 /// # Shapes
 /// - own: `[layers, operations]`, cheapest operation first; output: the same.
@@ -108,7 +109,8 @@ pub fn coefficients<B: Backend>(own: Tensor<B, 2>) -> Tensor<B, 2> {
     Tensor::cat(out, 1)
 }
 
-/// What a step has to compute in a UMSA layer, given the hard values of its own gates.
+/// What a step has to compute in a UMSA layer, given the hard values of its own gates ("One
+/// branch" of `docs/method.md`).
 ///
 /// With hard gates exactly one operation is open (or none), and the others' values matter only
 /// where a gate's gradient needs them: where the coefficient has a derivative other than 0.
@@ -160,7 +162,7 @@ fn derivative(own: &[bool], op: usize, gate: usize) -> i32 {
 mod tests {
     use super::*;
 
-    // The table of the method's 'The gradient needs one branch', for operations C1 < C3 < M.
+    // The table under "One branch" of docs/method.md, for operations C1 < C3 < M.
     #[test]
     fn plan_matches_the_table_of_the_method() {
         let plan = |bits: [u8; 3]| {

@@ -6,7 +6,7 @@
 //! convolution takes part are compared in spvit-train.
 
 use burn::backend::Autodiff;
-use burn::tensor::{Tensor, TensorData, backend::Backend};
+use burn::tensor::{Tensor, TensorData};
 use spvit_core::FusedOps;
 use spvit_layers::{
     BlockShape, Init, Mode, Operation, OperationGates, SearchVit, TrainContext,

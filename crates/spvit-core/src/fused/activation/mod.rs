@@ -1,4 +1,4 @@
-//! Activations of feed-forward networks.
+//! Activations of feed-forward networks (Eq. 11).
 
 mod graph;
 #[cfg(feature = "host")]

@@ -1,4 +1,5 @@
-//! Batch normalisation in training; in evaluation it is folded into its neighbours.
+//! Batch normalisation of bottleneck convolutions in training (Eqs. 8 and 9); in evaluation it is
+//! folded.
 
 mod graph;
 #[cfg(feature = "host")]

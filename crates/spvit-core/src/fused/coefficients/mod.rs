@@ -48,8 +48,7 @@ pub fn constant<B: FusedOps, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
 }
 
 /// `x`, unchanged, in a graph where the i-th coefficient's gradient is `⟨grad, values_i⟩`: as if
-/// `Σ_i (c_i - c_i)·values_i` had been added (Eq. 3 without computing closed operations in a
-/// graph).
+/// `Σ_i (c_i - c_i)·values_i` had been added, so that closed operations of Eq. 3 need no graph.
 ///
 /// # Shapes
 /// - x and values: any, all the same, coefficients: `[values]`, output: as x.

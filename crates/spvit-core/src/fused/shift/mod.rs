@@ -1,4 +1,5 @@
-//! Convolution by indexing: values mixed over heads, or finished products, shifted and added.
+//! Convolution by indexing (Eq. 7): values mixed over heads, or finished products, shifted and
+//! added.
 
 mod graph;
 mod grid;
@@ -61,7 +62,7 @@ pub fn mix_shift<B: FusedOps>(v: Tensor<B, 3>, p: Tensor<B, 2>, grid: Grid) -> T
 }
 
 /// The shift-and-add half of a convolution whose products are done:
-/// `y(t) = Σ_k u(neighbour k of t)[k]`.
+/// `y(t) = Σ_k u(neighbour k of t)[k]` (Eq. 7).
 ///
 /// # Shapes
 /// - u: `[batch, s + tokens, k²·d]`, the first s tokens skipped, output: `[batch, tokens, d]`.

@@ -47,8 +47,8 @@ pub trait UpdateOps: Backend {
 
 impl<B: UpdateOps, C: CheckpointStrategy> UpdateOps for Autodiff<B, C> {}
 
-/// One AdamW update of a parameter and its two moments (Loshchilov and Hutter, 2019), as PyTorch
-/// computes it: decoupled decay, then the bias-corrected step.
+/// One AdamW update of a parameter and its two moments (Eq. 16; Loshchilov and Hutter, 2019), as
+/// PyTorch computes it: decoupled decay, then the bias-corrected step.
 ///
 /// # Shapes
 /// - parameter, first and second moment, gradient, and the three outputs: `[n]`.
