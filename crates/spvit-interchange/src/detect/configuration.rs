@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::{
     timm,
-    told::{Pool, Told},
+    told::{Pool, Told, activation},
 };
 use crate::InterchangeError;
 
@@ -145,7 +145,7 @@ fn of_timm(architecture: &str, json: &Value) -> Result<Told, String> {
             "global_pool" => pool = value.as_str().map(str::to_string),
             "act_layer" => {
                 let name = value.as_str().unwrap_or_default();
-                told.activation = Some(name.parse().map_err(|_| name.to_string()));
+                told.activation = Some(activation(name).map_err(|_| name.to_string()));
             }
             "pretrained_window_sizes" => {}
             key if SEEN.contains(&key) => {}
@@ -184,7 +184,7 @@ const HUGGING_FACE: [Defaults; 11] = [
 
 fn of_hugging_face(kind: &str, json: &Value) -> Result<Told, String> {
     let defaults = HUGGING_FACE.iter().find(|(known, ..)| *known == kind);
-    let Some(&(_, epsilon, activation, heads, side)) = defaults else {
+    let Some(&(_, epsilon, usual, heads, side)) = defaults else {
         let known: Vec<_> = HUGGING_FACE.iter().map(|(known, ..)| *known).collect();
         return Err(format!(
             "its model_type is '{kind}', which spvit does not read; it reads {}",
@@ -205,7 +205,7 @@ fn of_hugging_face(kind: &str, json: &Value) -> Result<Told, String> {
         "siglip" | "siglip_vision_model" => (Pool::Attention, None),
         _ => (Pool::Token, None),
     };
-    let name = tower["hidden_act"].as_str().unwrap_or(activation);
+    let name = tower["hidden_act"].as_str().unwrap_or(usual);
     let staged = kind == "swin";
     let told = Told {
         dim: number(&tower[if staged { "embed_dim" } else { "hidden_size" }]),
@@ -216,7 +216,7 @@ fn of_hugging_face(kind: &str, json: &Value) -> Result<Told, String> {
         image_size: Some(sides(&tower["image_size"]).unwrap_or([side; 2])),
         windows: numbers(&tower["window_size"]),
         pool: Some(pool),
-        activation: Some(name.parse().map_err(|_| name.to_string())),
+        activation: Some(activation(name).map_err(|_| name.to_string())),
         epsilon: Some(tower["layer_norm_eps"].as_f64().unwrap_or(epsilon)),
         post_norm: Some(false),
         final_norm,

@@ -14,9 +14,12 @@ mod vit;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use spvit_layers::Activation;
+
 pub(crate) use configuration::beside;
 pub(crate) use names::{Canonical, Origin};
-pub use told::{Activation, Pool, Rope, Told};
+pub(crate) use timm::named;
+pub use told::{Pool, Rope, Told, activation};
 
 /// Shapes of tensors by name.
 pub type Shapes = BTreeMap<String, Vec<usize>>;
@@ -78,8 +81,8 @@ pub struct Described {
     pub registers: usize,
     /// Whether there is a learned position embedding.
     pub positions: bool,
-    /// Whether it has rows for the prefix tokens.
-    pub prefix_positions: bool,
+    /// Its rows for prefix tokens: for all of them, for the first alone, or none.
+    pub prefix_rows: usize,
     /// What the classifier looks at.
     pub pool: Pool,
     /// Norm before pooling.
@@ -232,7 +235,7 @@ fn shape<const D: usize>(shapes: &Shapes, name: &str) -> Option<[usize; D]> {
 }
 
 /// Sides of a square of this many patches.
-fn square(patches: usize) -> Option<[usize; 2]> {
+pub(crate) fn square(patches: usize) -> Option<[usize; 2]> {
     let side = patches.isqrt();
     (side > 0 && side * side == patches).then_some([side; 2])
 }

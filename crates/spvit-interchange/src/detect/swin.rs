@@ -2,9 +2,10 @@
 
 use std::collections::BTreeSet;
 
+use spvit_layers::Activation;
+
 use super::{
-    Activation, Biases, Described, Family, Feature, Pool, Shapes, Stage, Told, classes, patches,
-    shape, square,
+    Biases, Described, Family, Feature, Pool, Shapes, Stage, Told, classes, patches, shape, square,
 };
 
 pub(super) fn detect(shapes: &Shapes, told: &Told) -> Result<Described, String> {
@@ -114,7 +115,7 @@ pub(super) fn detect(shapes: &Shapes, told: &Told) -> Result<Described, String> 
         distilled: false,
         registers: 0,
         positions: false,
-        prefix_positions: false,
+        prefix_rows: 0,
         pool: told.pool.unwrap_or(Pool::Average),
         norm: shapes.contains_key("norm.weight"),
         fc_norm: false,

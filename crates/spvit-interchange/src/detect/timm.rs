@@ -1,6 +1,6 @@
 //! What the names of timm's architectures say.
 
-use super::told::{Rope, Told};
+use super::told::{Rope, Told, activation};
 
 /// Written by tests/interop/architectures.py, which has the form.
 const TABLE: &str = include_str!("timm.txt");
@@ -19,7 +19,7 @@ pub fn named(name: &str) -> Option<Told> {
         dim: dim.parse().ok(),
         heads: numbers(heads),
         pool: Some(super::Pool::Token),
-        activation: Some(Ok(super::Activation::Gelu)),
+        activation: Some(Ok(spvit_layers::Activation::Gelu)),
         epsilon: Some(1e-6),
         post_norm: Some(false),
         rope: Some(None),
@@ -31,7 +31,7 @@ pub fn named(name: &str) -> Option<Told> {
         let rotary = || rope.clone().unwrap_or_else(|| plain(""));
         match key {
             "pool" => told.pool = value.parse().ok(),
-            "act" => told.activation = Some(value.parse().map_err(|_| value.into())),
+            "act" => told.activation = Some(activation(value).map_err(|_| value.into())),
             "eps" => told.epsilon = value.parse().ok(),
             "window" => told.windows = numbers(value),
             "image" => told.image_size = size(value),

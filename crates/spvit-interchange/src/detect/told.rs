@@ -1,6 +1,8 @@
 //! What is known beside the tensors.
 
-use std::{fmt, str::FromStr};
+use std::str::FromStr;
+
+use spvit_layers::Activation;
 
 /// What the classifier looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -34,21 +36,6 @@ const POOLS: [(&str, Pool); 10] = [
     ("token+average", Pool::TokenAndAverage),
 ];
 
-/// Activation of an FFN.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Activation {
-    /// Exact GELU.
-    Gelu,
-    /// GELU by tanh.
-    GeluTanh,
-    /// `x·σ(1.702·x)`.
-    QuickGelu,
-    /// `max(x, 0)`.
-    Relu,
-    /// `x·σ(x)`.
-    Silu,
-}
-
 /// In timm's and Hugging Face's words, and in ours.
 const ACTIVATIONS: [(&str, Activation); 10] = [
     ("gelu", Activation::Gelu),
@@ -63,28 +50,24 @@ const ACTIVATIONS: [(&str, Activation); 10] = [
     ("swish", Activation::Silu),
 ];
 
-macro_rules! by_name {
-    ($type:ty, $table:ident, $known:literal) => {
-        impl FromStr for $type {
-            type Err = String;
+impl FromStr for Pool {
+    type Err = String;
 
-            fn from_str(text: &str) -> Result<Self, String> {
-                let found = $table.iter().find(|(name, _)| *name == text);
-                found.map(|(_, value)| *value).ok_or_else(|| format!("expected {}", $known))
-            }
-        }
-
-        impl fmt::Display for $type {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                let name = $table.iter().find(|(_, value)| value == self);
-                f.write_str(name.map_or("", |(name, _)| name))
-            }
-        }
-    };
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = POOLS.iter().find(|(name, _)| *name == text);
+        found.map(|(_, pool)| *pool).ok_or_else(|| "expected token, average or max".into())
+    }
 }
 
-by_name!(Pool, POOLS, "token, average or max");
-by_name!(Activation, ACTIVATIONS, "gelu, gelu_tanh, quick_gelu, relu or silu");
+/// The activation of this name, in timm's, Hugging Face's or our words.
+///
+/// # Errors
+/// The names that there are.
+pub fn activation(name: &str) -> Result<Activation, String> {
+    let found = ACTIVATIONS.iter().find(|(known, _)| *known == name);
+    let known = "expected gelu, gelu_tanh, quick_gelu, relu or silu";
+    found.map(|(_, activation)| *activation).ok_or_else(|| known.into())
+}
 
 /// Rotary positions.
 #[derive(Debug, Clone, PartialEq)]

@@ -2,9 +2,11 @@
 
 use std::collections::BTreeSet;
 
+use spvit_layers::Activation;
+
 use super::{
-    Activation, Biases, Described, Family, Feature, Origin, Pool, Shapes, Stage, Told, classes,
-    patches, shape, square,
+    Biases, Described, Family, Feature, Origin, Pool, Shapes, Stage, Told, classes, patches, shape,
+    square,
 };
 
 /// Width of a head that most ViTs have.
@@ -40,7 +42,8 @@ pub(super) fn detect(shapes: &Shapes, origin: Origin, told: &Told) -> Result<Des
     let distilled = vit.has("dist_token");
     let registers = shape(shapes, "reg_token").map_or(0, |[_, count, _]: [usize; 3]| count);
     let prefix = usize::from(class_token) + usize::from(distilled) + registers;
-    let (image_size, prefix_positions) = vit.map(prefix, patch_size)?;
+    let first = usize::from(class_token) + usize::from(distilled);
+    let (image_size, prefix_rows) = vit.map([prefix, first], patch_size)?;
     let pool = vit.pool(class_token);
     let (norm, fc_norm) = (vit.has("norm.weight"), vit.has("fc_norm.weight"));
     let norm = norm && told.final_norm != Some(false);
@@ -78,7 +81,7 @@ pub(super) fn detect(shapes: &Shapes, origin: Origin, told: &Told) -> Result<Des
         distilled,
         registers,
         positions: vit.has("pos_embed"),
-        prefix_positions,
+        prefix_rows,
         pool,
         norm,
         fc_norm,
@@ -228,8 +231,13 @@ impl Vit<'_> {
         Ok(heads)
     }
 
-    /// Height and width of an image, and whether the position embedding has rows for prefix tokens.
-    fn map(&mut self, prefix: usize, patch: usize) -> Result<([usize; 2], bool), String> {
+    /// Height and width of an image, and the position embedding's rows for prefix tokens: for all of
+    /// them, for the first, or none.
+    fn map(
+        &mut self,
+        [prefix, first]: [usize; 2],
+        patch: usize,
+    ) -> Result<([usize; 2], usize), String> {
         let told = self.told.image_size;
         let told_map = told.map(|size| size.map(|side| side / patch));
         let pixels = |map: [usize; 2]| map.map(|side| side * patch);
@@ -246,15 +254,14 @@ impl Vit<'_> {
                 Feature::RelativeNetwork,
                 Feature::Rope,
             ];
-            let rotary = self.told.rope.as_ref().is_some_and(Option::is_some);
-            if !rotary && !self.features.iter().any(|f| positioned.contains(f)) {
+            if self.told.rope.is_none() && !self.features.iter().any(|f| positioned.contains(f)) {
                 self.features.insert(Feature::Positionless);
             }
             let size = told.or(own).or_else(|| {
                 self.assumptions.push(format!("images of {}×{}", 14 * patch, 14 * patch));
                 Some([14 * patch; 2])
             });
-            return Ok((size.unwrap_or([patch; 2]), true));
+            return Ok((size.unwrap_or([patch; 2]), 0));
         };
         let &[1, rows, width] = positions.as_slice() else {
             return Err(format!(
@@ -270,13 +277,16 @@ impl Vit<'_> {
         }
         let candidates = match self.told.prefix_tokens {
             Some(own) => vec![own],
-            None if prefix > 0 => vec![prefix, 0],
-            None => vec![0],
+            None => {
+                let mut candidates = vec![prefix, first, 0];
+                candidates.dedup();
+                candidates
+            }
         };
         // A map that is told fits exactly; a square is the next best, of all prefix tokens first.
         let fits = |own: &&usize| told_map.is_some_and(|[h, w]| h * w + **own == rows);
         if let (Some(own), Some(map)) = (candidates.iter().find(fits), told_map) {
-            return Ok((pixels(map), *own > 0));
+            return Ok((pixels(map), *own));
         }
         let squares: Vec<_> = candidates
             .iter()
@@ -287,7 +297,7 @@ impl Vit<'_> {
                 if told.is_none() {
                     self.assumptions.push(format!("images of {0}×{0}", map[0] * patch));
                 }
-                Ok((pixels(*map), *own > 0))
+                Ok((pixels(*map), *own))
             }
             [] => Err(format!(
                 "pos_embed has {rows} rows, which are no square of patches with or without {prefix} \
