@@ -6,7 +6,7 @@ use burn::tensor::TensorData;
 use serde::Deserialize;
 use spvit_core::FusedOps;
 use spvit_layers::{
-    BlockShape, Init, ModelConfig, Operation, SearchVit, Vit, VitConfig,
+    BlockShape, Family, Init, ModelConfig, Operation, SearchVit, Vit, VitConfig,
     state::{self, StateDict, StateError},
 };
 use spvit_search::{Architecture, BlockArchitecture, CostModel, prune};
@@ -175,42 +175,75 @@ pub fn read_search_result(
         let problem = format!("has {found} operations, but the search result {expected} blocks");
         return Err(InterchangeError::refused(operations, problem));
     }
-    let block = |(index, operation): (usize, Operation)| {
-        let data = &tensors[&format!("blocks.{index}.{INDICATOR}")];
+    let block = |(name, operation): (String, Operation)| {
+        let data = &tensors[&format!("{name}.{INDICATOR}")];
         let gates = data.iter::<f32>().enumerate();
         let kept = gates.filter(|(_, gate)| *gate > 0.5).map(|(dimension, _)| dimension).collect();
         BlockArchitecture { operation, kept }
     };
-    let blocks = kinds.into_iter().enumerate().map(block).collect();
+    let blocks = block_names(config).into_iter().zip(kinds).map(block).collect();
     let architecture = Architecture::new(config.clone(), CostModel::Paper, blocks, None);
     architecture.validate().map_err(|error| InterchangeError::architecture(path, error))?;
     Ok(architecture)
 }
 
-/// The dense shape of a search result, with what is usual where it does not tell: images of
-/// 224×224, patches of 16×16, FFNs of 4·dim, heads of 64 dimensions, 1000 classes.
+/// What stands before [`INDICATOR`] in the names of a model's blocks.
+fn block_names(config: &ModelConfig) -> Vec<String> {
+    match &config.family {
+        Family::Vit(vit) => (0..vit.depth).map(|index| format!("blocks.{index}")).collect(),
+        Family::Swin(swin) => {
+            let place = |(stage, block)| format!("layers.{stage}.blocks.{block}");
+            swin.places().into_iter().map(place).collect()
+        }
+    }
+}
+
+/// The dense shape of a search result, with what is usual where it does not tell: images of 224×224
+/// pixels, 1000 classes, FFNs of four times the dimensions; for DeiT patches of 16×16 and heads of
+/// 64 dimensions, for Swin patches of 4×4, windows of 7×7 and heads of 32 dimensions.
 ///
 /// # Errors
 /// [`InterchangeError`] naming the file where it is no search result.
 pub fn search_result_shape(path: &Path) -> Result<ModelConfig, InterchangeError> {
     let tensors = weights::from_host(spvit_formats::read(path)?.tensors);
+    let refused = |problem: String| InterchangeError::refused(path, problem);
+    let hidden = |name: &str| infer::shape(&tensors, &format!("{name}.{INDICATOR}"));
     let wrong = || {
-        InterchangeError::refused(
-            path,
-            format!("expected a search result: tensors blocks.N.{INDICATOR}"),
-        )
+        refused(format!(
+            "expected a search result: tensors blocks.N.{INDICATOR}, or layers.S.blocks.N.{INDICATOR} \
+             for Swin"
+        ))
     };
-    if tensors.keys().any(|name| name.starts_with("layers.")) {
-        let problem = "this is the search result of a Swin transformer; spvit reads those of DeiT";
-        return Err(InterchangeError::refused(path, problem));
-    }
-    let first = format!("blocks.0.{INDICATOR}");
-    let [hidden] = infer::shape(&tensors, &first).ok_or_else(wrong)?;
-    let dim = hidden / 4;
-    let depth = tensors.keys().filter(|name| is_indicator(name)).count();
-    let deit = VitConfig::deit([224, 16, 3, 1000, dim, depth, dim / 64]);
-    let config = ModelConfig::from(VitConfig { hidden, ..deit });
-    config.validate().map_err(|error| InterchangeError::refused(path, error.to_string()))?;
+    let mut config = match (hidden("blocks.0"), hidden("layers.0.blocks.0")) {
+        (Some([hidden]), _) => {
+            let depth = tensors.keys().filter(|name| is_indicator(name)).count();
+            let dim = hidden / 4;
+            let deit = VitConfig::deit([224, 16, 3, 1000, dim, depth, dim / 64]);
+            ModelConfig::from(VitConfig { hidden, ..deit })
+        }
+        (None, Some([hidden])) => ModelConfig::preset("swin_tiny")
+            .map(|mut config| {
+                if let Family::Swin(swin) = &mut config.family {
+                    swin.dim = hidden / 4;
+                    let stage = |stage: usize| {
+                        let start = format!("layers.{stage}.");
+                        tensors.keys().filter(|name| name.starts_with(&start)).count()
+                    };
+                    swin.depths = (0..).map(stage).take_while(|&depth| depth > 0).collect();
+                    let stages = 0..swin.depths.len();
+                    swin.heads = stages.map(|stage| swin.stage_dim(stage) / 32).collect();
+                }
+                config
+            })
+            .map_err(|error| refused(error.to_string()))?,
+        (None, None) => return Err(wrong()),
+    };
+    config.space.alpha = match &config.family {
+        Family::Vit(_) => config.space.alpha,
+        // The released Swins'.
+        Family::Swin(_) => 100.0,
+    };
+    config.validate().map_err(|error| refused(error.to_string()))?;
     Ok(config)
 }
 
@@ -221,8 +254,8 @@ fn check_names(
     config: &ModelConfig,
 ) -> Result<(), InterchangeError> {
     let blocks = config.blocks();
-    let expected: Vec<String> =
-        (0..blocks.len()).map(|index| format!("blocks.{index}.{INDICATOR}")).collect();
+    let names = block_names(config);
+    let expected: Vec<String> = names.iter().map(|name| format!("{name}.{INDICATOR}")).collect();
     let mut error = StateError { missing: vec![], unexpected: vec![], misshapen: vec![] };
     for (name, block) in expected.iter().zip(&blocks) {
         match tensors.get(name).map(|data| data.shape.to_vec()) {

@@ -115,19 +115,14 @@ impl Architecture {
         self.dense_flops = CostTable::new(&self.model, self.cost_model).dense() as u64;
     }
 
-    /// FLOPs by either cost model.
+    /// FLOPs by either cost model; [`u64::MAX`] if the blocks do not fit the model.
     pub fn flops_by(&self, cost_model: CostModel) -> u64 {
-        self.cost(&CostTable::new(&self.model, cost_model)) as u64
+        self.cost(&CostTable::new(&self.model, cost_model)).map_or(u64::MAX, |cost| cost as u64)
     }
 
-    /// Cost by a table of the model. Operations that the table lacks cost nothing; the blocks of a
-    /// valid architecture have none.
-    pub fn cost(&self, table: &CostTable) -> f64 {
-        let blocks = self.block_configs();
-        let block = |(index, block): (usize, &BlockConfig)| {
-            table.block(index, block).map_or(0.0, |[operation, ffn]| operation + ffn)
-        };
-        table.fixed() + blocks.iter().enumerate().map(block).sum::<f64>()
+    /// Cost by a table of the model; `None` if the blocks do not fit it.
+    pub fn cost(&self, table: &CostTable) -> Option<f64> {
+        table.total(&self.block_configs())
     }
 
     /// The blocks of the compact model.

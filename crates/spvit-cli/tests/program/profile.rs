@@ -36,13 +36,15 @@ fn architectures_that_are_wrong_are_refused() {
     place.write("a.json", good);
     let text = place.succeed("profile a.json");
     assert!(text.contains("bconv3x3") && text.contains("2/4"), "{text}");
+    place.write("a.json", good.replace("[0, 3]", "[]"));
+    let text = place.succeed("profile a.json");
+    assert!(text.contains("0/4"), "{text}");
     for (from, to, expected) in [
         ("bconv3x3", "bconv5x5", "blocks[0].operation"),
         ("bconv3x3", "conv", "unknown operation 'conv'"),
         ("[0, 3]", "[3, 0]", "blocks[0].kept"),
         ("[0, 3]", "[0, 4]", "blocks[0].kept"),
-        ("[0, 3]", "[]", "blocks[0].kept"),
-        ("\"depth\": 1", "\"depth\": 2", "model.depth"),
+        ("\"depth\": 1", "\"depth\": 2", "1 blocks, but the model has 2"),
         ("\"heads\": 2", "\"heads\": 3", "model.heads"),
         ("paper", "papers", "papers"),
         ("}]", "", "line"),

@@ -7,6 +7,7 @@ mod support;
 
 mod architecture_file;
 mod deriving;
+mod families;
 mod forms;
 mod one_branch;
 mod parity_eval;

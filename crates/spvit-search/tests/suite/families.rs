@@ -1,0 +1,186 @@
+//! What holds for every family and style: dense, search and compact form are one function where they
+//! should be, also where a block goes entirely; and the tables count what the models have.
+
+use burn::tensor::Tensor;
+use spvit_core::FusedOps;
+use spvit_layers::{
+    Activation, BlockGates, BlockStyle, Init, Mode, ModelConfig, Operation, OperationGates, Pool,
+    QkvBias, SearchVit, SwinConfig, Vit, VitConfig,
+    state::{self, parameter_count},
+};
+use spvit_search::{Architecture, BlockArchitecture, CostModel, CostTable, Profile, expand, prune};
+
+use crate::support::{Errors, Noise, Scale, gates_of, host, magnitude};
+
+on_all_backends!(dense_search_and_compact_forms_agree, what_is_left_of_an_ffn_is_folded,);
+
+const LOGITS: (f32, Scale) = (1e-5, Scale::AtLeastOne);
+
+/// A Swin with shifted windows, windows that do not divide the map, and odd maps to merge.
+fn swin() -> ModelConfig {
+    let style = BlockStyle { epsilon: 1e-5, ..BlockStyle::default() };
+    SwinConfig {
+        image_size: [36, 28],
+        patch_size: 4,
+        channels: 2,
+        classes: 5,
+        dim: 12,
+        depths: vec![2, 2],
+        heads: vec![2, 3],
+        window: 4,
+        mlp_ratio: 2.0,
+        style,
+    }
+    .into()
+}
+
+fn vit() -> VitConfig {
+    let deit = VitConfig::deit([24, 8, 2, 5, 24, 4, 3]);
+    VitConfig { image_size: [24, 32], hidden: 20, ..deit }
+}
+
+/// One model of every kind.
+fn all() -> Vec<(&'static str, ModelConfig)> {
+    let styled = |style: BlockStyle| VitConfig { style, ..vit() };
+    let default = BlockStyle::default();
+    let average = VitConfig { pool: Pool::Average, class_token: false, ..vit() };
+    let vits = [
+        ("deit", vit()),
+        ("distilled", VitConfig { distilled: true, ..vit() }),
+        ("registers", VitConfig { registers: 3, embed_prefix: false, ..vit() }),
+        ("average", average.clone()),
+        ("fc_norm", VitConfig { fc_norm: true, registers: 2, ..average.clone() }),
+        ("no positions", VitConfig { position_embedding: false, ..average }),
+        ("pre-norm", VitConfig { pre_norm: true, patch_bias: false, ..vit() }),
+        ("layer scale", styled(BlockStyle { layer_scale: true, ..default })),
+        ("qk norm", styled(BlockStyle { qk_norm: true, qkv_bias: QkvBias::None, ..default })),
+        ("quick", styled(BlockStyle { activation: Activation::QuickGelu, ..default })),
+    ];
+    let vits = vits.into_iter().map(|(name, vit)| (name, vit.into()));
+    vits.chain([("swin", swin())]).collect()
+}
+
+fn images<B: FusedOps>(config: &ModelConfig) -> Tensor<B, 4> {
+    let [height, width] = config.image_size();
+    Noise::new(7).tensor([3, config.channels(), height, width], 1.5)
+}
+
+/// Every operation, an FFN without dimensions, and a block of which nothing is left.
+fn blocks(config: &ModelConfig) -> Vec<BlockArchitecture> {
+    let shapes = config.blocks();
+    let choices = [
+        (Operation::Msa, 2),
+        (Operation::BConv(3), 3),
+        (Operation::Shortcut, 0),
+        (Operation::Msa, 0),
+    ];
+    let block = |((operation, step), hidden): ((Operation, usize), usize)| BlockArchitecture {
+        operation,
+        kept: if step == 0 { vec![] } else { (0..hidden).step_by(step).collect() },
+    };
+    choices.into_iter().zip(shapes.iter().map(|shape| shape.hidden)).map(block).collect()
+}
+
+fn search_form<B: FusedOps>(config: &ModelConfig) -> SearchVit<B> {
+    Noise::new(3).fill(SearchVit::new(config, &mut Init::new(0, &B::Device::default())))
+}
+
+fn gates<B: FusedOps>(config: &ModelConfig, blocks: &[BlockArchitecture]) -> Vec<BlockGates<B>> {
+    let block = |(block, hidden): (&BlockArchitecture, usize)| {
+        let open = (0..hidden).map(|dimension| f32::from(block.kept.contains(&dimension)));
+        let open: Vec<f32> = open.collect();
+        BlockGates {
+            operation: OperationGates::Fixed(block.operation),
+            ffn: Some(Tensor::from_floats(open.as_slice(), &B::Device::default())),
+        }
+    };
+    blocks.iter().zip(config.blocks().iter().map(|shape| shape.hidden)).map(block).collect()
+}
+
+fn dense_search_and_compact_forms_agree<B: FusedOps>() {
+    let mut errors = Errors::new::<B>("families");
+    let device = B::Device::default();
+    let mut seen: Vec<Vec<f32>> = Vec::new();
+    for (name, config) in all() {
+        config.validate().unwrap();
+        let mut init = Init::new(0, &device);
+        let fresh = Vit::new(&config, &config.dense_blocks(), &mut init);
+        let dense: Vit<B> = Noise::new(5).fill(fresh);
+        let expected = host(dense.forward(images(&config), &Mode::Evaluate));
+        for other in seen.iter().filter(|other| other.len() == expected.len()) {
+            let difference: Vec<f32> = expected.iter().zip(other).map(|(a, b)| a - b).collect();
+            assert!(magnitude(&difference) > 1e-3, "{name} has the logits of another kind");
+        }
+        seen.push(expected.clone());
+
+        let search = expand(&dense, &config, &mut init);
+        let open = gates_of(&config, 1.5, &device).deterministic();
+        let found = host(search.forward(images(&config), &open, &Mode::Evaluate));
+        errors.check("search form of dense", name, &found, &expected, LOGITS);
+        let whole = Architecture::dense(config.clone(), CostModel::Paper);
+        assert_eq!(state::export(&prune(&search, &whole)), state::export(&dense), "{name}");
+
+        let (search, blocks) = (search_form::<B>(&config), blocks(&config));
+        let gates = gates(&config, &blocks);
+        let expected = host(search.forward(images(&config), &gates, &Mode::Evaluate));
+        let architecture = Architecture::new(config.clone(), CostModel::Macs, blocks, None);
+        architecture.validate().unwrap();
+        let json = architecture.to_json().unwrap();
+        assert_eq!(Architecture::from_json(&json).unwrap(), architecture, "{name}");
+        let compact = prune(&search, &architecture);
+        let found = host(compact.forward(images(&config), &Mode::Evaluate));
+        errors.check("compact form", name, &found, &expected, LOGITS);
+        let fresh = Vit::<B>::new(&config, &architecture.block_configs(), &mut init);
+        let read = state::import(fresh, &state::export(&compact)).unwrap();
+        assert_eq!(host(read.forward(images(&config), &Mode::Evaluate)), found, "{name}");
+
+        let total = Profile::new(&architecture).total();
+        let table = CostTable::parameters(&config);
+        assert_eq!(total.parameters, parameter_count(&compact) as u64, "{name}");
+        assert_eq!(architecture.cost(&table), Some(total.parameters as f64), "{name}");
+        assert_eq!(table.dense() as usize, parameter_count(&dense), "{name}");
+        for model in [CostModel::Paper, CostModel::Macs] {
+            assert_eq!(total.flops(model), architecture.flops_by(model), "{name} {model}");
+        }
+    }
+}
+
+/// Where attention or a convolution stands before it, its constant goes into that one's bias: a
+/// block of which nothing is left is the identity.
+fn what_is_left_of_an_ffn_is_folded<B: FusedOps>() {
+    for (name, folds) in [("deit", [true, true]), ("layer scale", [false, false])] {
+        let (_, config) = all().into_iter().find(|(own, _)| *own == name).unwrap();
+        let search = search_form::<B>(&config);
+        let blocks = blocks(&config);
+        let architecture = Architecture::new(config, CostModel::Macs, blocks, None);
+        let compact = prune(&search, &architecture);
+        for (index, folds) in [2, 3].into_iter().zip(folds) {
+            let bias = compact.blocks[index].mlp.bias.as_ref().unwrap();
+            let zero = magnitude(&host(bias.val())) == 0.0;
+            assert_eq!(zero, folds, "{name}, block {index}");
+        }
+        assert_eq!(compact.blocks[2].is_identity(), folds[0], "{name}");
+        assert!(!compact.blocks[3].is_identity(), "attention is left");
+    }
+}
+
+/// A table whose kernels cost more than attention orders what is left, and says what it left out.
+#[test]
+fn dominated_operations_leave_the_path() {
+    let mut config = ModelConfig::preset("vit_micro").unwrap();
+    assert_eq!(CostTable::new(&config, CostModel::Paper).dominated(), None);
+    config.space.kernels = vec![1, 3, 5, 7];
+    for model in [CostModel::Paper, CostModel::Macs] {
+        let table = CostTable::new(&config, model);
+        let path: Vec<Operation> = table.blocks[0].path().map(|(operation, _)| operation).collect();
+        let expected =
+            [Operation::Shortcut, Operation::BConv(1), Operation::BConv(3), Operation::Msa];
+        assert_eq!(path, expected, "{model}");
+        let line = table.dominated().unwrap();
+        assert!(line.contains("bconv5x5 in every block; bconv7x7 in every block"), "{line}");
+        for block in &table.blocks {
+            let costs: Vec<f64> = block.path().map(|(_, cost)| cost).collect();
+            assert!(costs.is_sorted(), "{costs:?}");
+        }
+    }
+}
