@@ -1,7 +1,7 @@
 //! A model's shape that is asked for, against that of a file.
 
 use serde_json::{Map, Value};
-use spvit_layers::{BlockConfig, Family, ModelConfig, Operation};
+use spvit_layers::{BlockConfig, Family, ModelConfig, Operation, VitConfig};
 
 use crate::detect::{self, Shapes, Told};
 
@@ -79,13 +79,31 @@ pub(super) fn difference(
     if blocks.iter().any(|block| block.operation != Operation::Msa) {
         return Some("; the file is for a compact model; expected a dense one".into());
     }
-    let text = |(key, value): &(String, Value)| match value {
-        Value::Null => format!("model.{key} left out"),
-        value => format!("model.{key} = {value}"),
-    };
-    let settings: Vec<String> = differing(asked, found).iter().map(text).collect();
+    let settings: Vec<String> = differing(asked, found).iter().map(setting).collect();
     (!settings.is_empty())
         .then(|| format!("; the file is for a model with {}", settings.join(", ")))
+}
+
+/// What a model has that the ONNX writer, which knows DeiT's form, would leave out.
+pub(super) fn beyond_deit(config: &ModelConfig) -> Option<String> {
+    let end = "; write it as .safetensors";
+    let Some(vit) = config.as_vit() else {
+        return Some(format!("ONNX is not written of a Swin yet{end}"));
+    };
+    let sizes = [0, vit.patch_size, vit.channels, vit.classes, vit.dim, vit.depth, vit.heads];
+    let mut plain = VitConfig { hidden: vit.hidden, ..VitConfig::deit(sizes) };
+    plain.style.epsilon = vit.style.epsilon;
+    let settings: Vec<String> = differing(&plain.into(), config).iter().map(setting).collect();
+    let settings = settings.join(", ");
+    (!settings.is_empty())
+        .then(|| format!("ONNX is not written of a model with {settings} yet{end}"))
+}
+
+fn setting((key, value): &(String, Value)) -> String {
+    match value {
+        Value::Null => format!("model.{key} left out"),
+        value => format!("model.{key} = {value}"),
+    }
 }
 
 /// Whether two shapes differ in more than sizes, which the tensors themselves show best.

@@ -3,14 +3,17 @@
 use std::{io::Write, path::Path};
 
 use burn::tensor::{TensorData, backend::Backend};
-use spvit_formats::onnx::{self, BlockDescription, NetworkDescription};
+use spvit_formats::{
+    HostTensor,
+    onnx::{self, BlockDescription, NetworkDescription},
+};
 use spvit_layers::{
     BATCH_NORM_EPSILON, Operation, Vit,
     state::{self, StateDict},
 };
 use spvit_search::Architecture;
 
-use crate::{InterchangeError, weights};
+use crate::{InterchangeError, asked, weights};
 
 /// What a model is written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,13 +47,32 @@ pub fn write<B: Backend>(
         Target::Safetensors => weights::write_tensors(path, state::export(model), &json()?),
         Target::Published => weights::write_tensors(path, split(state::export(model)), &json()?),
         Target::Onnx => {
-            let tensors = weights::to_host(state::export(model));
+            if let Some(problem) = asked::beyond_deit(&architecture.model) {
+                return Err(InterchangeError::refused(path, problem));
+            }
+            let mut tensors = weights::to_host(state::export(model));
+            add_biases(&mut tensors);
             Ok(onnx::write(path, &network(architecture), &tensors)?)
         }
         Target::Architecture => {
             let json = json()?;
             Ok(spvit_formats::write_whole(path, |out| out.write_all(json.as_bytes()))?)
         }
+    }
+}
+
+/// Zeros for the maps that have no bias, which the graph adds.
+fn add_biases(tensors: &mut spvit_formats::StateDict) {
+    let maps = tensors.iter().filter_map(|(name, tensor)| {
+        let map = name.strip_suffix(".weight")?;
+        let rows = tensor.shape.first().copied()?;
+        let wanted = map.ends_with(".attn.qkv") || map == "patch_embed.proj";
+        wanted.then(|| {
+            (format!("{map}.bias"), HostTensor { shape: vec![rows], data: vec![0.0; rows] })
+        })
+    });
+    for (name, zeros) in maps.collect::<Vec<_>>() {
+        tensors.entry(name).or_insert(zeros);
     }
 }
 

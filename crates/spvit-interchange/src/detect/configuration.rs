@@ -58,9 +58,9 @@ fn sides(value: &Value) -> Option<[usize; 2]> {
     if let Some(side) = number(value) {
         return Some([side; 2]);
     }
-    match numbers(value)?.as_slice() {
-        &[side] => Some([side; 2]),
-        &[height, width] => Some([height, width]),
+    match *numbers(value)?.as_slice() {
+        [side] => Some([side; 2]),
+        [height, width] => Some([height, width]),
         _ => None,
     }
 }

@@ -75,8 +75,7 @@ pub(super) fn detect(shapes: &Shapes, told: &Told) -> Result<Described, String> 
         let least = maps(index).into_iter().min().unwrap_or(0);
         stage.window.is_none_or(|own| own == window.min(least) || own == window)
     };
-    let several = told.windows.as_ref().is_some_and(|own| own.iter().any(|&w| w != own[0]));
-    if several || !stages.iter().enumerate().all(clipped) {
+    if !stages.iter().enumerate().all(clipped) {
         features.insert(Feature::SwinWindows);
     }
     for (told, what) in [
