@@ -10,14 +10,15 @@ use spvit_layers::{
 use spvit_search::Architecture;
 
 use crate::{
-    Phase, TrainError,
+    Origin, Phase, TrainError,
+    checkpoint::Position,
     config::TrainingConfig,
     epochs::{Training, Validation},
     evaluate::accuracy,
-    folder::{Position, RunFolder},
+    folder::RunFolder,
     objectives::{Classification, Teacher},
+    results,
     step::{Group, Replicas, StepOptions, StepReport},
-    weights,
 };
 
 /// A model in training, and how.
@@ -58,7 +59,7 @@ impl<B: TrainBackend, const PRETRAIN: bool> Training for Classify<B, PRETRAIN> {
 
     fn validate(&mut self, images: &Loader) -> Result<Validation, TrainError> {
         let accuracy = accuracy(&self.replicas.model().valid(), images, &self.device);
-        Ok(Validation { accuracy, derived_flops: None, eligible: true })
+        Ok(Validation { accuracy: Some(accuracy), derived_flops: None, eligible: true })
     }
 
     fn state(&self) -> StateDict {
@@ -80,12 +81,9 @@ impl<B: TrainBackend, const PRETRAIN: bool> Training for Classify<B, PRETRAIN> {
         Ok(())
     }
 
-    fn write_best(&self, folder: &RunFolder) -> Result<(), TrainError> {
-        weights::write_model(
-            &folder.best(Self::PHASE),
-            &self.replicas.model().valid(),
-            &self.architecture,
-        )
+    fn write_best(&self, folder: &RunFolder, origin: &Origin) -> Result<(), TrainError> {
+        let tensors = state::export(&self.replicas.model().valid());
+        results::write(&folder.best(Self::PHASE), tensors, Some(&self.architecture), origin)
     }
 }
 
