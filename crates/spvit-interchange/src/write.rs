@@ -3,14 +3,14 @@
 use std::{io::Write, path::Path};
 
 use burn::tensor::{TensorData, backend::Backend};
-use spvit_formats::onnx::{self, BlockDescription, NetworkDescription};
+use spvit_formats::onnx;
 use spvit_layers::{
-    BATCH_NORM_EPSILON, Operation, Vit,
+    Vit,
     state::{self, StateDict},
 };
 use spvit_search::Architecture;
 
-use crate::{InterchangeError, weights};
+use crate::{InterchangeError, network::network, weights};
 
 /// What a model is written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -51,32 +51,6 @@ pub fn write<B: Backend>(
             let json = json()?;
             Ok(spvit_formats::write_whole(path, |out| out.write_all(json.as_bytes()))?)
         }
-    }
-}
-
-/// A compact model's forward, as the ONNX writer takes it.
-pub fn network(architecture: &Architecture) -> NetworkDescription {
-    let config = &architecture.model;
-    let block = |block: spvit_layers::BlockConfig| BlockDescription {
-        operation: match block.operation {
-            Operation::Shortcut => onnx::Operation::Shortcut,
-            Operation::BConv(kernel) => onnx::Operation::BConv { kernel },
-            Operation::Msa => onnx::Operation::Msa,
-        },
-        hidden: block.hidden,
-    };
-    let first = config.blocks().into_iter().next();
-    NetworkDescription {
-        image_size: config.image_size(),
-        patch_size: config.patch_size(),
-        in_chans: config.channels(),
-        num_classes: config.classes(),
-        embed_dim: config.embed_dim(),
-        num_heads: first.map_or(1, |block| block.heads),
-        layer_norm_eps: config.layer_norm_epsilon(),
-        bn_eps: BATCH_NORM_EPSILON,
-        blocks: architecture.block_configs().into_iter().map(block).collect(),
-        shortcut_adds_norm1: first.is_some_and(|block| block.style.shortcut_adds_norm),
     }
 }
 

@@ -37,7 +37,7 @@ fn every_layout_is_read_back_as_the_same_model() {
         let network = network(&read.architecture);
         assert_eq!(network.blocks.len(), read.architecture.model.depth());
         assert_eq!(
-            network.shortcut_adds_norm1,
+            network.blocks[0].shortcut_adds_norm,
             read.architecture.model.blocks()[0].style.shortcut_adds_norm
         );
     }
