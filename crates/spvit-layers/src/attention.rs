@@ -4,7 +4,7 @@ use burn::module::Param;
 use burn::tensor::{Tensor, backend::Backend};
 use spvit_core::{FusedOps, fused};
 
-use crate::{BlockShape, windows::Windows};
+use crate::{BlockShape, norm::NormWeights, windows::Windows};
 
 /// Everything of an attention layer that is not a parameter.
 #[derive(Debug, Clone)]
@@ -23,8 +23,8 @@ pub(crate) struct AttentionWeights<B: Backend> {
     pub proj: Map<B>,
     /// Of the windows' relative positions, `[rows, heads]`.
     pub table: Option<Tensor<B, 2>>,
-    /// Weight, bias and ε of the norms of Q and of K.
-    pub qk_norm: Option<[(Tensor<B, 1>, Tensor<B, 1>, f64); 2]>,
+    /// The norms of Q and of K.
+    pub qk_norm: Option<[NormWeights<B>; 2]>,
 }
 
 /// A parameter in the graph, or outside it.
@@ -91,15 +91,14 @@ impl Attention {
     fn normalise<B: FusedOps>(
         &self,
         qkv: Tensor<B, 3>,
-        norms: &[(Tensor<B, 1>, Tensor<B, 1>, f64); 2],
+        norms: &[NormWeights<B>; 2],
     ) -> Tensor<B, 3> {
         let [items, tokens, width] = qkv.dims();
         let dim = width / 3;
         let part = |i: usize| qkv.clone().narrow(2, i * dim, dim);
         let normal = |i: usize| {
-            let (weight, bias, epsilon) = norms[i].clone();
             let heads = part(i).reshape([items, tokens, self.heads, dim / self.heads]);
-            fused::layer_norm(heads, weight, bias, epsilon).reshape([items, tokens, dim])
+            norms[i].clone().apply(heads).reshape([items, tokens, dim])
         };
         Tensor::cat(vec![normal(0), normal(1), part(2)], 2)
     }

@@ -41,10 +41,10 @@ pub use init::Init;
 pub use linear::Linear;
 pub use model::{SearchVit, VisionTransformer, Vit};
 pub use msa::Msa;
-pub use norm::{LayerNorm, LayerScale};
+pub use norm::{LayerScale, Norm};
 pub use operation::Operation;
 pub use patch_embed::{PatchEmbed, PatchMerging, PatchProjection};
-pub use shape::{BlockConfig, BlockShape, BlockStyle, QkvBias, SearchSpace, Window};
+pub use shape::{BlockConfig, BlockShape, BlockStyle, NormKind, QkvBias, SearchSpace, Window};
 pub use spvit_core::Activation;
 pub use umsa::{OperationGates, Umsa};
 

@@ -7,7 +7,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use spvit_core::{FusedOps, fused};
 
 use crate::{
-    Block, BlockConfig, BlockGates, Family, Init, LayerNorm, Linear, Mode, ModelConfig, PatchEmbed,
+    Block, BlockConfig, BlockGates, Family, Init, Linear, Mode, ModelConfig, Norm, PatchEmbed,
     PatchMerging, Pool, SearchBlock,
 };
 
@@ -32,15 +32,15 @@ pub struct VisionTransformer<B: Backend, K> {
     /// Position embedding `[1, tokens, dim]`, of the prefix tokens too or of the patches alone.
     pub pos_embed: Option<Param<Tensor<B, 3>>>,
     /// Before the first block.
-    pub norm_pre: Option<LayerNorm<B>>,
+    pub norm_pre: Option<Norm<B>>,
     /// The blocks, of all stages.
     pub blocks: Vec<K>,
     /// Between the stages.
     pub merges: Vec<PatchMerging<B>>,
     /// After the last block.
-    pub norm: Option<LayerNorm<B>>,
+    pub norm: Option<Norm<B>>,
     /// After pooling, instead of [`VisionTransformer::norm`].
-    pub fc_norm: Option<LayerNorm<B>>,
+    pub fc_norm: Option<Norm<B>>,
     /// The classifier.
     pub head: Linear<B>,
     /// Classifier on the distillation token; the logits are the mean of both.
@@ -76,13 +76,13 @@ impl<B: Backend, K> VisionTransformer<B, K> {
         blocks: impl FnOnce(&mut Init<B>) -> Vec<K>,
         init: &mut Init<B>,
     ) -> Self {
-        let (dim, epsilon) = (config.embed_dim(), config.layer_norm_epsilon());
+        let (dim, style) = (config.embed_dim(), config.style());
         let sizes = [config.channels(), config.patch_size(), dim];
         let token = |there: bool, tokens: usize, init: &mut Init<B>| {
             there.then(|| init.truncated_normal([1, tokens, dim], 0.02))
         };
         let norm = |there: bool, dim: usize, init: &mut Init<B>| {
-            there.then(|| LayerNorm::new(dim, epsilon, init))
+            there.then(|| Norm::new(dim, style, init))
         };
         let (features, classes) = (config.features(), config.classes());
         match &config.family {
@@ -233,7 +233,7 @@ impl<B: FusedOps, K> VisionTransformer<B, K> {
 
     /// Logits `[batch, classes]` of the last block's tokens `[batch, tokens, dim]`.
     fn classify(&self, x: Tensor<B, 3>) -> Tensor<B, 2> {
-        let normal = |x: Tensor<B, 2>, norm: &Option<LayerNorm<B>>| match norm {
+        let normal = |x: Tensor<B, 2>, norm: &Option<Norm<B>>| match norm {
             Some(norm) => norm.forward(x),
             None => x,
         };

@@ -5,7 +5,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use spvit_core::FusedOps;
 
 use crate::{
-    BlockShape, Init, LayerNorm, Linear, QkvBias,
+    BlockShape, Init, Linear, Norm, QkvBias,
     attention::{Attention, AttentionWeights, free},
     windows::Windows,
 };
@@ -21,9 +21,9 @@ pub struct Msa<B: Backend> {
     /// Bias of every relative position in a window, `[(2·rows - 1)(2·columns - 1), heads]`.
     pub relative_position_bias_table: Option<Param<Tensor<B, 2>>>,
     /// Normalises every head's Q.
-    pub q_norm: Option<LayerNorm<B>>,
+    pub q_norm: Option<Norm<B>>,
     /// Normalises every head's K.
-    pub k_norm: Option<LayerNorm<B>>,
+    pub k_norm: Option<Norm<B>>,
     #[module(skip)]
     pub(crate) layout: Attention,
 }
@@ -40,7 +40,7 @@ impl<B: Backend> Msa<B> {
             init.truncated_normal([Windows::table_rows(window.size), shape.heads], 0.02)
         });
         let norm = |init: &mut Init<B>| {
-            let norm = || LayerNorm::new(shape.head_dim(), shape.style.epsilon, init);
+            let norm = || Norm::new(shape.head_dim(), &shape.style, init);
             shape.style.qk_norm.then(norm)
         };
         Self {
@@ -65,9 +65,7 @@ impl<B: FusedOps> Msa<B> {
             let bias = linear.bias.as_ref().map(|bias| free(bias, in_graph));
             (free(&linear.weight, in_graph), bias)
         };
-        let norm = |norm: &LayerNorm<B>| {
-            (free(&norm.weight, in_graph), free(&norm.bias, in_graph), norm.epsilon)
-        };
+        let norm = |norm: &Norm<B>| norm.weights(in_graph);
         let table = self.relative_position_bias_table.as_ref();
         AttentionWeights {
             qkv: map(&self.qkv),

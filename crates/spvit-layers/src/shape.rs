@@ -25,11 +25,24 @@ pub enum QkvBias {
     None,
 }
 
+/// How tokens are normalised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NormKind {
+    /// By mean and variance, with a bias.
+    #[default]
+    Layer,
+    /// By the root mean square, without a bias.
+    Rms,
+}
+
 /// What differs between blocks of one size.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BlockStyle {
-    /// ε of the layer normalisations.
+    /// ε of the normalisations.
     pub epsilon: f64,
+    /// Their kind: of every norm of tokens and heads.
+    pub norm: NormKind,
     /// Between the two maps of the FFN.
     pub activation: Activation,
     /// Bias of Q, K and V.
@@ -47,11 +60,22 @@ impl Default for BlockStyle {
     fn default() -> Self {
         Self {
             epsilon: 1e-6,
+            norm: NormKind::Layer,
             activation: Activation::Gelu,
             qkv_bias: QkvBias::All,
             qk_norm: false,
             layer_scale: false,
             shortcut_adds_norm: false,
+        }
+    }
+}
+
+impl BlockStyle {
+    /// Trained values of a norm, as a multiple of the dimensions that it normalises.
+    pub fn norm_values(&self) -> usize {
+        match self.norm {
+            NormKind::Layer => 2,
+            NormKind::Rms => 1,
         }
     }
 }

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, Family, ModelConfig, Pool, SwinConfig, VitConfig};
-use crate::{Activation, BlockStyle, QkvBias, SearchSpace};
+use crate::{Activation, BlockStyle, NormKind, QkvBias, SearchSpace};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -67,6 +67,7 @@ model_file! {
     patch_bias: bool,
     pre_norm: bool,
     fc_norm: bool,
+    norm: NormKind,
     activation: Activation,
     qkv_bias: QkvBias,
     qk_norm: bool,
@@ -113,6 +114,7 @@ fn style(file: &ModelFile) -> BlockStyle {
     let default = BlockStyle::default();
     BlockStyle {
         epsilon: file.layer_norm_epsilon.unwrap_or(default.epsilon),
+        norm: file.norm.unwrap_or(default.norm),
         activation: file.activation.unwrap_or(default.activation),
         qkv_bias: file.qkv_bias.unwrap_or(default.qkv_bias),
         qk_norm: file.qk_norm.unwrap_or(default.qk_norm),
@@ -202,6 +204,7 @@ impl From<ModelConfig> for ModelFile {
             kernels: Some(space.kernels.clone()),
             alpha: Some(space.alpha),
             shortcut_adds_norm: Some(style.shortcut_adds_norm),
+            norm: unless(style.norm, default.norm),
             activation: unless(style.activation, default.activation),
             qkv_bias: unless(style.qkv_bias, default.qkv_bias),
             qk_norm: unless(style.qk_norm, default.qk_norm),

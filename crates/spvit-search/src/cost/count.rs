@@ -139,7 +139,8 @@ pub(super) fn parameters(config: &ModelConfig) -> CostTable {
             let rows: usize = window.size.iter().map(|side| 2 * side - 1).product();
             (rows * shape.heads) as u64
         });
-        let qk_norm = if shape.style.qk_norm { 4 * h } else { 0 };
+        let norm = shape.style.norm_values() as u64;
+        let qk_norm = if shape.style.qk_norm { 2 * norm * h } else { 0 };
         let operation = |operation| match operation {
             Operation::Shortcut => 0,
             // Convolution, batch norm, projection.
@@ -148,10 +149,11 @@ pub(super) fn parameters(config: &ModelConfig) -> CostTable {
         };
         // b2 stays where no hidden dimension does.
         let scale = if shape.style.layer_scale { d } else { 0 };
-        block(config, shape, operation, [2 * d + 1, 0], [2 * d + scale, 3 * d + scale])
+        block(config, shape, operation, [2 * d + 1, 0], [norm * d + scale, (norm + 1) * d + scale])
     });
     let [features, classes, dim] =
         [config.features(), config.classes(), config.embed_dim()].map(|x| x as u64);
+    let norm = config.style().norm_values() as u64;
     let patch = (config.channels() * config.patch_size().pow(2)) as u64;
     let n: u64 = config.map().iter().product::<usize>() as u64;
     let (embedding, heads) = match &config.family {
@@ -159,16 +161,16 @@ pub(super) fn parameters(config: &ModelConfig) -> CostTable {
             let prefix = vit.prefix_tokens() as u64;
             let rows = n + if vit.embed_prefix { prefix } else { 0 };
             let positions = if vit.position_embedding { rows * dim } else { 0 };
-            let pre = if vit.pre_norm { 2 * dim } else { 0 };
+            let pre = if vit.pre_norm { norm * dim } else { 0 };
             let embed = dim * (patch + u64::from(vit.patch_bias));
             (embed + prefix * dim + positions + pre, 1 + u64::from(vit.distilled))
         }
-        Family::Swin(_) => (dim * (patch + 1) + 2 * dim, 1),
+        Family::Swin(_) => (dim * (patch + 1) + norm * dim, 1),
     };
     let merging = mergings(config, |shape| {
-        let d = shape.dim as u64;
-        8 * d + 8 * d * d
+        let (d, norm) = (shape.dim as u64, shape.style.norm_values() as u64);
+        4 * norm * d + 8 * d * d
     });
-    let head = 2 * features + heads * (features + 1) * classes;
+    let head = norm * features + heads * (features + 1) * classes;
     table(Unit::Parameters, [embedding, merging, head], blocks.collect())
 }

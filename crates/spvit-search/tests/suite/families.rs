@@ -4,8 +4,8 @@
 use burn::tensor::Tensor;
 use spvit_core::FusedOps;
 use spvit_layers::{
-    Activation, BlockGates, BlockStyle, Init, Mode, ModelConfig, Operation, OperationGates, Pool,
-    QkvBias, SearchVit, SwinConfig, Vit, VitConfig,
+    Activation, BlockGates, BlockStyle, Init, Mode, ModelConfig, NormKind, Operation,
+    OperationGates, Pool, QkvBias, SearchVit, SwinConfig, Vit, VitConfig,
     state::{self, parameter_count},
 };
 use spvit_search::{Architecture, BlockArchitecture, CostModel, CostTable, Profile, expand, prune};
@@ -43,6 +43,7 @@ fn vit() -> VitConfig {
 fn all() -> Vec<(&'static str, ModelConfig)> {
     let styled = |style: BlockStyle| VitConfig { style, ..vit() };
     let default = BlockStyle::default();
+    let rms = BlockStyle { norm: NormKind::Rms, ..default };
     let average = VitConfig { pool: Pool::Average, class_token: false, ..vit() };
     let vits = [
         ("deit", vit()),
@@ -54,6 +55,8 @@ fn all() -> Vec<(&'static str, ModelConfig)> {
         ("pre-norm", VitConfig { pre_norm: true, patch_bias: false, ..vit() }),
         ("layer scale", styled(BlockStyle { layer_scale: true, ..default })),
         ("qk norm", styled(BlockStyle { qk_norm: true, qkv_bias: QkvBias::None, ..default })),
+        ("rms norm", VitConfig { pre_norm: true, ..styled(BlockStyle { qk_norm: true, ..rms }) }),
+        ("rms fc_norm", VitConfig { fc_norm: true, ..styled(rms) }),
         ("quick", styled(BlockStyle { activation: Activation::QuickGelu, ..default })),
     ];
     let vits = vits.into_iter().map(|(name, vit)| (name, vit.into()));
