@@ -13,6 +13,7 @@
 //! FLOPs and thresholds live in `spvit-search`, files in `spvit-train`.
 
 mod attention;
+mod attention_pool;
 mod batch_norm;
 mod bconv;
 mod block;
@@ -31,6 +32,7 @@ pub mod state;
 mod umsa;
 mod windows;
 
+pub use attention_pool::AttentionPool;
 pub use batch_norm::{BATCH_NORM_EPSILON, BatchNorm};
 pub use bconv::{BottleneckConv, Convolution};
 pub use block::{Block, BlockGates, Mixer, SearchBlock, Shortcut};

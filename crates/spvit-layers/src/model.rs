@@ -7,8 +7,8 @@ use burn::tensor::{Tensor, backend::Backend};
 use spvit_core::{FusedOps, fused};
 
 use crate::{
-    Block, BlockConfig, BlockGates, Family, Init, Linear, Mode, ModelConfig, Norm, PatchEmbed,
-    PatchMerging, Pool, SearchBlock,
+    AttentionPool, Block, BlockConfig, BlockGates, Family, Init, Linear, Mode, ModelConfig, Norm,
+    PatchEmbed, PatchMerging, Pool, SearchBlock,
 };
 
 /// A model of plain attention, bottleneck convolutions and cut FFNs: the compact form. Dense is the
@@ -39,6 +39,8 @@ pub struct VisionTransformer<B: Backend, K> {
     pub merges: Vec<PatchMerging<B>>,
     /// After the last block.
     pub norm: Option<Norm<B>>,
+    /// Pools the map's tokens.
+    pub attn_pool: Option<AttentionPool<B>>,
     /// After pooling, instead of [`VisionTransformer::norm`].
     pub fc_norm: Option<Norm<B>>,
     /// The classifier.
@@ -55,7 +57,8 @@ struct Layout {
     /// Blocks after which a merging follows.
     merges: Vec<usize>,
     pool: Pool,
-    prefix_tokens: usize,
+    /// Prefix tokens that an average or attention pool leaves out.
+    unpooled: usize,
     names: Names,
 }
 
@@ -98,13 +101,14 @@ impl<B: Backend, K> VisionTransformer<B, K> {
                     blocks: blocks(init),
                     merges: Vec::new(),
                     norm: norm(!vit.fc_norm, dim, init),
+                    attn_pool: (vit.pool == Pool::Map).then(|| AttentionPool::new(vit, init)),
                     fc_norm: norm(vit.fc_norm, dim, init),
                     head: Linear::new(features, classes, init),
                     head_dist: vit.distilled.then(|| Linear::new(features, classes, init)),
                     layout: Layout {
                         merges: Vec::new(),
                         pool: vit.pool,
-                        prefix_tokens: vit.prefix_tokens(),
+                        unpooled: if vit.pool_prefix { 0 } else { vit.prefix_tokens() },
                         names: Names::Flat,
                     },
                 }
@@ -123,13 +127,14 @@ impl<B: Backend, K> VisionTransformer<B, K> {
                     blocks: blocks(init),
                     merges: merges.iter().map(|&i| PatchMerging::new(&shapes[i], init)).collect(),
                     norm: norm(true, features, init),
+                    attn_pool: None,
                     fc_norm: None,
                     head: Linear::new(features, classes, init),
                     head_dist: None,
                     layout: Layout {
                         merges,
                         pool: Pool::Average,
-                        prefix_tokens: 0,
+                        unpooled: 0,
                         names: Names::Staged(swin.places()),
                     },
                 }
@@ -147,6 +152,7 @@ impl<B: Backend, K> VisionTransformer<B, K> {
         self.norm_pre = other.norm_pre.clone();
         self.merges = other.merges.clone();
         self.norm = other.norm.clone();
+        self.attn_pool = other.attn_pool.clone();
         self.fc_norm = other.fc_norm.clone();
         self.head = other.head.clone();
         self.head_dist = other.head_dist.clone();
@@ -249,14 +255,18 @@ impl<B: FusedOps, K> VisionTransformer<B, K> {
                     None => logits,
                 }
             }
-            Pool::Average => {
+            Pool::Average | Pool::Map => {
                 let x = match &self.norm {
                     Some(norm) => norm.forward(x),
                     None => x,
                 };
-                let (tokens, prefix) = (x.dims()[1], self.layout.prefix_tokens);
-                let mean = x.narrow(1, prefix, tokens - prefix).mean_dim(1).squeeze_dim::<2>(1);
-                self.head.forward(normal(mean, &self.fc_norm))
+                let (tokens, unpooled) = (x.dims()[1], self.layout.unpooled);
+                let x = x.narrow(1, unpooled, tokens - unpooled);
+                let pooled = match &self.attn_pool {
+                    Some(pool) => pool.forward(x),
+                    None => x.mean_dim(1).squeeze_dim::<2>(1),
+                };
+                self.head.forward(normal(pooled, &self.fc_norm))
             }
         }
     }

@@ -59,6 +59,10 @@ model_file! {
     layer_norm_epsilon: f64,
     shortcut_adds_norm: bool,
     pool: Pool,
+    pool_prefix: bool,
+    pool_heads: usize,
+    pool_hidden: usize,
+    pool_qk_norm: bool,
     class_token: bool,
     distilled: bool,
     registers: usize,
@@ -144,6 +148,10 @@ fn vit(file: ModelFile) -> Result<VitConfig, ConfigError> {
         heads,
         hidden: need(file.hidden, "hidden")?,
         pool: file.pool.unwrap_or_default(),
+        pool_prefix: file.pool_prefix.unwrap_or(false),
+        pool_heads: file.pool_heads,
+        pool_hidden: file.pool_hidden,
+        pool_qk_norm: file.pool_qk_norm.unwrap_or(false),
         class_token: file.class_token.unwrap_or(true),
         distilled: file.distilled.unwrap_or(false),
         registers: file.registers.unwrap_or(0),
@@ -160,6 +168,10 @@ fn swin(file: ModelFile) -> Result<SwinConfig, ConfigError> {
     refuse(file.depth.as_ref(), "depth", "swin")?;
     refuse(file.hidden.as_ref(), "hidden", "swin")?;
     refuse(file.pool.as_ref(), "pool", "swin")?;
+    refuse(file.pool_prefix.as_ref(), "pool_prefix", "swin")?;
+    refuse(file.pool_heads.as_ref(), "pool_heads", "swin")?;
+    refuse(file.pool_hidden.as_ref(), "pool_hidden", "swin")?;
+    refuse(file.pool_qk_norm.as_ref(), "pool_qk_norm", "swin")?;
     refuse(file.class_token.as_ref(), "class_token", "swin")?;
     refuse(file.distilled.as_ref(), "distilled", "swin")?;
     refuse(file.registers.as_ref(), "registers", "swin")?;
@@ -223,6 +235,10 @@ impl From<ModelConfig> for ModelFile {
                 hidden: Some(vit.hidden),
                 layer_norm_epsilon: Some(vit.style.epsilon),
                 pool: unless(vit.pool, Pool::Token),
+                pool_prefix: unless(vit.pool_prefix, false),
+                pool_heads: vit.pool_heads,
+                pool_hidden: vit.pool_hidden,
+                pool_qk_norm: unless(vit.pool_qk_norm, false),
                 class_token: unless(vit.class_token, true),
                 distilled: unless(vit.distilled, false),
                 registers: unless(vit.registers, 0),

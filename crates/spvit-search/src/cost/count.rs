@@ -66,13 +66,33 @@ pub(super) fn paper(config: &ModelConfig) -> CostTable {
         block(config, shape, operation, [hidden_dimension, 0], [norm; 2])
     });
     let [features, classes] = [config.features(), config.classes()].map(|x| x as u64);
-    let (mut embedding, mut head) = (embedding(config), features * classes);
+    let (mut embedding, mut head) = (embedding(config), features * classes + pool(config)[0]);
     if let Family::Swin(swin) = &config.family {
         let n: usize = config.map().iter().product();
         embedding += (n * config.embed_dim()) as u64;
         head += features * n as u64 / (1 << swin.depths.len());
     }
     table(Unit::Flops, [embedding, mergings(config, merging), head], blocks.collect())
+}
+
+/// Products of an attention pool, the latent's once for each image, and elements of its norms.
+fn pool(config: &ModelConfig) -> [u64; 2] {
+    let Some(vit) = config.as_vit().filter(|vit| vit.pool == Pool::Map) else { return [0; 2] };
+    let [d, hidden] = [vit.dim, vit.pool_hidden()].map(|x| x as u64);
+    let prefix = if vit.pool_prefix { vit.prefix_tokens() } else { 0 };
+    let t = (vit.patches() + prefix) as u64;
+    let products = d * d + 2 * t * d * d + 2 * t * d + d * d + 2 * d * hidden;
+    let qk_norm = if vit.pool_qk_norm { (1 + t) * d } else { 0 };
+    [products, d + qk_norm]
+}
+
+/// Trained values of an attention pool.
+fn pool_parameters(config: &ModelConfig) -> u64 {
+    let Some(vit) = config.as_vit().filter(|vit| vit.pool == Pool::Map) else { return 0 };
+    let [d, hidden, norm] = [vit.dim, vit.pool_hidden(), vit.style.norm_values()].map(|x| x as u64);
+    let qk_norm = if vit.pool_qk_norm { 2 * norm * (d / vit.pool_heads() as u64) } else { 0 };
+    let maps = (d + 1) * 4 * d + (d + 1) * hidden + (hidden + 1) * d;
+    d + maps + norm * d + qk_norm
 }
 
 fn table(unit: Unit, [embedding, merging, head]: [u64; 3], blocks: Vec<BlockCost>) -> CostTable {
@@ -120,12 +140,12 @@ pub(super) fn macs(config: &ModelConfig) -> CostTable {
         Family::Vit(vit) => {
             let pre = if vit.pre_norm { features * last } else { 0 };
             // A class token's norm is of one token; a mean's of all, unless it comes after it.
-            let normed = if vit.pool == Pool::Average && !vit.fc_norm { last } else { 1 };
+            let normed = if vit.pool != Pool::Token && !vit.fc_norm { last } else { 1 };
             (embedding(config) + pre, normed, 1 + u64::from(vit.distilled))
         }
         Family::Swin(_) => (embedding(config) + (n * config.embed_dim()) as u64, last, 1),
     };
-    let head = heads * features * (normed + classes);
+    let head = heads * features * (normed + classes) + pool(config).iter().sum::<u64>();
     table(Unit::Flops, [embedding, mergings(config, merging), head], blocks.collect())
 }
 
@@ -171,6 +191,6 @@ pub(super) fn parameters(config: &ModelConfig) -> CostTable {
         let (d, norm) = (shape.dim as u64, shape.style.norm_values() as u64);
         4 * norm * d + 8 * d * d
     });
-    let head = norm * features + heads * (features + 1) * classes;
+    let head = norm * features + heads * (features + 1) * classes + pool_parameters(config);
     table(Unit::Parameters, [embedding, merging, head], blocks.collect())
 }

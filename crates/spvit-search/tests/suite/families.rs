@@ -45,13 +45,22 @@ fn all() -> Vec<(&'static str, ModelConfig)> {
     let default = BlockStyle::default();
     let rms = BlockStyle { norm: NormKind::Rms, ..default };
     let average = VitConfig { pool: Pool::Average, class_token: false, ..vit() };
+    let all_tokens = VitConfig {
+        pool: Pool::Map,
+        pool_prefix: true,
+        pool_hidden: Some(7),
+        pool_qk_norm: true,
+        ..vit()
+    };
     let vits = [
         ("deit", vit()),
         ("distilled", VitConfig { distilled: true, ..vit() }),
         ("registers", VitConfig { registers: 3, embed_prefix: false, ..vit() }),
         ("average", average.clone()),
         ("fc_norm", VitConfig { fc_norm: true, registers: 2, ..average.clone() }),
-        ("no positions", VitConfig { position_embedding: false, ..average }),
+        ("no positions", VitConfig { position_embedding: false, ..average.clone() }),
+        ("map", VitConfig { pool: Pool::Map, pool_heads: Some(4), ..average.clone() }),
+        ("map of all", all_tokens),
         ("pre-norm", VitConfig { pre_norm: true, patch_bias: false, ..vit() }),
         ("layer scale", styled(BlockStyle { layer_scale: true, ..default })),
         ("qk norm", styled(BlockStyle { qk_norm: true, qkv_bias: QkvBias::None, ..default })),
