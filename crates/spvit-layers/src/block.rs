@@ -94,7 +94,7 @@ impl<B: Backend> Around<'_, B> {
     }
 
     fn ffn(&mut self, hidden: usize) -> Ffn<B> {
-        Ffn::new(self.shape.dim, hidden, self.shape.style.activation, self.init)
+        Ffn::of_shape(self.shape, hidden, self.init)
     }
 }
 

@@ -46,7 +46,9 @@ pub use msa::Msa;
 pub use norm::{LayerScale, Norm};
 pub use operation::Operation;
 pub use patch_embed::{PatchEmbed, PatchMerging, PatchProjection};
-pub use shape::{BlockConfig, BlockShape, BlockStyle, NormKind, QkvBias, SearchSpace, Window};
+pub use shape::{
+    BlockConfig, BlockShape, BlockStyle, FfnKind, NormKind, QkvBias, SearchSpace, Window,
+};
 pub use spvit_core::Activation;
 pub use umsa::{OperationGates, Umsa};
 

@@ -36,6 +36,22 @@ pub enum NormKind {
     Rms,
 }
 
+/// Whether an FFN's activation gates a second map, `a(g) ⊙ x` (GLU; SwiGLU with SiLU), and where
+/// the weights of both are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FfnKind {
+    /// One map, no gate.
+    #[default]
+    Plain,
+    /// In one map, those of g first (timm's `SwiGLUPacked`, DINOv2's `w12`).
+    GateFirst,
+    /// In one map, those of g last (timm's `GluMlp`).
+    GateLast,
+    /// In two maps, `fc1_g` and `fc1_x` (timm's `SwiGLU`, EVA-02).
+    Split,
+}
+
 /// What differs between blocks of one size.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BlockStyle {
@@ -43,6 +59,8 @@ pub struct BlockStyle {
     pub epsilon: f64,
     /// Their kind: of every norm of tokens and heads.
     pub norm: NormKind,
+    /// The FFN's maps.
+    pub ffn: FfnKind,
     /// Between the two maps of the FFN.
     pub activation: Activation,
     /// Bias of Q, K and V.
@@ -61,6 +79,7 @@ impl Default for BlockStyle {
         Self {
             epsilon: 1e-6,
             norm: NormKind::Layer,
+            ffn: FfnKind::Plain,
             activation: Activation::Gelu,
             qkv_bias: QkvBias::All,
             qk_norm: false,
@@ -71,6 +90,14 @@ impl Default for BlockStyle {
 }
 
 impl BlockStyle {
+    /// Maps to an FFN's hidden dimensions.
+    pub fn ffn_maps(&self) -> usize {
+        match self.ffn {
+            FfnKind::Plain => 1,
+            FfnKind::GateFirst | FfnKind::GateLast | FfnKind::Split => 2,
+        }
+    }
+
     /// Trained values of a norm, as a multiple of the dimensions that it normalises.
     pub fn norm_values(&self) -> usize {
         match self.norm {

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, Family, ModelConfig, Pool, SwinConfig, VitConfig};
-use crate::{Activation, BlockStyle, NormKind, QkvBias, SearchSpace};
+use crate::{Activation, BlockStyle, FfnKind, NormKind, QkvBias, SearchSpace};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -72,6 +72,7 @@ model_file! {
     pre_norm: bool,
     fc_norm: bool,
     norm: NormKind,
+    ffn: FfnKind,
     activation: Activation,
     qkv_bias: QkvBias,
     qk_norm: bool,
@@ -119,6 +120,7 @@ fn style(file: &ModelFile) -> BlockStyle {
     BlockStyle {
         epsilon: file.layer_norm_epsilon.unwrap_or(default.epsilon),
         norm: file.norm.unwrap_or(default.norm),
+        ffn: file.ffn.unwrap_or(default.ffn),
         activation: file.activation.unwrap_or(default.activation),
         qkv_bias: file.qkv_bias.unwrap_or(default.qkv_bias),
         qk_norm: file.qk_norm.unwrap_or(default.qk_norm),
@@ -217,6 +219,7 @@ impl From<ModelConfig> for ModelFile {
             alpha: Some(space.alpha),
             shortcut_adds_norm: Some(style.shortcut_adds_norm),
             norm: unless(style.norm, default.norm),
+            ffn: unless(style.ffn, default.ffn),
             activation: unless(style.activation, default.activation),
             qkv_bias: unless(style.qkv_bias, default.qkv_bias),
             qk_norm: unless(style.qk_norm, default.qk_norm),

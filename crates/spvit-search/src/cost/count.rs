@@ -61,7 +61,8 @@ pub(super) fn paper(config: &ModelConfig) -> CostTable {
             Operation::BConv(kernel) => convolution(shape, kernel),
             Operation::Msa => attention(shape),
         };
-        let hidden_dimension = 2 * (shape.patches() * shape.dim) as u64;
+        let maps = shape.style.ffn_maps() as u64 + 1;
+        let hidden_dimension = maps * (shape.patches() * shape.dim) as u64;
         let norm = (shape.dim * shape.tokens()) as u64;
         block(config, shape, operation, [hidden_dimension, 0], [norm; 2])
     });
@@ -131,7 +132,10 @@ pub(super) fn macs(config: &ModelConfig) -> CostTable {
             }
             Operation::Msa => around + attention(shape) + qk_norm,
         };
-        block(config, shape, operation, [2 * rows(shape), around], [0; 2])
+        let maps = shape.style.ffn_maps() as u64;
+        // A gated FFN's product of two values is one more for each token.
+        let hidden_dimension = (maps + 1) * rows(shape) + (maps - 1) * shape.tokens() as u64;
+        block(config, shape, operation, [hidden_dimension, around], [0; 2])
     });
     let [features, classes] = [config.features(), config.classes()].map(|x| x as u64);
     let n: usize = config.map().iter().product();
@@ -167,9 +171,16 @@ pub(super) fn parameters(config: &ModelConfig) -> CostTable {
             Operation::BConv(k) => (d * (k * k) as u64 + 1) * h + 2 * h + (h + 1) * d,
             Operation::Msa => 4 * d * d + d + qkv_bias + table + qk_norm,
         };
+        let hidden_dimension = (d + 1) * shape.style.ffn_maps() as u64 + d;
         // b2 stays where no hidden dimension does.
         let scale = if shape.style.layer_scale { d } else { 0 };
-        block(config, shape, operation, [2 * d + 1, 0], [norm * d + scale, (norm + 1) * d + scale])
+        block(
+            config,
+            shape,
+            operation,
+            [hidden_dimension, 0],
+            [norm * d + scale, (norm + 1) * d + scale],
+        )
     });
     let [features, classes, dim] =
         [config.features(), config.classes(), config.embed_dim()].map(|x| x as u64);

@@ -4,7 +4,7 @@
 use burn::tensor::Tensor;
 use spvit_core::FusedOps;
 use spvit_layers::{
-    Activation, BlockGates, BlockStyle, Init, Mode, ModelConfig, NormKind, Operation,
+    Activation, BlockGates, BlockStyle, FfnKind, Init, Mode, ModelConfig, NormKind, Operation,
     OperationGates, Pool, QkvBias, SearchVit, SwinConfig, Vit, VitConfig,
     state::{self, parameter_count},
 };
@@ -43,6 +43,7 @@ fn vit() -> VitConfig {
 fn all() -> Vec<(&'static str, ModelConfig)> {
     let styled = |style: BlockStyle| VitConfig { style, ..vit() };
     let default = BlockStyle::default();
+    let silu = BlockStyle { activation: Activation::Silu, ..default };
     let rms = BlockStyle { norm: NormKind::Rms, ..default };
     let average = VitConfig { pool: Pool::Average, class_token: false, ..vit() };
     let all_tokens = VitConfig {
@@ -66,6 +67,9 @@ fn all() -> Vec<(&'static str, ModelConfig)> {
         ("qk norm", styled(BlockStyle { qk_norm: true, qkv_bias: QkvBias::None, ..default })),
         ("rms norm", VitConfig { pre_norm: true, ..styled(BlockStyle { qk_norm: true, ..rms }) }),
         ("rms fc_norm", VitConfig { fc_norm: true, ..styled(rms) }),
+        ("glu", styled(BlockStyle { ffn: FfnKind::GateLast, ..default })),
+        ("swiglu packed", styled(BlockStyle { ffn: FfnKind::GateFirst, ..silu })),
+        ("swiglu", styled(BlockStyle { ffn: FfnKind::Split, ..silu })),
         ("quick", styled(BlockStyle { activation: Activation::QuickGelu, ..default })),
     ];
     let vits = vits.into_iter().map(|(name, vit)| (name, vit.into()));
