@@ -25,6 +25,8 @@ pub(crate) struct AttentionWeights<B: Backend> {
     pub table: Option<Tensor<B, 2>>,
     /// The norms of Q and of K.
     pub qk_norm: Option<[NormWeights<B>; 2]>,
+    /// The norm before the projection.
+    pub norm: Option<NormWeights<B>>,
 }
 
 /// A parameter in the graph, or outside it.
@@ -64,6 +66,10 @@ impl Attention {
         let bias = self.windows.as_ref().zip(weights.table.clone());
         let bias = bias.map(|(windows, table)| windows.bias(table));
         let mixed = fused::self_attention(normal, self.heads, bias);
+        let mixed = match &weights.norm {
+            Some(norm) => norm.clone().apply(mixed),
+            None => mixed,
+        };
         let (w, b) = weights.proj.clone();
         let out = fused::affine(mixed, w, b);
         match &self.windows {

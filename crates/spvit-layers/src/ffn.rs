@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
 use spvit_core::{Activation, FusedOps, fused};
 
-use crate::{BlockShape, FfnKind, Init, Linear};
+use crate::{BlockShape, FfnKind, Init, Linear, Norm};
 
 /// `W2·(m ⊙ a(W1·x + b1)) + b2` (Eq. 11), with the activation a (GELU in the paper) and, in search
 /// form, a gate m for every hidden dimension.
@@ -19,6 +19,8 @@ pub struct Ffn<B: Backend> {
     pub fc1_g: Option<Linear<B>>,
     /// Wx and bx, where they are apart, `[dim, hidden]`.
     pub fc1_x: Option<Linear<B>>,
+    /// Over the hidden dimensions, before fc2.
+    pub norm: Option<Norm<B>>,
     /// `[hidden, dim]`.
     pub fc2: Option<Linear<B>>,
     /// `[dim]`, what is left of b2 where no hidden dimension is.
@@ -41,7 +43,9 @@ impl<B: Backend> Ffn<B> {
     /// A block's network with fresh weights, of this width.
     pub fn of_shape(shape: &BlockShape, hidden: usize, init: &mut Init<B>) -> Self {
         let style = &shape.style;
-        Self::of_kind(style.ffn, [shape.dim, hidden], style.activation, init)
+        let ffn = Self::of_kind(style.ffn, [shape.dim, hidden], style.activation, init);
+        let norm = (style.mlp_norm && hidden > 0).then(|| Norm::new(hidden, style, init));
+        Self { norm, ..ffn }
     }
 
     fn of_kind(
@@ -50,8 +54,16 @@ impl<B: Backend> Ffn<B> {
         activation: Activation,
         init: &mut Init<B>,
     ) -> Self {
-        let empty =
-            Self { fc1: None, fc1_g: None, fc1_x: None, fc2: None, bias: None, activation, kind };
+        let empty = Self {
+            fc1: None,
+            fc1_g: None,
+            fc1_x: None,
+            norm: None,
+            fc2: None,
+            bias: None,
+            activation,
+            kind,
+        };
         if hidden == 0 {
             return Self { bias: Some(init.constant([dim], 0.0)), ..empty };
         }
@@ -101,6 +113,10 @@ impl<B: FusedOps> Ffn<B> {
             };
         };
         let hidden = self.hidden_values(x);
+        let hidden = match &self.norm {
+            Some(norm) => norm.forward(hidden),
+            None => hidden,
+        };
         let weight = match gates {
             Some(gates) => fc2.weight.val() * gates.unsqueeze_dim::<2>(1),
             None => fc2.weight.val(),
@@ -108,7 +124,7 @@ impl<B: FusedOps> Ffn<B> {
         fused::affine(hidden, weight, fc2.bias.as_ref().map(Param::val))
     }
 
-    /// What W2 maps, `[batch, tokens, hidden]`.
+    /// What W2 maps, or the norm before it, `[batch, tokens, hidden]`.
     fn hidden_values(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
         let split = |both: Tensor<B, 3>| {
             let width = both.dims()[2] / 2;

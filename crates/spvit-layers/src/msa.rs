@@ -24,6 +24,8 @@ pub struct Msa<B: Backend> {
     pub q_norm: Option<Norm<B>>,
     /// Normalises every head's K.
     pub k_norm: Option<Norm<B>>,
+    /// Before the projection.
+    pub norm: Option<Norm<B>>,
     #[module(skip)]
     pub(crate) layout: Attention,
 }
@@ -39,16 +41,17 @@ impl<B: Backend> Msa<B> {
         let table = shape.window.map(|window| {
             init.truncated_normal([Windows::table_rows(window.size), shape.heads], 0.02)
         });
-        let norm = |init: &mut Init<B>| {
-            let norm = || Norm::new(shape.head_dim(), &shape.style, init);
-            shape.style.qk_norm.then(norm)
+        let (style, d) = (&shape.style, shape.head_dim());
+        let norm = |there: bool, dim: usize, init: &mut Init<B>| {
+            there.then(|| Norm::new(dim, style, init))
         };
         Self {
             qkv,
             proj,
             relative_position_bias_table: table,
-            q_norm: norm(init),
-            k_norm: norm(init),
+            q_norm: norm(style.qk_norm, d, init),
+            k_norm: norm(style.qk_norm, d, init),
+            norm: norm(style.attn_norm, shape.dim, init),
             layout: Attention::new(shape),
         }
     }
@@ -76,6 +79,7 @@ impl<B: FusedOps> Msa<B> {
                 .as_ref()
                 .zip(self.k_norm.as_ref())
                 .map(|(q, k)| [norm(q), norm(k)]),
+            norm: self.norm.as_ref().map(norm),
         }
     }
 

@@ -67,6 +67,10 @@ pub struct BlockStyle {
     pub qkv_bias: QkvBias,
     /// Whether Q and K of every head are normalised before their product.
     pub qk_norm: bool,
+    /// Whether what attention mixes is normalised before its projection (timm's `scale_attn_norm`).
+    pub attn_norm: bool,
+    /// Whether an FFN's hidden dimensions are normalised before its last map (`scale_mlp_norm`).
+    pub mlp_norm: bool,
     /// Whether both branches are scaled by a learned vector (LayerScale).
     pub layer_scale: bool,
     /// Whether a shortcut adds norm1(x), as the published fine-tuning code does, instead of 0.
@@ -83,6 +87,8 @@ impl Default for BlockStyle {
             activation: Activation::Gelu,
             qkv_bias: QkvBias::All,
             qk_norm: false,
+            attn_norm: false,
+            mlp_norm: false,
             layer_scale: false,
             shortcut_adds_norm: false,
         }
@@ -152,6 +158,18 @@ impl BlockShape {
     pub fn grid(&self, kernel: usize) -> Grid {
         let [height, width] = self.map;
         Grid { height, width, kernel }
+    }
+
+    /// Whether a search may put another operation in attention's place. A norm before the
+    /// projection depends on all tokens' mixed values, and no convolution's weights follow.
+    pub fn searches_attention(&self) -> bool {
+        !self.style.attn_norm
+    }
+
+    /// Whether a search may cut the FFN. A norm over its hidden dimensions couples them: without
+    /// one, the others have other values.
+    pub fn searches_ffn(&self) -> bool {
+        !self.style.mlp_norm
     }
 
     /// The block of the dense model: attention and the whole FFN.

@@ -66,10 +66,14 @@ pub fn prune<B: Backend>(search: &SearchVit<B>, architecture: &Architecture) -> 
 }
 
 /// Eq. 18: the kept columns of the maps before the activation and rows of fc2 (of the transposed
-/// weights here). Of an FFN without dimensions the bias is left.
+/// weights here). Of an FFN without dimensions the bias is left. With a norm before fc2, all are
+/// kept ([`BlockShape::searches_ffn`](spvit_layers::BlockShape::searches_ffn)).
 fn cut<B: Backend>(ffn: &Ffn<B>, kept: &[usize]) -> Ffn<B> {
     let mut cut = ffn.clone();
     let Some(fc2) = &ffn.fc2 else { return cut };
+    if ffn.norm.is_some() && kept.len() == ffn.hidden() {
+        return cut;
+    }
     if kept.is_empty() {
         let dim = fc2.weight.dims()[1];
         let bias = match &fc2.bias {
@@ -77,7 +81,7 @@ fn cut<B: Backend>(ffn: &Ffn<B>, kept: &[usize]) -> Ffn<B> {
             None => param(Tensor::zeros([dim], &fc2.weight.device())),
         };
         (cut.fc1, cut.fc1_g, cut.fc1_x) = (None, None, None);
-        (cut.fc2, cut.bias) = (None, Some(bias));
+        (cut.norm, cut.fc2, cut.bias) = (None, None, Some(bias));
         return cut;
     }
     let device = fc2.weight.device();

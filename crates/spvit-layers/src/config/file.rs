@@ -76,6 +76,8 @@ model_file! {
     activation: Activation,
     qkv_bias: QkvBias,
     qk_norm: bool,
+    attn_norm: bool,
+    mlp_norm: bool,
     layer_scale: bool,
 }
 
@@ -124,6 +126,8 @@ fn style(file: &ModelFile) -> BlockStyle {
         activation: file.activation.unwrap_or(default.activation),
         qkv_bias: file.qkv_bias.unwrap_or(default.qkv_bias),
         qk_norm: file.qk_norm.unwrap_or(default.qk_norm),
+        attn_norm: file.attn_norm.unwrap_or(default.attn_norm),
+        mlp_norm: file.mlp_norm.unwrap_or(default.mlp_norm),
         layer_scale: file.layer_scale.unwrap_or(default.layer_scale),
         shortcut_adds_norm: file.shortcut_adds_norm.unwrap_or(default.shortcut_adds_norm),
     }
@@ -223,6 +227,8 @@ impl From<ModelConfig> for ModelFile {
             activation: unless(style.activation, default.activation),
             qkv_bias: unless(style.qkv_bias, default.qkv_bias),
             qk_norm: unless(style.qk_norm, default.qk_norm),
+            attn_norm: unless(style.attn_norm, default.attn_norm),
+            mlp_norm: unless(style.mlp_norm, default.mlp_norm),
             layer_scale: unless(style.layer_scale, default.layer_scale),
             ..Self::default()
         };

@@ -37,12 +37,14 @@ fn block(
     fixed: [u64; 2],
 ) -> BlockCost {
     let all = [Operation::Shortcut].into_iter().chain(config.operations());
+    let all = all.filter(|choice| shape.searches_attention() || *choice == Operation::Msa);
     BlockCost {
         operations: all.map(|choice| (choice, operation(choice) as f64)).collect(),
         fixed: fixed.map(|cost| cost as f64),
         hidden_dimension: hidden_dimension as f64,
         ffn_fixed: ffn_fixed as f64,
         hidden: shape.hidden,
+        searches_ffn: shape.searches_ffn(),
     }
 }
 
@@ -125,16 +127,18 @@ pub(super) fn macs(config: &ModelConfig) -> CostTable {
     let blocks = shapes.iter().map(|shape| {
         let around = rows(shape) + scale(shape);
         let qk_norm = if shape.style.qk_norm { 2 * rows(shape) } else { 0 };
+        let attn_norm = if shape.style.attn_norm { rows(shape) } else { 0 };
         let operation = |operation| match operation {
             Operation::Shortcut => 0,
             Operation::BConv(kernel) => {
                 around + convolution(shape, kernel) + (shape.head_dim() * shape.patches()) as u64
             }
-            Operation::Msa => around + attention(shape) + qk_norm,
+            Operation::Msa => around + attention(shape) + qk_norm + attn_norm,
         };
         let maps = shape.style.ffn_maps() as u64;
-        // A gated FFN's product of two values is one more for each token.
-        let hidden_dimension = (maps + 1) * rows(shape) + (maps - 1) * shape.tokens() as u64;
+        // A gated FFN's product of two values is one more for each token, and so is a norm.
+        let more = maps - 1 + u64::from(shape.style.mlp_norm);
+        let hidden_dimension = (maps + 1) * rows(shape) + more * shape.tokens() as u64;
         block(config, shape, operation, [hidden_dimension, around], [0; 2])
     });
     let [features, classes] = [config.features(), config.classes()].map(|x| x as u64);
@@ -165,13 +169,15 @@ pub(super) fn parameters(config: &ModelConfig) -> CostTable {
         });
         let norm = shape.style.norm_values() as u64;
         let qk_norm = if shape.style.qk_norm { 2 * norm * h } else { 0 };
+        let attn_norm = if shape.style.attn_norm { norm * d } else { 0 };
+        let mlp_norm = if shape.style.mlp_norm { norm } else { 0 };
         let operation = |operation| match operation {
             Operation::Shortcut => 0,
             // Convolution, batch norm, projection.
             Operation::BConv(k) => (d * (k * k) as u64 + 1) * h + 2 * h + (h + 1) * d,
-            Operation::Msa => 4 * d * d + d + qkv_bias + table + qk_norm,
+            Operation::Msa => 4 * d * d + d + qkv_bias + table + qk_norm + attn_norm,
         };
-        let hidden_dimension = (d + 1) * shape.style.ffn_maps() as u64 + d;
+        let hidden_dimension = (d + 1) * shape.style.ffn_maps() as u64 + d + mlp_norm;
         // b2 stays where no hidden dimension does.
         let scale = if shape.style.layer_scale { d } else { 0 };
         block(

@@ -4,15 +4,22 @@
 use burn::tensor::Tensor;
 use spvit_core::FusedOps;
 use spvit_layers::{
-    Activation, BlockGates, BlockStyle, FfnKind, Init, Mode, ModelConfig, NormKind, Operation,
-    OperationGates, Pool, QkvBias, SearchVit, SwinConfig, Vit, VitConfig,
+    Activation, BlockGates, BlockShape, BlockStyle, FfnKind, Init, Mode, ModelConfig, NormKind,
+    Operation, OperationGates, Pool, QkvBias, SearchVit, SwinConfig, Vit, VitConfig,
     state::{self, parameter_count},
 };
-use spvit_search::{Architecture, BlockArchitecture, CostModel, CostTable, Profile, expand, prune};
+use spvit_search::{
+    Architecture, BlockArchitecture, BlockUniforms, Budget, BudgetTerm, CostModel, CostTable,
+    Gates, Profile, derive, expand, prune,
+};
 
 use crate::support::{Errors, Noise, Scale, gates_of, host, magnitude};
 
-on_all_backends!(dense_search_and_compact_forms_agree, what_is_left_of_an_ffn_is_folded,);
+on_all_backends!(
+    dense_search_and_compact_forms_agree,
+    what_is_left_of_an_ffn_is_folded,
+    what_has_no_other_form_is_left_dense,
+);
 
 const LOGITS: (f32, Scale) = (1e-5, Scale::AtLeastOne);
 
@@ -44,6 +51,7 @@ fn all() -> Vec<(&'static str, ModelConfig)> {
     let styled = |style: BlockStyle| VitConfig { style, ..vit() };
     let default = BlockStyle::default();
     let silu = BlockStyle { activation: Activation::Silu, ..default };
+    let both_norms = BlockStyle { attn_norm: true, mlp_norm: true, ffn: FfnKind::Split, ..silu };
     let rms = BlockStyle { norm: NormKind::Rms, ..default };
     let average = VitConfig { pool: Pool::Average, class_token: false, ..vit() };
     let all_tokens = VitConfig {
@@ -70,6 +78,9 @@ fn all() -> Vec<(&'static str, ModelConfig)> {
         ("glu", styled(BlockStyle { ffn: FfnKind::GateLast, ..default })),
         ("swiglu packed", styled(BlockStyle { ffn: FfnKind::GateFirst, ..silu })),
         ("swiglu", styled(BlockStyle { ffn: FfnKind::Split, ..silu })),
+        ("attention norm", styled(BlockStyle { attn_norm: true, ..default })),
+        ("mlp norm", styled(BlockStyle { mlp_norm: true, ..rms })),
+        ("both norms", styled(both_norms)),
         ("quick", styled(BlockStyle { activation: Activation::QuickGelu, ..default })),
     ];
     let vits = vits.into_iter().map(|(name, vit)| (name, vit.into()));
@@ -90,11 +101,15 @@ fn blocks(config: &ModelConfig) -> Vec<BlockArchitecture> {
         (Operation::Shortcut, 0),
         (Operation::Msa, 0),
     ];
-    let block = |((operation, step), hidden): ((Operation, usize), usize)| BlockArchitecture {
-        operation,
-        kept: if step == 0 { vec![] } else { (0..hidden).step_by(step).collect() },
+    let block = |((operation, step), shape): ((Operation, usize), &BlockShape)| BlockArchitecture {
+        operation: if shape.searches_attention() { operation } else { Operation::Msa },
+        kept: match step {
+            _ if !shape.searches_ffn() => (0..shape.hidden).collect(),
+            0 => vec![],
+            _ => (0..shape.hidden).step_by(step).collect(),
+        },
     };
-    choices.into_iter().zip(shapes.iter().map(|shape| shape.hidden)).map(block).collect()
+    choices.into_iter().zip(&shapes).map(block).collect()
 }
 
 fn search_form<B: FusedOps>(config: &ModelConfig) -> SearchVit<B> {
@@ -177,6 +192,47 @@ fn what_is_left_of_an_ffn_is_folded<B: FusedOps>() {
         }
         assert_eq!(compact.blocks[2].is_identity(), folds[0], "{name}");
         assert!(!compact.blocks[3].is_identity(), "attention is left");
+    }
+}
+
+/// A norm before the last map takes the gates away; what is left of the search goes on.
+fn what_has_no_other_form_is_left_dense<B: FusedOps>() {
+    for (name, lines) in [
+        ("deit", [false, false]),
+        ("attention norm", [true, false]),
+        ("mlp norm", [false, true]),
+        ("both norms", [true, true]),
+    ] {
+        let (_, config) = all().into_iter().find(|(own, _)| *own == name).unwrap();
+        let table = CostTable::new(&config, CostModel::Macs);
+        let line = table.left_dense().unwrap_or_default();
+        for (layer, left) in
+            ["attention in every block", "the FFN in every block"].iter().zip(lines)
+        {
+            assert_eq!(line.contains(layer), left, "{name}: {line}");
+        }
+        let gates = Gates::<B>::new(&table, 1.5, &B::Device::default());
+        let uniform = |[operations, ffn]: [usize; 2]| BlockUniforms {
+            operations: vec![0.5; operations],
+            ffn: vec![0.5; ffn],
+        };
+        let uniforms: Vec<BlockUniforms> = gates.draws().into_iter().map(uniform).collect();
+        let search = search_form::<B>(&config);
+        let [sampled, expected] = [gates.sample(&uniforms), gates.deterministic()]
+            .map(|gates| host(search.forward(images(&config), &gates, &Mode::Evaluate)));
+        assert_eq!(sampled, expected, "{name}: all gates are open");
+
+        let target = table.dense() as u64;
+        let budget = Budget::flops(target / 2);
+        let term = BudgetTerm { table, budget, lambda: 1.0, scale: target as f64 };
+        assert_eq!(term.cost(&gates), target as f64, "{name}");
+        let loss = host(term.loss(&gates))[0];
+        assert!((loss - 0.25).abs() < 1e-4, "{name}: {loss}");
+        let derived = derive(&config, CostModel::Macs, &gates.probabilities(), target * 9 / 10);
+        match derived {
+            Ok(architecture) => architecture.validate().unwrap(),
+            Err(_) => assert_eq!(lines, [true, true], "{name}: nothing is left to search"),
+        }
     }
 }
 
