@@ -4,13 +4,15 @@ use burn::module::Param;
 use burn::tensor::{Tensor, backend::Backend};
 use spvit_core::{FusedOps, fused};
 
-use crate::{BlockShape, norm::NormWeights, windows::Windows};
+use crate::{BlockShape, norm::NormWeights, relative::RelativePositions, windows::Windows};
 
 /// Everything of an attention layer that is not a parameter.
 #[derive(Debug, Clone)]
 pub(crate) struct Attention {
     pub heads: usize,
     windows: Option<Windows>,
+    /// Of the whole sequence.
+    relative: Option<RelativePositions>,
 }
 
 /// An affine map's weight `[input, output]` and bias `[output]`.
@@ -21,7 +23,7 @@ pub(crate) type Map<B> = (Tensor<B, 2>, Option<Tensor<B, 1>>);
 pub(crate) struct AttentionWeights<B: Backend> {
     pub qkv: Map<B>,
     pub proj: Map<B>,
-    /// Of the windows' relative positions, `[rows, heads]`.
+    /// Of relative positions, `[rows, heads]`.
     pub table: Option<Tensor<B, 2>>,
     /// The norms of Q and of K.
     pub qk_norm: Option<[NormWeights<B>; 2]>,
@@ -43,7 +45,9 @@ pub(crate) fn free<B: FusedOps, const D: usize>(
 impl Attention {
     pub fn new(shape: &BlockShape) -> Self {
         let windows = shape.window.map(|window| Windows::new(shape, window));
-        Self { heads: shape.heads, windows }
+        let whole = shape.style.relative_position_bias && windows.is_none();
+        let relative = whole.then(|| RelativePositions::after_class_token(shape.map));
+        Self { heads: shape.heads, windows, relative }
     }
 
     /// Eq. 4 for `x` `[batch, tokens, dim]`; also returns Q, K and V `[items, tokens, 3·dim]`, the
@@ -63,8 +67,11 @@ impl Attention {
             Some(norms) => self.normalise(qkv.clone(), norms),
             None => qkv.clone(),
         };
-        let bias = self.windows.as_ref().zip(weights.table.clone());
-        let bias = bias.map(|(windows, table)| windows.bias(table));
+        let bias = match (weights.table.clone(), &self.windows, &self.relative) {
+            (Some(table), Some(windows), _) => Some(windows.bias(table)),
+            (Some(table), None, Some(relative)) => Some(relative.bias(table)),
+            _ => None,
+        };
         let mixed = fused::self_attention(normal, self.heads, bias);
         let mixed = match &weights.norm {
             Some(norm) => norm.clone().apply(mixed),

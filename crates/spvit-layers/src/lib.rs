@@ -27,6 +27,7 @@ mod msa;
 mod norm;
 mod operation;
 mod patch_embed;
+mod relative;
 mod shape;
 pub mod state;
 mod umsa;

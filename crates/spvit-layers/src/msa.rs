@@ -7,7 +7,6 @@ use spvit_core::FusedOps;
 use crate::{
     BlockShape, Init, Linear, Norm, QkvBias,
     attention::{Attention, AttentionWeights, free},
-    windows::Windows,
 };
 
 /// Multi-head self-attention (Eq. 4): `softmax(QKᵀ/√d)·V` for every head, then the projection; in
@@ -18,7 +17,8 @@ pub struct Msa<B: Backend> {
     pub qkv: Linear<B>,
     /// Output projection, `[dim, dim]`.
     pub proj: Linear<B>,
-    /// Bias of every relative position in a window, `[(2·rows - 1)(2·columns - 1), heads]`.
+    /// Bias of every relative position, `[rows, heads]`
+    /// ([`BlockShape::bias_table_rows`]).
     pub relative_position_bias_table: Option<Param<Tensor<B, 2>>>,
     /// Normalises every head's Q.
     pub q_norm: Option<Norm<B>>,
@@ -38,9 +38,8 @@ impl<B: Backend> Msa<B> {
             QkvBias::None => Linear::without_bias(shape.dim, 3 * shape.dim, init),
         };
         let proj = Linear::new(shape.dim, shape.dim, init);
-        let table = shape.window.map(|window| {
-            init.truncated_normal([Windows::table_rows(window.size), shape.heads], 0.02)
-        });
+        let rows = shape.bias_table_rows();
+        let table = (rows > 0).then(|| init.truncated_normal([rows, shape.heads], 0.02));
         let (style, d) = (&shape.style, shape.head_dim());
         let norm = |there: bool, dim: usize, init: &mut Init<B>| {
             there.then(|| Norm::new(dim, style, init))

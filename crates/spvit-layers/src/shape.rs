@@ -67,6 +67,9 @@ pub struct BlockStyle {
     pub qkv_bias: QkvBias,
     /// Whether Q and K of every head are normalised before their product.
     pub qk_norm: bool,
+    /// Whether attention over the whole sequence, a class token and a map, adds a learned bias for
+    /// every relative position (BEiT's).
+    pub relative_position_bias: bool,
     /// Whether what attention mixes is normalised before its projection (timm's `scale_attn_norm`).
     pub attn_norm: bool,
     /// Whether an FFN's hidden dimensions are normalised before its last map (`scale_mlp_norm`).
@@ -87,6 +90,7 @@ impl Default for BlockStyle {
             activation: Activation::Gelu,
             qkv_bias: QkvBias::All,
             qk_norm: false,
+            relative_position_bias: false,
             attn_norm: false,
             mlp_norm: false,
             layer_scale: false,
@@ -152,6 +156,17 @@ impl BlockShape {
     /// Dimensions of one head, d = D/h.
     pub fn head_dim(&self) -> usize {
         self.dim / self.heads
+    }
+
+    /// Rows of the table of relative position biases: `(2h - 1)(2w - 1)` for windows or a map of h
+    /// rows and w columns, and three for a class token; 0 without biases.
+    pub fn bias_table_rows(&self) -> usize {
+        let rows = |size: [usize; 2]| size.iter().map(|side| 2 * side - 1).product::<usize>();
+        match self.window {
+            Some(window) => rows(window.size),
+            None if self.style.relative_position_bias => rows(self.map) + 3,
+            None => 0,
+        }
     }
 
     /// The map with a kernel of side `kernel` over it.

@@ -68,6 +68,15 @@ pub enum ConfigError {
         "model.pool is \"token\", but model.class_token is false; set model.pool = \"average\""
     )]
     Pool,
+    /// A bias for relative positions where not one token comes before the map.
+    #[error(
+        "model.relative_position_bias is for a class token alone before the patches, but the model \
+         has {prefix} such tokens"
+    )]
+    RelativePositions {
+        /// Tokens before the map.
+        prefix: usize,
+    },
     /// The kernel sizes are not odd, ascending and small enough.
     #[error("model.kernels {0:?}: expected odd sizes in ascending order, such as [1, 3]")]
     Kernels(Vec<usize>),

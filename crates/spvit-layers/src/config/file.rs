@@ -76,6 +76,7 @@ model_file! {
     activation: Activation,
     qkv_bias: QkvBias,
     qk_norm: bool,
+    relative_position_bias: bool,
     attn_norm: bool,
     mlp_norm: bool,
     layer_scale: bool,
@@ -126,6 +127,9 @@ fn style(file: &ModelFile) -> BlockStyle {
         activation: file.activation.unwrap_or(default.activation),
         qkv_bias: file.qkv_bias.unwrap_or(default.qkv_bias),
         qk_norm: file.qk_norm.unwrap_or(default.qk_norm),
+        relative_position_bias: file
+            .relative_position_bias
+            .unwrap_or(default.relative_position_bias),
         attn_norm: file.attn_norm.unwrap_or(default.attn_norm),
         mlp_norm: file.mlp_norm.unwrap_or(default.mlp_norm),
         layer_scale: file.layer_scale.unwrap_or(default.layer_scale),
@@ -186,6 +190,7 @@ fn swin(file: ModelFile) -> Result<SwinConfig, ConfigError> {
     refuse(file.patch_bias.as_ref(), "patch_bias", "swin")?;
     refuse(file.pre_norm.as_ref(), "pre_norm", "swin")?;
     refuse(file.fc_norm.as_ref(), "fc_norm", "swin")?;
+    refuse(file.relative_position_bias.as_ref(), "relative_position_bias", "swin")?;
     let epsilon = file.layer_norm_epsilon.unwrap_or(1e-5);
     let style = BlockStyle { epsilon, ..style(&file) };
     let heads = match need(file.heads, "heads")? {
@@ -227,6 +232,10 @@ impl From<ModelConfig> for ModelFile {
             activation: unless(style.activation, default.activation),
             qkv_bias: unless(style.qkv_bias, default.qkv_bias),
             qk_norm: unless(style.qk_norm, default.qk_norm),
+            relative_position_bias: unless(
+                style.relative_position_bias,
+                default.relative_position_bias,
+            ),
             attn_norm: unless(style.attn_norm, default.attn_norm),
             mlp_norm: unless(style.mlp_norm, default.mlp_norm),
             layer_scale: unless(style.layer_scale, default.layer_scale),

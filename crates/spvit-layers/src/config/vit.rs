@@ -132,6 +132,10 @@ impl VitConfig {
         if self.pool == Pool::Token && !self.class_token {
             return Err(ConfigError::Pool);
         }
+        let prefix = self.prefix_tokens();
+        if self.style.relative_position_bias && (prefix != 1 || !self.class_token) {
+            return Err(ConfigError::RelativePositions { prefix });
+        }
         positive("layer_norm_epsilon", self.style.epsilon)
     }
 

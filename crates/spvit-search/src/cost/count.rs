@@ -163,10 +163,7 @@ pub(super) fn parameters(config: &ModelConfig) -> CostTable {
     let blocks = shapes.iter().map(|shape| {
         let [d, h] = [shape.dim, shape.head_dim()].map(|x| x as u64);
         let qkv_bias = if shape.style.qkv_bias == QkvBias::All { 3 * d } else { 0 };
-        let table = shape.window.map_or(0, |window| {
-            let rows: usize = window.size.iter().map(|side| 2 * side - 1).product();
-            (rows * shape.heads) as u64
-        });
+        let table = (shape.bias_table_rows() * shape.heads) as u64;
         let norm = shape.style.norm_values() as u64;
         let qk_norm = if shape.style.qk_norm { 2 * norm * h } else { 0 };
         let attn_norm = if shape.style.attn_norm { norm * d } else { 0 };

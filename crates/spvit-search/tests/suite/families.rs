@@ -52,8 +52,10 @@ fn all() -> Vec<(&'static str, ModelConfig)> {
     let default = BlockStyle::default();
     let silu = BlockStyle { activation: Activation::Silu, ..default };
     let both_norms = BlockStyle { attn_norm: true, mlp_norm: true, ffn: FfnKind::Split, ..silu };
+    let beit = BlockStyle { relative_position_bias: true, layer_scale: true, ..default };
     let rms = BlockStyle { norm: NormKind::Rms, ..default };
     let average = VitConfig { pool: Pool::Average, class_token: false, ..vit() };
+    let unembedded = VitConfig { position_embedding: false, ..average.clone() };
     let all_tokens = VitConfig {
         pool: Pool::Map,
         pool_prefix: true,
@@ -67,7 +69,7 @@ fn all() -> Vec<(&'static str, ModelConfig)> {
         ("registers", VitConfig { registers: 3, embed_prefix: false, ..vit() }),
         ("average", average.clone()),
         ("fc_norm", VitConfig { fc_norm: true, registers: 2, ..average.clone() }),
-        ("no positions", VitConfig { position_embedding: false, ..average.clone() }),
+        ("no positions", unembedded.clone()),
         ("map", VitConfig { pool: Pool::Map, pool_heads: Some(4), ..average.clone() }),
         ("map of all", all_tokens),
         ("pre-norm", VitConfig { pre_norm: true, patch_bias: false, ..vit() }),
@@ -81,6 +83,7 @@ fn all() -> Vec<(&'static str, ModelConfig)> {
         ("attention norm", styled(BlockStyle { attn_norm: true, ..default })),
         ("mlp norm", styled(BlockStyle { mlp_norm: true, ..rms })),
         ("both norms", styled(both_norms)),
+        ("beit", VitConfig { style: beit, class_token: true, ..unembedded }),
         ("quick", styled(BlockStyle { activation: Activation::QuickGelu, ..default })),
     ];
     let vits = vits.into_iter().map(|(name, vit)| (name, vit.into()));
