@@ -4,7 +4,9 @@ use burn::module::Param;
 use burn::tensor::{Tensor, backend::Backend};
 use spvit_core::{FusedOps, fused};
 
-use crate::{BlockShape, norm::NormWeights, relative::RelativePositions, windows::Windows};
+use crate::{
+    BlockShape, norm::NormWeights, relative::RelativePositions, rope::RopeTable, windows::Windows,
+};
 
 /// Everything of an attention layer that is not a parameter.
 #[derive(Debug, Clone)]
@@ -13,6 +15,7 @@ pub(crate) struct Attention {
     windows: Option<Windows>,
     /// Of the whole sequence.
     relative: Option<RelativePositions>,
+    rope: Option<RopeTable>,
 }
 
 /// An affine map's weight `[input, output]` and bias `[output]`.
@@ -47,7 +50,8 @@ impl Attention {
         let windows = shape.window.map(|window| Windows::new(shape, window));
         let whole = shape.style.relative_position_bias && windows.is_none();
         let relative = whole.then(|| RelativePositions::after_class_token(shape.map));
-        Self { heads: shape.heads, windows, relative }
+        let rope = shape.style.rope.as_ref().map(|rope| RopeTable::new(shape, rope));
+        Self { heads: shape.heads, windows, relative, rope }
     }
 
     /// Eq. 4 for `x` `[batch, tokens, dim]`; also returns Q, K and V `[items, tokens, 3·dim]`, the
@@ -66,6 +70,10 @@ impl Attention {
         let normal = match &weights.qk_norm {
             Some(norms) => self.normalise(qkv.clone(), norms),
             None => qkv.clone(),
+        };
+        let normal = match &self.rope {
+            Some(rope) => rope.turn(normal),
+            None => normal,
         };
         let bias = match (weights.table.clone(), &self.windows, &self.relative) {
             (Some(table), Some(windows), _) => Some(windows.bias(table)),

@@ -28,6 +28,7 @@ mod norm;
 mod operation;
 mod patch_embed;
 mod relative;
+mod rope;
 mod shape;
 pub mod state;
 mod umsa;
@@ -47,6 +48,7 @@ pub use msa::Msa;
 pub use norm::{LayerScale, Norm};
 pub use operation::Operation;
 pub use patch_embed::{PatchEmbed, PatchMerging, PatchProjection};
+pub use rope::{Rope, RopeKind};
 pub use shape::{
     BlockConfig, BlockShape, BlockStyle, FfnKind, NormKind, QkvBias, SearchSpace, Window,
 };

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use spvit_core::Grid;
 
-use crate::{Activation, Operation};
+use crate::{Activation, Operation, Rope};
 
 /// Windows that a block's attention looks at instead of the whole map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,6 +70,8 @@ pub struct BlockStyle {
     /// Whether attention over the whole sequence, a class token and a map, adds a learned bias for
     /// every relative position (BEiT's).
     pub relative_position_bias: bool,
+    /// Rotary position embedding of Q and K.
+    pub rope: Option<Rope>,
     /// Whether what attention mixes is normalised before its projection (timm's `scale_attn_norm`).
     pub attn_norm: bool,
     /// Whether an FFN's hidden dimensions are normalised before its last map (`scale_mlp_norm`).
@@ -91,6 +93,7 @@ impl Default for BlockStyle {
             qkv_bias: QkvBias::All,
             qk_norm: false,
             relative_position_bias: false,
+            rope: None,
             attn_norm: false,
             mlp_norm: false,
             layer_scale: false,

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, Family, ModelConfig, Pool, SwinConfig, VitConfig};
-use crate::{Activation, BlockStyle, FfnKind, NormKind, QkvBias, SearchSpace};
+use crate::{Activation, BlockStyle, FfnKind, NormKind, QkvBias, Rope, RopeKind, SearchSpace};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -77,9 +77,25 @@ model_file! {
     qkv_bias: QkvBias,
     qk_norm: bool,
     relative_position_bias: bool,
+    rope: RopeKind,
+    rope_temperature: f64,
+    rope_offset: f64,
+    rope_reference: [usize; 2],
+    rope_columns_first: bool,
+    rope_half: bool,
     attn_norm: bool,
     mlp_norm: bool,
     layer_scale: bool,
+}
+
+impl ModelFile {
+    fn says_how_rope_turns(&self) -> bool {
+        self.rope_temperature.is_some()
+            || self.rope_offset.is_some()
+            || self.rope_reference.is_some()
+            || self.rope_columns_first.is_some()
+            || self.rope_half.is_some()
+    }
 }
 
 fn need<T>(value: Option<T>, field: &'static str) -> Result<T, ConfigError> {
@@ -103,6 +119,9 @@ impl TryFrom<ModelFile> for ModelConfig {
     fn try_from(mut file: ModelFile) -> Result<Self, ConfigError> {
         if let Some(name) = file.preset.take() {
             file = file.over(Self::preset(&name)?.into());
+        }
+        if file.rope.is_none() && file.says_how_rope_turns() {
+            return Err(ConfigError::Missing("rope"));
         }
         let space = SearchSpace::default();
         Ok(Self {
@@ -130,6 +149,17 @@ fn style(file: &ModelFile) -> BlockStyle {
         relative_position_bias: file
             .relative_position_bias
             .unwrap_or(default.relative_position_bias),
+        rope: file.rope.map(|kind| {
+            let default = Rope::new(kind);
+            Rope {
+                kind,
+                temperature: file.rope_temperature.unwrap_or(default.temperature),
+                offset: file.rope_offset.unwrap_or(default.offset),
+                reference: file.rope_reference.or(default.reference),
+                columns_first: file.rope_columns_first.unwrap_or(default.columns_first),
+                half: file.rope_half.unwrap_or(default.half),
+            }
+        }),
         attn_norm: file.attn_norm.unwrap_or(default.attn_norm),
         mlp_norm: file.mlp_norm.unwrap_or(default.mlp_norm),
         layer_scale: file.layer_scale.unwrap_or(default.layer_scale),
@@ -191,6 +221,7 @@ fn swin(file: ModelFile) -> Result<SwinConfig, ConfigError> {
     refuse(file.pre_norm.as_ref(), "pre_norm", "swin")?;
     refuse(file.fc_norm.as_ref(), "fc_norm", "swin")?;
     refuse(file.relative_position_bias.as_ref(), "relative_position_bias", "swin")?;
+    refuse(file.rope.as_ref(), "rope", "swin")?;
     let epsilon = file.layer_norm_epsilon.unwrap_or(1e-5);
     let style = BlockStyle { epsilon, ..style(&file) };
     let heads = match need(file.heads, "heads")? {
@@ -223,6 +254,18 @@ impl From<ModelConfig> for ModelFile {
     fn from(config: ModelConfig) -> Self {
         let ModelConfig { family, space } = config;
         let default = BlockStyle::default();
+        let rope = |rope: Rope| {
+            let default = Rope::new(rope.kind);
+            Self {
+                rope: Some(rope.kind),
+                rope_temperature: unless(rope.temperature, default.temperature),
+                rope_offset: unless(rope.offset, default.offset),
+                rope_reference: rope.reference,
+                rope_columns_first: unless(rope.columns_first, default.columns_first),
+                rope_half: unless(rope.half, default.half),
+                ..Self::default()
+            }
+        };
         let common = |style: BlockStyle| Self {
             kernels: Some(space.kernels.clone()),
             alpha: Some(space.alpha),
@@ -239,7 +282,7 @@ impl From<ModelConfig> for ModelFile {
             attn_norm: unless(style.attn_norm, default.attn_norm),
             mlp_norm: unless(style.mlp_norm, default.mlp_norm),
             layer_scale: unless(style.layer_scale, default.layer_scale),
-            ..Self::default()
+            ..style.rope.map(rope).unwrap_or_default()
         };
         match family {
             Family::Vit(vit) => Self {

@@ -136,6 +136,15 @@ impl VitConfig {
         if self.style.relative_position_bias && (prefix != 1 || !self.class_token) {
             return Err(ConfigError::RelativePositions { prefix });
         }
+        if let Some(rope) = &self.style.rope {
+            let head_dim = self.dim / self.heads;
+            if !head_dim.is_multiple_of(4) {
+                return Err(ConfigError::Rope(head_dim));
+            }
+            positive("rope_temperature", rope.temperature)?;
+            let sides = rope.reference.unwrap_or([1, 1]);
+            not_zero([("rope_reference", sides[0].min(sides[1]))])?;
+        }
         positive("layer_norm_epsilon", self.style.epsilon)
     }
 

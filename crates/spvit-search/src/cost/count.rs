@@ -127,13 +127,16 @@ pub(super) fn macs(config: &ModelConfig) -> CostTable {
     let blocks = shapes.iter().map(|shape| {
         let around = rows(shape) + scale(shape);
         let qk_norm = if shape.style.qk_norm { 2 * rows(shape) } else { 0 };
+        // Every value of Q and K by a cosine, and its partner by a sine.
+        let turned = 4 * (shape.patches() * shape.dim) as u64;
+        let rope = if shape.style.rope.is_some() { turned } else { 0 };
         let attn_norm = if shape.style.attn_norm { rows(shape) } else { 0 };
         let operation = |operation| match operation {
             Operation::Shortcut => 0,
             Operation::BConv(kernel) => {
                 around + convolution(shape, kernel) + (shape.head_dim() * shape.patches()) as u64
             }
-            Operation::Msa => around + attention(shape) + qk_norm + attn_norm,
+            Operation::Msa => around + attention(shape) + qk_norm + rope + attn_norm,
         };
         let maps = shape.style.ffn_maps() as u64;
         // A gated FFN's product of two values is one more for each token, and so is a norm.

@@ -5,7 +5,8 @@ use burn::tensor::Tensor;
 use spvit_core::FusedOps;
 use spvit_layers::{
     Activation, BlockGates, BlockShape, BlockStyle, FfnKind, Init, Mode, ModelConfig, NormKind,
-    Operation, OperationGates, Pool, QkvBias, SearchVit, SwinConfig, Vit, VitConfig,
+    Operation, OperationGates, Pool, QkvBias, Rope, RopeKind, SearchVit, SwinConfig, Vit,
+    VitConfig,
     state::{self, parameter_count},
 };
 use spvit_search::{
@@ -53,6 +54,15 @@ fn all() -> Vec<(&'static str, ModelConfig)> {
     let silu = BlockStyle { activation: Activation::Silu, ..default };
     let both_norms = BlockStyle { attn_norm: true, mlp_norm: true, ffn: FfnKind::Split, ..silu };
     let beit = BlockStyle { relative_position_bias: true, layer_scale: true, ..default };
+    let rope = |kind| Some(Rope::new(kind));
+    let eva = BlockStyle { rope: rope(RopeKind::Eva), qk_norm: true, ..default };
+    let dino = BlockStyle { rope: rope(RopeKind::DinoV3), layer_scale: true, ..default };
+    let perception = Rope {
+        offset: 1.0,
+        reference: Some([2, 5]),
+        columns_first: true,
+        ..Rope::new(RopeKind::Eva)
+    };
     let rms = BlockStyle { norm: NormKind::Rms, ..default };
     let average = VitConfig { pool: Pool::Average, class_token: false, ..vit() };
     let unembedded = VitConfig { position_embedding: false, ..average.clone() };
@@ -84,6 +94,9 @@ fn all() -> Vec<(&'static str, ModelConfig)> {
         ("mlp norm", styled(BlockStyle { mlp_norm: true, ..rms })),
         ("both norms", styled(both_norms)),
         ("beit", VitConfig { style: beit, class_token: true, ..unembedded }),
+        ("eva rope", VitConfig { registers: 1, ..styled(eva) }),
+        ("perception rope", styled(BlockStyle { rope: Some(perception), ..default })),
+        ("dinov3 rope", VitConfig { position_embedding: false, registers: 2, ..styled(dino) }),
         ("quick", styled(BlockStyle { activation: Activation::QuickGelu, ..default })),
     ];
     let vits = vits.into_iter().map(|(name, vit)| (name, vit.into()));
