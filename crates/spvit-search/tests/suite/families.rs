@@ -1,7 +1,8 @@
 //! What holds for every family and style: dense, search and compact form are one function where they
 //! should be, also where a block goes entirely; and the tables count what the models have.
 
-use burn::tensor::Tensor;
+use burn::backend::{Autodiff, Flex};
+use burn::tensor::{Tensor, TensorData};
 use spvit_core::FusedOps;
 use spvit_layers::{
     Activation, BlockGates, BlockShape, BlockStyle, FfnKind, Init, Mode, ModelConfig, NormKind,
@@ -14,7 +15,7 @@ use spvit_search::{
     Gates, Profile, derive, expand, prune,
 };
 
-use crate::support::{Errors, Noise, Scale, gates_of, host, magnitude};
+use crate::support::{Errors, Noise, Scale, gates_of, gradients, host, magnitude};
 
 on_all_backends!(
     dense_search_and_compact_forms_agree,
@@ -97,6 +98,7 @@ fn all() -> Vec<(&'static str, ModelConfig)> {
         ("eva rope", VitConfig { registers: 1, ..styled(eva) }),
         ("perception rope", styled(BlockStyle { rope: Some(perception), ..default })),
         ("dinov3 rope", VitConfig { position_embedding: false, registers: 2, ..styled(dino) }),
+        ("tanh", styled(BlockStyle { activation: Activation::Tanh, ..default })),
         ("quick", styled(BlockStyle { activation: Activation::QuickGelu, ..default })),
     ];
     let vits = vits.into_iter().map(|(name, vit)| (name, vit.into()));
@@ -208,6 +210,49 @@ fn what_is_left_of_an_ffn_is_folded<B: FusedOps>() {
         }
         assert_eq!(compact.blocks[2].is_identity(), folds[0], "{name}");
         assert!(!compact.blocks[3].is_identity(), "attention is left");
+    }
+}
+
+/// The derivative in a random direction is the gradient's product with it, in every style; and no
+/// tensor is left without a gradient.
+#[test]
+fn gradients_are_derivatives() {
+    type A = Autodiff<Flex>;
+    let device = Default::default();
+    for (name, config) in all() {
+        let mut init = Init::new(0, &device);
+        let fresh = Vit::<A>::new(&config, &config.dense_blocks(), &mut init);
+        let model = Noise::new(5).fill(fresh);
+        let mut noise = Noise::new(11);
+        let loss_weights: Tensor<A, 2> = noise.tensor([3, config.classes()], 1.0);
+        let logits = model.forward(images(&config), &Mode::Evaluate);
+        let grads = gradients(&model, &(logits * loss_weights.clone()).sum().backward());
+
+        let start = state::export(&model);
+        let mut moved = [start.clone(), start];
+        let mut expected = 0.0;
+        for (tensor, grad) in &grads {
+            let grad: Vec<f32> = grad.iter().collect();
+            assert!(magnitude(&grad) > 0.0, "{name}: {tensor} has no gradient");
+            let direction: Vec<f32> = grad.iter().map(|_| noise.around_zero(1e-3)).collect();
+            expected += grad.iter().zip(&direction).map(|(g, d)| g * d).sum::<f32>();
+            for (state, sign) in moved.iter_mut().zip([1.0, -1.0]) {
+                let data = &state[tensor];
+                let values = data.iter::<f32>().zip(&direction).map(|(x, d)| x + sign * d);
+                let values = TensorData::new(values.collect::<Vec<_>>(), data.shape.clone());
+                state.insert(tensor.clone(), values);
+            }
+        }
+        let [above, below] = moved.map(|state| {
+            let fresh =
+                Vit::<Flex>::new(&config, &config.dense_blocks(), &mut Init::new(0, &device));
+            let model = state::import(fresh, &state).unwrap();
+            let logits = model.forward(images(&config), &Mode::Evaluate);
+            host(logits * loss_weights.clone().inner()).iter().sum::<f32>()
+        });
+        let found = (above - below) / 2.0;
+        let error = (found - expected).abs();
+        assert!(error < 2e-2 * expected.abs().max(1e-3), "{name}: {found} for {expected}");
     }
 }
 
