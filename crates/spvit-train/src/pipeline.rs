@@ -236,7 +236,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         // Whether any architecture meets the budget is known before the first step.
         let cost_model = self.config.search.cost_model;
         let table = CostTable::new(&self.config.model, cost_model);
-        if let Some(line) = table.dominated() {
+        for line in [table.dominated(), table.left_dense()].into_iter().flatten() {
             self.say(&line);
         }
         let fresh = Gates::<B::InnerBackend>::new(&table, 0.0, &self.device);

@@ -7,12 +7,13 @@ use crate::fused::{
     testing::{check, close, wave},
 };
 
-const ALL: [Activation; 5] = [
+const ALL: [Activation; 6] = [
     Activation::Gelu,
     Activation::GeluTanh,
     Activation::QuickGelu,
     Activation::Relu,
     Activation::Silu,
+    Activation::Tanh,
 ];
 
 fn fused_equals_plain<B: FusedOps>() {
