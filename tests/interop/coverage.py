@@ -46,29 +46,60 @@ def image_of(model, size):
     return torch.randn(2, channels, *small.pair(size or config.image_size))
 
 
+def as_microsoft(state):
+    """A Swin's names in the repository of its authors, who merge at the end of a stage."""
+    def name(own):
+        parts = own.split(".")
+        if parts[0] == "layers" and parts[2] == "downsample":
+            parts[1] = str(int(parts[1]) - 1)
+        return ".".join(parts).replace("head.fc.", "head.")
+
+    out = {name(own): t for own, t in state.items()}
+    out["layers.0.blocks.1.attn_mask"] = torch.zeros(4, 49, 49)
+    out["layers.0.blocks.0.attn.relative_position_index"] = torch.zeros(49, 49, dtype=torch.long)
+    return {"model": out}
+
+
+def wrapped(prefix):
+    return lambda state: {"state_dict": {prefix + name: t for name, t in state.items()}}
+
+
+#: Bare checkpoints of timm's models under other names.
+VARIANTS = {
+    "swin_tiny_patch4_window7_224 (Microsoft's names, .pth)": as_microsoft,
+    "deit_small_patch16_224 (under timm_model., .pth)": wrapped("timm_model."),
+    "deit3_small_patch16_224 (under module.backbone., .pth)": wrapped("module.backbone."),
+}
+
+
 class Rows:
     """The models by name; each is made, saved and described when its turn comes."""
 
     def __init__(self):
         self.rows = {}
         for index, (name, make) in enumerate(small.timm_models().items()):
-            self.rows[f"timm/{name}"] = lambda at, name=name, make=make: self.timm(at, name, make)
+            self.rows[f"timm/{name}"] = (
+                lambda at, name=name, make=make: self.timm(at, name, make))
             if index % BARE == 0:
                 self.rows[f"timm/{name} (.pth)"] = (
-                    lambda at, name=name, make=make: self.timm(at, name, make, bare=True))
+                    lambda at, name=name, make=make: self.timm(at, name, make, dict))
+        for name, rename in VARIANTS.items():
+            self.rows[f"timm/{name}"] = lambda at, name=name, rename=rename: self.timm(
+                at, name.split()[0], small.timm_models()[name.split()[0]], rename)
         for name, make in small.transformers_models().items():
             self.rows[f"transformers/{name}"] = (
                 lambda at, make=make: self.transformers(at, make))
 
-    def timm(self, folder, name, make, bare=False):
+    def timm(self, folder, name, make, rename=None):
+        """With its configuration, or as a bare checkpoint under other names."""
         model = small.randomise(make())
-        if bare:
+        if rename:
             folder.mkdir()
-            torch.save(model.state_dict(), folder / "model.pth")
+            torch.save(rename(model.state_dict()), folder / "model.pth")
         else:
             save_for_hf(model, folder, safe_serialization=True)
         image = image_of(model, small.cut(name)["img_size"])
-        return "model.pth" if bare else "model.safetensors", image, model(image)
+        return "model.pth" if rename else "model.safetensors", image, model(image)
 
     def transformers(self, folder, make):
         model = small.randomise(make())

@@ -96,7 +96,7 @@ def cut(name):
         small["img_size"] = 8 * window if isinstance(window, int) else 64
         if isinstance(window, tuple):
             # One for each stage: those of the second and the third, on maps of 28×28 and 14×14.
-            small |= {"window_size": window[1:3], "img_size": 112}
+            small |= {"window_size": tuple((n, n) for n in window[1:3]), "img_size": 112}
         if isinstance(full.get("pretrained_window_sizes"), tuple):
             small["pretrained_window_sizes"] = full["pretrained_window_sizes"][:2]
         return small

@@ -3,7 +3,11 @@
 use std::{path::PathBuf, process::ExitCode, str::FromStr};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use spvit_interchange::ReadOptions;
+use spvit_interchange::{
+    ReadOptions,
+    detect::{Pool, activation},
+};
+use spvit_layers::Activation;
 use spvit_train::Part;
 
 use crate::device::DeviceName;
@@ -178,9 +182,29 @@ pub struct ModelArguments {
     #[arg(long, value_name = "NAME")]
     pub entry: Option<String>,
 
-    /// Attention heads [default: one for each 64 dimensions]
+    /// The name of timm's architecture, such as vit_base_patch16_clip_224
+    #[arg(long, value_name = "NAME")]
+    pub timm: Option<String>,
+
+    /// Attention heads [default: what is known, or one for each 64 dimensions, which is said]
     #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub heads: Option<usize>,
+
+    /// What the classifier looks at: token, average or max
+    #[arg(long, value_name = "POOL")]
+    pub pool: Option<Pool>,
+
+    /// Activation of the FFNs: gelu, gelu_tanh, quick_gelu, relu or silu
+    #[arg(long, value_name = "NAME", value_parser = activation)]
+    pub activation: Option<Activation>,
+
+    /// ε of the layer norms
+    #[arg(long, value_name = "NUMBER")]
+    pub epsilon: Option<f64>,
+
+    /// Rows of the position embedding that belong to class token, registers and the like
+    #[arg(long, value_name = "N")]
+    pub prefix_tokens: Option<usize>,
 
     /// Pixels of an image, as SIDE or HEIGHTxWIDTH; the position embedding is resized
     #[arg(long, value_name = "SIZE")]
@@ -208,7 +232,12 @@ impl ModelArguments {
     pub fn options(&self) -> ReadOptions {
         ReadOptions {
             entry: self.entry.clone(),
+            timm: self.timm.clone(),
             heads: self.heads,
+            pool: self.pool,
+            activation: self.activation,
+            epsilon: self.epsilon,
+            prefix_tokens: self.prefix_tokens,
             image_size: self.image_size.map(|size| size.0),
             classes: self.classes,
             architecture: self.architecture.clone(),

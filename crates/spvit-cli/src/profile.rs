@@ -4,7 +4,7 @@ use std::path::Path;
 
 use comfy_table::{CellAlignment, LineStyle, Table, presets};
 use spvit_core::TrainBackend;
-use spvit_interchange::{describe, weights::read_architecture};
+use spvit_interchange::{ReadOptions, read as read_model, weights::read_architecture};
 use spvit_layers::{BlockConfig, Init, Vit};
 use spvit_search::{Architecture, Cost, CostModel, Profile};
 use spvit_train::{LATENCY_BATCH, RunConfig, evaluate, limits, write_atomically};
@@ -12,7 +12,7 @@ use spvit_train::{LATENCY_BATCH, RunConfig, evaluate, limits, write_atomically};
 use crate::{
     args::{ModelArguments, ProfileArguments},
     convert,
-    device::{Work, dispatch},
+    device::{DeviceName, Work, dispatch},
     failure::Failure,
     output::{say, tell},
     picture,
@@ -67,8 +67,9 @@ fn read(path: &Path, model: &ModelArguments) -> Result<Architecture, Failure> {
             Ok(Architecture::dense(config.model, config.search.cost_model))
         }
         Some("json") => Ok(read_architecture(path)?),
-        Some("safetensors" | "pth" | "pt" | "bin") => {
-            let (architecture, notes) = describe(path, &model.options())?;
+        extension if path.is_dir() || extension.is_some_and(|e| WEIGHTS.contains(&e)) => {
+            let described = Described { path, options: model.options() };
+            let (architecture, notes) = dispatch(DeviceName::FIRST, described)?;
             for note in notes {
                 tell(format!("{}: {note}", path.display()));
             }
@@ -79,6 +80,24 @@ fn read(path: &Path, model: &ModelArguments) -> Result<Architecture, Failure> {
              (.safetensors, .pth)",
             path.display()
         ))),
+    }
+}
+
+/// How files of weights end.
+const WEIGHTS: [&str; 4] = ["safetensors", "pth", "pt", "bin"];
+
+/// Reads a model's weights whole, so that what cannot be converted has no profile.
+struct Described<'a> {
+    path: &'a Path,
+    options: ReadOptions,
+}
+
+impl Work for Described<'_> {
+    type Output = (Architecture, Vec<String>);
+
+    fn on<B: TrainBackend>(self, device: B::Device) -> Result<Self::Output, Failure> {
+        let read = read_model::<B::InnerBackend>(self.path, &self.options, 0, &device)?;
+        Ok((read.architecture, read.notes))
     }
 }
 

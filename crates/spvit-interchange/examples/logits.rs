@@ -1,8 +1,9 @@
 //! Reads models and gives their logits, for tests/interop/coverage.py: one process for many models.
 //!
 //! Each line on stdin is `{"model": FILE, "input": FILE}`; the input has a tensor `input`
-//! `[batch, channels, height, width]`. Each line on stdout answers one: `{"logits": [...],
-//! "shape": [batch, classes], "notes": [...]}`, `{"refused": MESSAGE}` or `{"panic": MESSAGE}`.
+//! `[batch, channels, height, width]`. Each line on stdout answers one: `{"logits": [...], "shape":
+//! [batch, classes], "notes": [...]}`, `{"refused": MESSAGE}` or `{"panic": MESSAGE}`. A model is
+//! also written beside its file and read again.
 
 use std::{
     io::{BufRead, Write},
@@ -16,7 +17,7 @@ use burn::{
 };
 use serde::Deserialize;
 use serde_json::{Value, json};
-use spvit_interchange::{ReadOptions, read};
+use spvit_interchange::{ReadOptions, Target, read, write};
 use spvit_layers::Mode;
 
 #[derive(Deserialize)]
@@ -50,7 +51,13 @@ fn answer(request: &Request) -> Result<Value, Box<dyn std::error::Error>> {
     let read = read::<Flex>(&request.model, &ReadOptions::default(), 0, &device)?;
     let input = spvit_formats::read(&request.input)?.tensors.remove("input").ok_or("no input")?;
     let input = Tensor::<Flex, 4>::from_data(TensorData::new(input.data, input.shape), &device);
-    let logits = read.model.forward(input, &Mode::Evaluate);
+    let logits = read.model.forward(input.clone(), &Mode::Evaluate);
+    let again = request.model.with_file_name("again.safetensors");
+    write(&again, Target::Safetensors, &read.model, &read.architecture)?;
+    let again = self::read::<Flex>(&again, &ReadOptions::default(), 0, &device)?;
+    if again.model.forward(input, &Mode::Evaluate).into_data() != logits.clone().into_data() {
+        return Ok(json!({"panic": "written and read again, it is another model"}));
+    }
     let (shape, values) = (logits.dims(), logits.into_data());
     let values: Vec<f32> = values.iter::<f32>().collect();
     Ok(json!({"logits": values, "shape": shape, "notes": read.notes}))

@@ -1,15 +1,20 @@
-//! A model's shape, from the shapes of its tensors.
+//! A model's shape, from what its file says.
 
 use std::path::Path;
 
 use spvit_layers::{
-    BlockConfig, Family as Shape, ModelConfig, Operation, SearchSpace, VitConfig, state::StateDict,
+    BlockConfig, Family as Shape, ModelConfig, Operation, Pool, QkvBias, SearchSpace, SwinConfig,
+    VitConfig, state::StateDict,
 };
 
-use crate::{InterchangeError, ReadOptions, names::Family};
+use crate::{
+    InterchangeError, ReadOptions,
+    detect::{self, Biases, Described, Family, Feature, Told, detect},
+    names::Renamed,
+};
 
-/// Width of a head that ViTs and DeiTs of all sizes have.
-const HEAD: usize = 64;
+/// The parts that spvit's layers have beside what every vision transformer has.
+const READ: [Feature; 0] = [];
 
 /// The shape of a tensor; `None` if there is none of this name, or it is empty, or it has another
 /// number of dimensions.
@@ -19,108 +24,169 @@ pub(super) fn shape<const D: usize>(tensors: &StateDict, name: &str) -> Option<[
     (!shape.contains(&0)).then_some(shape)
 }
 
-/// What a file's tensors say about their model, in compact or published form.
-///
-/// What they leave open comes from the options or from what is usual, and is said in `notes`.
+/// What the options, the configuration beside the file and the name of an architecture tell.
+pub(super) fn told(path: &Path, options: &ReadOptions) -> Result<Told, InterchangeError> {
+    let beside = detect::beside(path)?.unwrap_or_default();
+    let named = match &options.timm {
+        None => Told::default(),
+        Some(name) => detect::named(name).ok_or_else(|| {
+            let problem = format!("timm has no vision transformer '{name}' that spvit knows");
+            InterchangeError::refused(path, problem)
+        })?,
+    };
+    let own = Told {
+        heads: options.heads.map(|heads| vec![heads]),
+        pool: options.pool,
+        activation: options.activation.map(Ok),
+        epsilon: options.epsilon,
+        prefix_tokens: options.prefix_tokens,
+        ..Told::default()
+    };
+    // Another size than the file's is asked for where the file says its own.
+    let size = Told { image_size: options.image_size, ..Told::default() };
+    Ok(own.over(named).over(beside).over(size))
+}
+
+/// What the file's tensors and what is told beside them say about the model; it is one that
+/// spvit's layers can be.
+pub(super) fn described(
+    path: &Path,
+    renamed: &Renamed,
+    told: &Told,
+) -> Result<Described, InterchangeError> {
+    let refused = |problem: String| InterchangeError::refused(path, problem);
+    let described = detect(&renamed.shapes, renamed.origin, told).map_err(refused)?;
+    match described.refusal(&READ) {
+        Some(problem) => Err(refused(problem)),
+        None => Ok(described),
+    }
+}
+
+/// The model's shape and its blocks, in dense, compact or published form.
 pub(super) fn infer(
     path: &Path,
     tensors: &StateDict,
-    family: Family,
+    described: &Described,
     options: &ReadOptions,
-    notes: &mut Vec<String>,
 ) -> Result<(ModelConfig, Vec<BlockConfig>), InterchangeError> {
     let wrong = |what: &str| {
         InterchangeError::refused(path, format!("cannot tell the model's shape: {what}"))
     };
-    let Some([dim, channels, patch_size, side]) = shape(tensors, "patch_embed.proj.weight") else {
-        return Err(wrong(
-            "expected a tensor patch_embed.proj.weight [dim, channels, patch, patch], as vision \
-             transformers of timm, DeiT and Hugging Face have it; check that this is such a model",
-        ));
-    };
-    if patch_size != side {
-        return Err(wrong(&format!("its patches are {patch_size}×{side}; spvit's are square")));
-    }
-    let Some([_, tokens, _]) = shape(tensors, "pos_embed").filter(|[_, _, width]| *width == dim)
-    else {
-        return Err(wrong(&format!("expected a tensor pos_embed [1, 1 + patches, {dim}]")));
-    };
-    let patches = tokens.saturating_sub(1);
-    let map = match options.image_size {
-        Some(size) if (size[0] / patch_size) * (size[1] / patch_size) == patches => {
-            [size[0] / patch_size, size[1] / patch_size]
-        }
-        _ => square(patches).ok_or_else(|| {
-            wrong(&format!(
-                "pos_embed has {tokens} tokens, which are no square of patches and a class token; \
-                 give the image's height and width"
-            ))
-        })?,
-    };
-    let classes = match (shape(tensors, "head.weight"), options.classes) {
-        (Some([classes, width]), _) if width == dim => classes,
-        (Some(found), _) => {
-            return Err(wrong(&format!("expected head.weight [classes, {dim}], found {found:?}")));
-        }
-        (None, Some(classes)) => classes,
-        (None, None) => {
-            return Err(wrong("it has no head; give the number of classes for a new one"));
-        }
+    let Some(classes) = described.classes.or(options.classes) else {
+        return Err(wrong("it has no head; give the number of classes for a new one"));
     };
     let mut blocks = Vec::new();
-    while let Some(block) = block(tensors, dim, blocks.len()) {
-        blocks.push(block);
-    }
-    if blocks.is_empty() {
-        let text = format!("expected a tensor blocks.0.mlp.fc1.weight [hidden, {dim}], and so on");
-        return Err(wrong(&text));
+    for (stage, shape) in described.stages.iter().enumerate() {
+        for (index, &hidden) in shape.hidden.iter().enumerate() {
+            let name = match described.family {
+                Family::Vit => format!("blocks.{index}"),
+                Family::Swin => format!("layers.{stage}.blocks.{index}"),
+            };
+            blocks.push(BlockConfig { operation: operation(tensors, &name), hidden });
+        }
     }
     let values: usize = tensors.values().map(|data| data.shape.num_elements()).sum();
+    let dim = described.stages.iter().map(|stage| stage.dim).max().unwrap_or(0);
     let attends = blocks.iter().any(|block| block.operation == Operation::Msa);
     if attends && dim.checked_mul(dim).is_none_or(|square| square > values) {
         return Err(wrong(&format!("dim is {dim}, for which the file has too few values")));
     }
-    let heads = heads(path, tensors, dim, blocks.len(), options, notes)?;
-    let widest = blocks.iter().map(|block| block.hidden).max().unwrap_or(0);
-    let dense = blocks.iter().all(|b| b.operation == Operation::Msa && b.hidden == widest);
-    if let Family::HuggingFace(_) = family {
-        notes.push("layer norms have ε 1e-12, the default of Hugging Face's ViTs".into());
+    let mut config = ModelConfig {
+        family: family(described, classes, &blocks).ok_or_else(|| wrong("it has no blocks"))?,
+        space: SearchSpace { kernels: kernels(tensors, &blocks), ..SearchSpace::default() },
+    };
+    match &mut config.family {
+        Shape::Vit(vit) => vit.style.shortcut_adds_norm = options.shortcut_adds_norm,
+        Shape::Swin(swin) => swin.style.shortcut_adds_norm = options.shortcut_adds_norm,
     }
-    let mut vit = VitConfig::deit([0, patch_size, channels, classes, dim, blocks.len(), heads]);
-    vit.image_size = map.map(|n| n * patch_size);
-    vit.hidden = if dense { widest } else { widest.max(4 * dim) };
-    vit.style.epsilon = family.epsilon();
-    vit.style.shortcut_adds_norm = options.shortcut_adds_norm;
-    let space = SearchSpace { kernels: kernels(tensors, &blocks), ..SearchSpace::default() };
-    let config = ModelConfig { family: Shape::Vit(vit), space };
     config.validate().map_err(|error| wrong(&error.to_string()))?;
     Ok((config, blocks))
 }
 
-/// Sides of a square of this many patches.
-pub(super) fn square(patches: usize) -> Option<[usize; 2]> {
-    let side = patches.isqrt();
-    (side > 0 && side * side == patches).then_some([side; 2])
+/// The shape of a dense model that has these blocks, or could have been cut to them.
+fn family(described: &Described, classes: usize, blocks: &[BlockConfig]) -> Option<Shape> {
+    let first = described.stages.first()?;
+    let msa = |block: &BlockConfig| block.operation == Operation::Msa;
+    // FFNs of the usual width were there before, unless these are all of one width and uncut.
+    let ratio = |stage: &detect::Stage| {
+        let widest = stage.hidden.iter().copied().max().unwrap_or(0);
+        let whole = stage.hidden.iter().all(|&hidden| hidden == widest) && widest > 0;
+        (whole && blocks.iter().all(msa), widest as f64 / stage.dim as f64)
+    };
+    let mut style = spvit_layers::BlockStyle {
+        epsilon: described.epsilon,
+        activation: described.activation,
+        qkv_bias: match described.qkv_bias {
+            Biases::None => QkvBias::None,
+            Biases::All | Biases::QueryAndValue => QkvBias::All,
+        },
+        qk_norm: described.qk_norm,
+        layer_scale: described.layer_scale,
+        ..Default::default()
+    };
+    // Without attention, nothing tells of its biases.
+    if !blocks.iter().any(msa) {
+        style.qkv_bias = QkvBias::All;
+    }
+    if described.family == Family::Swin {
+        let (dense, ratios): (Vec<bool>, Vec<f64>) = described.stages.iter().map(ratio).unzip();
+        let widest = ratios.iter().copied().fold(0.0, f64::max);
+        return Some(Shape::Swin(SwinConfig {
+            image_size: described.image_size,
+            patch_size: described.patch_size,
+            channels: described.channels,
+            classes,
+            dim: first.dim,
+            depths: described.stages.iter().map(|stage| stage.hidden.len()).collect(),
+            heads: described.stages.iter().map(|stage| stage.heads).collect(),
+            window: described.stages.iter().filter_map(|stage| stage.window).max()?,
+            mlp_ratio: if dense.iter().all(|&dense| dense) { widest } else { widest.max(4.0) },
+            style,
+        }));
+    }
+    let (dense, _) = ratio(first);
+    let widest = first.hidden.iter().copied().max()?;
+    let prefix = described.class_token || described.distilled || described.registers > 0;
+    let sizes = [0, described.patch_size, described.channels, classes, first.dim];
+    let [side, patch, channels, classes, dim] = sizes;
+    let base = [side, patch, channels, classes, dim, first.hidden.len(), first.heads];
+    Some(Shape::Vit(VitConfig {
+        image_size: described.image_size,
+        hidden: if dense { widest } else { widest.max(4 * dim) },
+        pool: match described.pool {
+            detect::Pool::Token => Pool::Token,
+            _ => Pool::Average,
+        },
+        class_token: described.class_token,
+        distilled: described.distilled,
+        registers: described.registers,
+        position_embedding: described.positions,
+        // Where there are none, all of them have rows; where the first have, zeros stand for more.
+        embed_prefix: described.prefix_rows > 0 || !prefix,
+        patch_bias: described.patch_bias,
+        pre_norm: described.pre_norm,
+        fc_norm: described.fc_norm,
+        style,
+        ..VitConfig::deit(base)
+    }))
 }
 
-/// The operation and the width of one block, from the names that it has.
-fn block(tensors: &StateDict, dim: usize, index: usize) -> Option<BlockConfig> {
-    let name = |rest: &str| format!("blocks.{index}.{rest}");
-    let [hidden, _] = shape(tensors, &name("mlp.fc1.weight")).filter(|[_, width]| *width == dim)?;
+/// The operation of one block, from the names that it has.
+fn operation(tensors: &StateDict, block: &str) -> Operation {
+    let name = |rest: &str| format!("{block}.{rest}");
     let convolution = shape::<4>(tensors, &name("attn.bconv.0.weight")).map(|[_, _, k, _]| k);
-    let kernel = convolution.or_else(|| normalised(tensors, index).first().copied());
+    let kernel = convolution.or_else(|| normalised(tensors, block).first().copied());
     let attention = ["attn.qkv.weight", "attn.v.weight", "attn.proj.weight"];
-    let operation = match kernel {
+    match kernel {
         Some(kernel) => Operation::BConv(kernel),
         None if attention.iter().any(|rest| tensors.contains_key(&name(rest))) => Operation::Msa,
         None => Operation::Shortcut,
-    };
-    Some(BlockConfig { operation, hidden })
+    }
 }
 
 /// The kernels whose normalisation a block of the published code has (`attn.bn_3x3`).
-pub(super) fn normalised(tensors: &StateDict, index: usize) -> Vec<usize> {
-    let start = format!("blocks.{index}.attn.bn_");
+pub(super) fn normalised(tensors: &StateDict, block: &str) -> Vec<usize> {
+    let start = format!("{block}.attn.bn_");
     let names = tensors.range(start.clone()..).map(|(name, _)| name);
     let kernels = names.map_while(|name| name.strip_prefix(&start)).filter_map(|rest| {
         let (kernel, _) = rest.strip_suffix(".weight")?.split_once('x')?;
@@ -135,45 +201,12 @@ fn kernels(tensors: &StateDict, blocks: &[BlockConfig]) -> Vec<usize> {
         Operation::BConv(kernel) => Some(kernel),
         _ => None,
     });
-    let rooms = (0..blocks.len()).filter_map(|index| {
-        let [_, positions] = shape(tensors, &format!("blocks.{index}.attn.head_probs"))?;
-        square(positions).map(|[side, _]| side)
+    let rooms = tensors.iter().filter_map(|(name, data)| {
+        let positions = name.ends_with(".attn.head_probs").then(|| data.shape.to_vec())?;
+        detect::square(*positions.get(1)?).map(|[side, _]| side)
     });
     let mut kernels: Vec<usize> = [1, 3].into_iter().chain(used).chain(rooms).collect();
     kernels.sort_unstable();
     kernels.dedup();
     kernels
-}
-
-/// The number of heads: given, or known from a convolution, or from the usual width of a head.
-fn heads(
-    path: &Path,
-    tensors: &StateDict,
-    dim: usize,
-    depth: usize,
-    options: &ReadOptions,
-    notes: &mut Vec<String>,
-) -> Result<usize, InterchangeError> {
-    let known = (0..depth).find_map(|index| {
-        let name = |rest: &str| format!("blocks.{index}.attn.{rest}");
-        let distribution = shape::<2>(tensors, &name("head_probs")).map(|[heads, _]| heads);
-        let convolution = shape::<4>(tensors, &name("bconv.0.weight"))
-            .and_then(|[width, ..]| dim.checked_div(width));
-        distribution.or(convolution)
-    });
-    match options.heads.or(known) {
-        Some(heads) => Ok(heads),
-        None if dim.is_multiple_of(HEAD) => {
-            let heads = dim / HEAD;
-            notes.push(format!("{heads} attention heads are taken, {HEAD} dimensions each"));
-            Ok(heads)
-        }
-        None => Err(InterchangeError::refused(
-            path,
-            format!(
-                "cannot tell the number of attention heads: dim is {dim}, no multiple of the usual \
-                 {HEAD} dimensions; give the number of heads"
-            ),
-        )),
-    }
 }

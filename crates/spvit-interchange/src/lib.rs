@@ -10,6 +10,8 @@
 //!
 //! What was done to the weights on the way comes back as notes for the person who asked for it.
 
+mod asked;
+pub mod detect;
 mod error;
 mod fit;
 mod infer;
@@ -30,7 +32,7 @@ use spvit_search::Architecture;
 pub use error::InterchangeError;
 pub use network::network;
 pub use published::{read_operations, read_search_result, search_result_shape};
-pub use read::{describe, read, read_dense};
+pub use read::{describe, examine, read, read_dense};
 pub use write::{Target, write};
 
 /// What a file does not say about its model.
@@ -38,8 +40,18 @@ pub use write::{Target, write};
 pub struct ReadOptions {
     /// The entry of a training checkpoint that holds the weights, such as `model_ema`.
     pub entry: Option<String>,
-    /// Attention heads; otherwise one for each 64 dimensions, where nothing in the file tells.
+    /// The name of timm's architecture, which tells what tensors do not.
+    pub timm: Option<String>,
+    /// Attention heads; otherwise one for each 64 dimensions, where nothing tells.
     pub heads: Option<usize>,
+    /// What the classifier looks at; otherwise by what is there.
+    pub pool: Option<detect::Pool>,
+    /// Activation of the FFNs; otherwise exact GELU.
+    pub activation: Option<spvit_layers::Activation>,
+    /// ε of the norms; otherwise that of the file's origin.
+    pub epsilon: Option<f64>,
+    /// Rows of the position embedding that belong to prefix tokens.
+    pub prefix_tokens: Option<usize>,
     /// Height and width of an image in pixels; otherwise those of the file, as a square. The
     /// position embedding is resized to it.
     pub image_size: Option<[usize; 2]>,

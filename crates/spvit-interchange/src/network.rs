@@ -4,15 +4,21 @@ use spvit_formats::onnx::{
     self, BlockDescription, MergeDescription, NetworkDescription, Positions, WindowDescription,
 };
 use spvit_layers::{
-    Activation, BATCH_NORM_EPSILON, BlockConfig, BlockShape, Family, ModelConfig, Operation, Pool,
+    Activation, BATCH_NORM_EPSILON, BlockConfig, BlockShape, Family, FfnKind, ModelConfig, NormKind, Operation, Pool,
     QkvBias, SwinConfig, VitConfig,
 };
 use spvit_search::Architecture;
 
 /// A compact model's forward, as the ONNX writer takes it.
-pub fn network(architecture: &Architecture) -> NetworkDescription {
+///
+/// # Errors
+/// A sentence that names what the writer does not know.
+pub fn network(architecture: &Architecture) -> Result<NetworkDescription, String> {
     let config = &architecture.model;
-    match &config.family {
+    if let Some(part) = unknown(config) {
+        return Err(format!("ONNX is not written of a model with {part} yet; write .safetensors"));
+    }
+    Ok(match &config.family {
         Family::Vit(vit) => NetworkDescription {
             blocks: blocks(architecture, |block| format!("blocks.{block}")),
             ..of_vit(config, vit)
@@ -25,7 +31,30 @@ pub fn network(architecture: &Architecture) -> NetworkDescription {
             };
             NetworkDescription { blocks: blocks(architecture, name), ..of_swin(config, swin) }
         }
+    })
+}
+
+/// What a model has that the writer does not know.
+fn unknown(config: &ModelConfig) -> Option<&'static str> {
+    if config.as_vit().is_some_and(|vit| vit.pool == Pool::Map) {
+        return Some("attention pooling");
     }
+    if config.as_vit().is_some_and(|vit| vit.pool_prefix) {
+        return Some("a mean over prefix tokens, too");
+    }
+    config.blocks().iter().find_map(|block| {
+        let style = block.style;
+        let parts = [
+            (style.norm != NormKind::Layer, "RMSNorm"),
+            (style.ffn != FfnKind::Plain, "gated FFNs (SwiGLU)"),
+            (style.relative_position_bias, "a relative position bias over the whole sequence"),
+            (style.rope.is_some(), "rotary position embedding"),
+            (style.attn_norm, "a norm before attention's projection"),
+            (style.mlp_norm, "a norm before the FFN's last map"),
+            (style.activation == Activation::Tanh, "FFNs with tanh"),
+        ];
+        parts.into_iter().find(|(there, _)| *there).map(|(_, part)| part)
+    })
 }
 
 /// What is around a ViT's blocks.
@@ -53,7 +82,8 @@ fn of_vit(config: &ModelConfig, vit: &VitConfig) -> NetworkDescription {
         fc_norm: vit.fc_norm,
         pool: match vit.pool {
             Pool::Token => onnx::Pool::Token,
-            Pool::Average => onnx::Pool::Average,
+            // Attention pooling is refused above.
+            Pool::Average | Pool::Map => onnx::Pool::Average,
         },
         head: "head".into(),
         blocks: Vec::new(),
@@ -116,7 +146,8 @@ fn describe(name: String, shape: &BlockShape, block: &BlockConfig) -> BlockDescr
             .map(|window| WindowDescription { size: window.size, shift: window.shift }),
         epsilon: style.epsilon,
         activation: match style.activation {
-            Activation::Gelu => onnx::Activation::Gelu,
+            // tanh is refused above.
+            Activation::Gelu | Activation::Tanh => onnx::Activation::Gelu,
             Activation::GeluTanh => onnx::Activation::GeluTanh,
             Activation::QuickGelu => onnx::Activation::QuickGelu,
             Activation::Relu => onnx::Activation::Relu,

@@ -1,6 +1,6 @@
 //! Files to models.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use spvit_core::FusedOps;
 use spvit_layers::{
@@ -10,26 +10,42 @@ use spvit_layers::{
 use spvit_search::{Architecture, BlockArchitecture, CostModel};
 
 use crate::{
-    Dense, Imported, InterchangeError, ReadOptions, fit, infer,
+    Dense, Imported, InterchangeError, ReadOptions, asked,
+    detect::{self, Described, Told},
+    fit, infer,
     names::Renamed,
     published,
     weights::{self, read_architecture},
 };
 
 /// A file under the names used here.
-struct Source<'a> {
-    path: &'a Path,
+struct Source {
+    path: PathBuf,
     renamed: Renamed,
     /// The architecture that spvit wrote into it.
     architecture: Option<Architecture>,
     notes: Vec<String>,
 }
 
-impl<'a> Source<'a> {
-    fn open(path: &'a Path, entry: Option<&str>) -> Result<Self, InterchangeError> {
+/// The weights in a folder as Hugging Face's and timm's programs save it; a file is itself.
+fn weights_file(path: &Path) -> Result<PathBuf, InterchangeError> {
+    if !path.is_dir() {
+        return Ok(path.to_path_buf());
+    }
+    let names = ["model.safetensors", "pytorch_model.bin", "compact.safetensors"];
+    let found = names.iter().map(|name| path.join(name)).find(|file| file.exists());
+    found.ok_or_else(|| {
+        let problem = "is a folder without model.safetensors or pytorch_model.bin; name a file";
+        InterchangeError::refused(path, problem)
+    })
+}
+
+impl Source {
+    fn open(path: &Path, entry: Option<&str>) -> Result<Self, InterchangeError> {
+        let path = weights_file(path)?;
         let checkpoint = match entry {
-            Some(entry) => spvit_formats::read_under(path, entry)?,
-            None => spvit_formats::read(path)?,
+            Some(entry) => spvit_formats::read_under(&path, entry)?,
+            None => spvit_formats::read(&path)?,
         };
         let mut notes = Vec::new();
         let origin = &checkpoint.origin;
@@ -43,22 +59,42 @@ impl<'a> Source<'a> {
         let architecture = match checkpoint.metadata.get(weights::ARCHITECTURE) {
             Some(json) => Some(
                 Architecture::from_json(json)
-                    .map_err(|error| InterchangeError::architecture(path, error))?,
+                    .map_err(|error| InterchangeError::architecture(&path, error))?,
             ),
             None => None,
         };
         let tensors = weights::from_host(checkpoint.tensors);
+        let refused = |problem| InterchangeError::refused(&path, problem);
         if let Some(problem) = unfit(&tensors) {
-            return Err(InterchangeError::refused(path, problem));
+            return Err(refused(problem));
         }
-        let renamed = Renamed::new(tensors, &mut notes);
+        let renamed = Renamed::new(tensors, &mut notes).map_err(refused)?;
         Ok(Self { path, renamed, architecture, notes })
     }
 
     /// The error of weights that do not fit, in the file's own names.
     fn state_error(&self, error: StateError, hint: String) -> InterchangeError {
-        let path = self.path.to_path_buf();
+        let path = self.path.clone();
         InterchangeError::State { path, error: self.renamed.translate(error), hint }
+    }
+
+    fn refused(&self, problem: String) -> InterchangeError {
+        InterchangeError::refused(&self.path, problem)
+    }
+
+    /// What the file says of a model that spvit did not write, and what is assumed.
+    fn describe(&mut self, told: &Told) -> Result<Described, InterchangeError> {
+        let described = infer::described(&self.path, &self.renamed, told)?;
+        if described.pool != detect::Pool::Attention {
+            let count = self.renamed.tensors.len();
+            self.renamed.tensors.retain(|name, _| !name.starts_with("attn_pool."));
+            if self.renamed.tensors.len() < count {
+                self.notes
+                    .push("the attention pool is left out: the classifier has no use of it".into());
+            }
+        }
+        fit::rows(&mut self.renamed.tensors, &described);
+        Ok(described)
     }
 
     /// The architecture of the model as the options want it, and the map of patches of the file.
@@ -66,20 +102,18 @@ impl<'a> Source<'a> {
         &mut self,
         options: &ReadOptions,
     ) -> Result<(Architecture, [usize; 2]), InterchangeError> {
-        let tensors = &self.renamed.tensors;
-        let (config, blocks) = match &self.architecture {
+        let (mut config, blocks) = match &self.architecture {
             Some(own) => (own.model.clone(), own.block_configs()),
             None => {
-                infer::infer(self.path, tensors, self.renamed.family, options, &mut self.notes)?
+                let described = self.describe(&infer::told(&self.path, options)?)?;
+                self.notes.extend(described.warning());
+                infer::infer(&self.path, &self.renamed.tensors, &described, options)?
             }
         };
         let map = config.map();
-        let mut config = config;
         config.set_image_size(options.image_size.unwrap_or(config.image_size()));
         config.set_classes(options.classes.unwrap_or(config.classes()));
-        config
-            .validate()
-            .map_err(|error| InterchangeError::refused(self.path, error.to_string()))?;
+        config.validate().map_err(|error| self.refused(error.to_string()))?;
         let architecture = match (&options.architecture, self.architecture.take()) {
             (Some(path), _) => given(path, config, &blocks)?,
             (None, Some(own)) => {
@@ -89,7 +123,7 @@ impl<'a> Source<'a> {
         };
         architecture
             .validate()
-            .map_err(|error| InterchangeError::architecture(self.path, error))?;
+            .map_err(|error| InterchangeError::architecture(&self.path, error))?;
         Ok((architecture, map))
     }
 }
@@ -97,13 +131,7 @@ impl<'a> Source<'a> {
 /// Why a checkpoint cannot be a model of this program, if that is known from its names.
 fn unfit(tensors: &StateDict) -> Option<String> {
     let any = |test: &dyn Fn(&str) -> bool| tensors.keys().any(|name| test(name));
-    let refusal = if any(&|n| n.ends_with("dist_token") || n.ends_with("distillation_token")) {
-        "this is a distilled DeiT: it has a second class token and a second head, which spvit's \
-         models do not have. Take the checkpoint without distillation, such as \
-         deit_tiny_patch16_224 in place of deit_tiny_distilled_patch16_224"
-    } else if any(&|n| n.starts_with("layers.") && n.contains(".blocks.")) {
-        "this is a Swin transformer; spvit reads vision transformers of ViT's and DeiT's form only"
-    } else if tensors.is_empty() {
+    let refusal = if tensors.is_empty() {
         "it has no weights"
     } else if tensors.keys().all(|name| published::is_indicator(name)) {
         "this is a search result of the published code, not a model: read it as an architecture, \
@@ -187,6 +215,18 @@ fn numbered(config: ModelConfig, blocks: &[BlockConfig], notes: &mut Vec<String>
     Architecture::new(config, CostModel::Paper, blocks, None)
 }
 
+/// What a file's tensors and the configuration beside it say of their model, whether spvit reads
+/// it or not. The weights are not checked.
+///
+/// # Errors
+/// [`InterchangeError`] naming the file and what it lacks.
+pub fn examine(path: &Path, options: &ReadOptions) -> Result<Described, InterchangeError> {
+    let source = Source::open(path, options.entry.as_deref())?;
+    let told = infer::told(&source.path, options)?;
+    detect::detect(&source.renamed.shapes, source.renamed.origin, &told)
+        .map_err(|problem| source.refused(problem))
+}
+
 /// The architecture of the model in a weights file, and notes on what was assumed. The weights are
 /// read but not checked.
 ///
@@ -202,7 +242,7 @@ pub fn describe(
 }
 
 /// Reads a dense or compact model of whatever shape, whoever wrote it: spvit, timm, DeiT, Hugging
-/// Face, or the published code (fine-tuned or compact).
+/// Face, or the published code (fine-tuned or compact). `path` may be a folder with the weights.
 ///
 /// A head that is not in the file, or for other classes, is drawn anew from `seed`.
 ///
@@ -218,9 +258,12 @@ pub fn read<B: FusedOps>(
     let (architecture, map) = source.resolve(options)?;
     let config = &architecture.model;
     let mut init = Init::new(seed, device);
-    fit::positions(path, &mut source.renamed.tensors, config, Some(map), &mut source.notes)?;
-    fit::head(&mut source.renamed.tensors, config, &mut init, &mut source.notes);
-    let tensors = std::mem::take(&mut source.renamed.tensors);
+    fit::biases(&mut source.renamed, config, &mut source.notes);
+    let tensors = &mut source.renamed.tensors;
+    fit::positions(tensors, config, Some(map), &mut source.notes)
+        .map_err(|problem| InterchangeError::refused(&source.path, problem))?;
+    fit::head(tensors, config, &mut init, &mut source.notes);
+    let tensors = std::mem::take(tensors);
     let model = match published::is_fine_tuned(&tensors) {
         true => published::compact::<B>(tensors, &architecture, &mut init),
         false => {
@@ -233,7 +276,7 @@ pub fn read<B: FusedOps>(
         Err(error) => {
             let hint = match error.missing.is_empty() && error.misshapen.is_empty() {
                 true => "; this kind of vision transformer has layers that spvit's have not",
-                false => "; check that this is the whole model, and of ViT's or DeiT's form",
+                false => "; check that this is the whole model, and of a kind that spvit reads",
             };
             Err(source.state_error(error, hint.into()))
         }
@@ -252,51 +295,44 @@ pub fn read_dense<B: FusedOps>(
     device: &B::Device,
 ) -> Result<Dense<B>, InterchangeError> {
     let mut source = Source::open(path, None)?;
-    let map = source.architecture.as_ref().map(|own| own.model.map());
-    if source.renamed.family.epsilon() != config.layer_norm_epsilon()
-        && source.architecture.is_none()
-    {
-        source.notes.push(format!(
-            "layer norms have ε {:e}, as model.layer_norm_epsilon says; models of this origin \
-             usually have {:e}",
-            config.layer_norm_epsilon(),
-            source.renamed.family.epsilon()
-        ));
+    let mut map = source.architecture.as_ref().map(|own| own.model.map());
+    let mut hint = "; expected the weights of a dense model of this shape".to_string();
+    if source.architecture.is_none() {
+        let beside = infer::told(&source.path, &ReadOptions::default())?;
+        let usual = source.renamed.origin.epsilon();
+        if beside.epsilon.is_none()
+            && config.as_vit().is_some()
+            && usual != config.layer_norm_epsilon()
+        {
+            source.notes.push(format!(
+                "layer norms have ε {:e}, as model.layer_norm_epsilon says; models of this origin \
+                 usually have {usual:e}",
+                config.layer_norm_epsilon(),
+            ));
+        }
+        let described =
+            source.describe(&beside.over(asked::told(config, &source.renamed.shapes)))?;
+        map = Some(described.image_size.map(|side| side / described.patch_size));
+        let options = ReadOptions { classes: Some(config.classes()), ..ReadOptions::default() };
+        let (found, blocks) =
+            infer::infer(&source.path, &source.renamed.tensors, &described, &options)?;
+        if let Some(difference) = asked::difference(config, &found, &blocks) {
+            hint = difference.clone();
+            if asked::of_another_form(config, &found) {
+                return Err(source.refused(difference.trim_start_matches("; ").into()));
+            }
+        }
     }
-    let hint = difference(&source.renamed.tensors, config);
     let mut init = Init::new(seed, device);
+    fit::biases(&mut source.renamed, config, &mut source.notes);
     let tensors = &mut source.renamed.tensors;
-    fit::positions(path, tensors, config, map, &mut source.notes)?;
+    fit::positions(tensors, config, map, &mut source.notes)
+        .map_err(|problem| InterchangeError::refused(&source.path, problem))?;
     let new_head = fit::head(tensors, config, &mut init, &mut source.notes);
+    let tensors = std::mem::take(tensors);
     let fresh = Vit::new(config, &config.dense_blocks(), &mut init);
-    match state::import_owned(fresh, std::mem::take(tensors)) {
+    match state::import_owned(fresh, tensors) {
         Ok(model) => Ok(Dense { model, new_head, notes: source.notes }),
         Err(error) => Err(source.state_error(error, hint)),
-    }
-}
-
-/// What to change in a configuration that the weights do not fit.
-fn difference(tensors: &StateDict, config: &ModelConfig) -> String {
-    let patch = infer::shape::<4>(tensors, "patch_embed.proj.weight");
-    let part = |axis: usize| patch.map(|shape| shape[axis]);
-    let blocks =
-        |name: &str| name.strip_prefix("blocks.")?.split('.').next()?.parse::<usize>().ok();
-    let hidden = infer::shape::<2>(tensors, "blocks.0.mlp.fc1.weight").map(|[hidden, _]| hidden);
-    let found = [
-        ("channels", part(1), config.channels()),
-        ("patch_size", part(2), config.patch_size()),
-        ("dim", part(0), config.embed_dim()),
-        ("depth", tensors.keys().filter_map(|n| blocks(n)).max().map(|i| i + 1), config.depth()),
-        ("hidden", hidden, config.blocks().first().map_or(0, |block| block.hidden)),
-    ];
-    let differing = found.into_iter().filter_map(|(name, found, wanted)| {
-        found.filter(|&found| found != wanted).map(|found| format!("model.{name} = {found}"))
-    });
-    let settings: Vec<_> = differing.collect();
-    match settings.is_empty() {
-        true => "; expected the weights of a dense vision transformer of timm, DeiT or Hugging \
-                 Face with the shape in [model]"
-            .into(),
-        false => format!("; the file is for a model with {}", settings.join(", ")),
     }
 }

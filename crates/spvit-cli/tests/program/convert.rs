@@ -42,3 +42,37 @@ fn files_that_cannot_be_converted_are_refused() {
     assert!(error.contains("a.pth"), "{error}");
     assert!(!place.path("b.onnx").exists(), "nothing half written");
 }
+
+#[test]
+fn assumptions_are_one_line_that_options_and_a_configuration_make_needless() {
+    let place = Place::new();
+    let file = checkout("crates/spvit-interchange/tests/data/timm_layer_scale.pth");
+    let said = |arguments: &str| {
+        let output = place.call(&format!("convert {file} out.safetensors {arguments}"));
+        let text = String::from_utf8(output.stderr).unwrap();
+        (output.status.success(), text)
+    };
+    let (ok, text) = said("");
+    assert!(!ok && text.contains("give the number of heads"), "{text}");
+    let (ok, text) = said("--heads 2");
+    let lines: Vec<&str> = text.lines().filter(|line| line.contains("assumed")).collect();
+    assert!(ok && lines.len() == 1 && lines[0].contains("class token"), "{text}");
+    let (ok, text) = said("--heads 2 --pool attention");
+    assert!(!ok && text.contains("token, average or max"), "{text}");
+    let (ok, text) = said("--timm vit_base_patch16_224");
+    assert!(!ok && text.contains("dim 768") && text.contains("dim 32"), "{text}");
+
+    place.write("model/model.pth", &fs::read(&file).unwrap());
+    place.write("model/pytorch_model.bin", &fs::read(&file).unwrap());
+    let config = r#"{"architecture": "deit3_small_patch16_224", "model_args":
+        {"embed_dim": 32, "num_heads": 2, "img_size": 16}}"#;
+    place.write("model/config.json", config.as_bytes());
+    for input in ["model/model.pth", "model"] {
+        let output = place.call(&format!("convert {input} out.safetensors"));
+        let text = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.success() && !text.contains("assumed"), "{text}");
+    }
+    let error = place.fail("convert model out.onnx", 1);
+    assert!(error.contains("layer_scale"), "{error}");
+    assert!(place.succeed("profile model").contains("msa"));
+}

@@ -76,21 +76,44 @@ fn another_shape_says_which_settings_the_file_needs() {
 }
 
 #[test]
-fn distilled_models_are_refused() {
-    let path = data("timm_distilled.pth");
-    for error in [
-        read_dense::<B>(&path, &small(), 0, &Default::default()).unwrap_err().to_string(),
-        read::<B>(&path, &two_heads(), 0, &Default::default()).unwrap_err().to_string(),
+fn a_model_of_another_form_than_the_configuration_is_refused() {
+    for (file, setting) in [
+        ("timm_distilled.pth", "model.distilled = true"),
+        ("timm_layer_scale.pth", "model.layer_scale = true"),
     ] {
-        assert!(error.contains("distilled DeiT") && error.contains("timm_distilled"), "{error}");
+        let error = read_dense::<B>(&data(file), &small(), 0, &Default::default());
+        assert_names(&error.unwrap_err().to_string(), &[setting.into(), file.into()]);
+        read::<B>(&data(file), &two_heads(), 0, &Default::default()).unwrap();
     }
 }
 
 #[test]
 fn layers_that_there_are_not_here_are_named() {
-    let path = data("timm_layer_scale.pth");
-    let error = read::<B>(&path, &two_heads(), 0, &Default::default()).unwrap_err().to_string();
-    assert_names(&error, &["unexpected blocks.0.ls1.gamma".into(), "blocks.1.ls2.gamma".into()]);
+    let refusal = |change: &dyn Fn(&mut StateDict)| {
+        let mut state = tensors(&data("hugging_face.safetensors"));
+        change(&mut state);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("changed.safetensors");
+        write_safetensors(&path, &state, &Default::default()).unwrap();
+        read::<B>(&path, &two_heads(), 0, &Default::default()).unwrap_err().to_string()
+    };
+    let error = refusal(&|state| {
+        let table = HostTensor::new([12, 2], vec![0.0; 24]).unwrap();
+        let name = "attention.attention.relative_position_bias.relative_position_bias_table";
+        state.insert(format!("{LAYER}.{name}"), table);
+    });
+    assert_names(&error, &["this model has relative position bias, which".into()]);
+    let error = refusal(&|state| {
+        for index in [0, 1] {
+            state.remove(&format!("vit.encoder.layer.{index}.layernorm_before.bias"));
+        }
+    });
+    assert_names(&error, &["RMSNorm".into()]);
+    let error = refusal(&|state| {
+        state.remove("vit.layernorm.weight");
+        state.remove("vit.layernorm.bias");
+    });
+    assert_names(&error, &["no norm after the last block".into()]);
 }
 
 #[test]
@@ -105,7 +128,8 @@ fn search_results_swins_and_other_files_are_told_apart() {
     };
     let result = refusal("blocks.0.mlp.assigned_indicator_index");
     assert!(result.contains("search result"), "{result}");
-    assert!(refusal("layers.0.blocks.0.norm1.weight").contains("Swin"));
+    assert!(refusal("layers.0.blocks.0.norm1.weight").contains("patch_embed.proj.weight"));
+    assert!(refusal("patch_embed.backbone.conv1.weight").contains("convolutional stem"));
     assert!(refusal("blocks.0.mlp.ffn_thresholds").contains("spvit prune"));
     assert!(refusal("fc.weight").contains("patch_embed.proj.weight"));
 }

@@ -34,7 +34,7 @@ fn every_layout_is_read_back_as_the_same_model() {
         let path = folder.path().join(format!("{name}.onnx"));
         write(&path, Target::Onnx, &read.model, &read.architecture).unwrap();
         assert!(path.metadata().unwrap().len() > 50_000);
-        let network = network(&read.architecture);
+        let network = network(&read.architecture).unwrap();
         assert_eq!(network.blocks.len(), read.architecture.model.depth());
         assert_eq!(
             network.blocks[0].shortcut_adds_norm,
@@ -52,4 +52,17 @@ fn a_run_reads_an_exported_model() {
     let (model, architecture) = weights::read_model::<B>(&path, &Default::default()).unwrap();
     assert_eq!(architecture, read.architecture);
     assert!(state::export(&model) == state::export(&read.model));
+}
+
+#[test]
+fn onnx_of_what_its_writer_does_not_know_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("model.onnx");
+    let read = imported(&data("timm_layer_scale.pth"), &two_heads());
+    let error = write(&path, Target::Onnx, &read.model, &read.architecture).unwrap_err();
+    assert!(error.to_string().contains("model.layer_scale = true"), "{error}");
+    assert!(!path.exists());
+    // Zeros stand in for biases that are not there.
+    let read = imported(&data("timm_without_qkv_bias.pth"), &two_heads());
+    write(&path, Target::Onnx, &read.model, &read.architecture).unwrap();
 }

@@ -1,0 +1,142 @@
+//! What is known beside the tensors.
+
+use std::str::FromStr;
+
+use spvit_layers::Activation;
+
+/// What the classifier looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pool {
+    /// The class token.
+    Token,
+    /// The mean of the patches' tokens.
+    Average,
+    /// The mean of all tokens.
+    AverageWithPrefix,
+    /// The largest value of the patches' tokens.
+    Max,
+    /// The mean of these two.
+    AverageMax,
+    /// Attention with a learned query, or another network.
+    Attention,
+    /// The class token and the mean, one after the other.
+    TokenAndAverage,
+}
+
+const POOLS: [(&str, Pool); 10] = [
+    ("token", Pool::Token),
+    ("average", Pool::Average),
+    ("avg", Pool::Average),
+    ("avg+prefix", Pool::AverageWithPrefix),
+    ("max", Pool::Max),
+    ("avgmax", Pool::AverageMax),
+    ("map", Pool::Attention),
+    ("map+prefix", Pool::Attention),
+    ("prr", Pool::Attention),
+    ("token+average", Pool::TokenAndAverage),
+];
+
+/// In timm's and Hugging Face's words, and in ours.
+const ACTIVATIONS: [(&str, Activation); 10] = [
+    ("gelu", Activation::Gelu),
+    ("gelu_tanh", Activation::GeluTanh),
+    ("gelu-tanh", Activation::GeluTanh),
+    ("gelu_new", Activation::GeluTanh),
+    ("gelu_pytorch_tanh", Activation::GeluTanh),
+    ("quick_gelu", Activation::QuickGelu),
+    ("quick-gelu", Activation::QuickGelu),
+    ("relu", Activation::Relu),
+    ("silu", Activation::Silu),
+    ("swish", Activation::Silu),
+];
+
+impl FromStr for Pool {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        let found = POOLS.iter().find(|(name, _)| *name == text);
+        found.map(|(_, pool)| *pool).ok_or_else(|| "expected token, average or max".into())
+    }
+}
+
+/// The activation of this name, in timm's, Hugging Face's or our words.
+///
+/// # Errors
+/// The names that there are.
+pub fn activation(name: &str) -> Result<Activation, String> {
+    let found = ACTIVATIONS.iter().find(|(known, _)| *known == name);
+    let known = "expected gelu, gelu_tanh, quick_gelu, relu or silu";
+    found.map(|(_, activation)| *activation).ok_or_else(|| known.into())
+}
+
+/// Rotary positions.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Rope {
+    /// `cat` (EVA-02's), `dinov3` or `mixed` (learned).
+    pub kind: String,
+    /// Base of the frequencies.
+    pub theta: f64,
+    /// Map on which positions count as pixels; `None`: the model's own.
+    pub reference: Option<[usize; 2]>,
+    /// Whether x comes before y.
+    pub x_first: bool,
+    /// Added to every position.
+    pub offset: f64,
+    /// Whether halves rotate against each other, not neighbours.
+    pub halves: bool,
+}
+
+/// What is known beside the tensors; `None` where nobody tells.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Told {
+    /// Embedding dimension (of the first stage), to check that this belongs to the tensors.
+    pub dim: Option<usize>,
+    /// Attention heads, one number for each stage.
+    pub heads: Option<Vec<usize>>,
+    /// Height and width of an image in pixels.
+    pub image_size: Option<[usize; 2]>,
+    /// Side of a window, one for all stages or for each.
+    pub windows: Option<Vec<usize>>,
+    /// What the classifier looks at.
+    pub pool: Option<Pool>,
+    /// Activation of the FFNs; `Err` has the name of one that nobody knows here.
+    pub activation: Option<Result<Activation, String>>,
+    /// ε of the norms.
+    pub epsilon: Option<f64>,
+    /// Whether norms come after attention and FFN.
+    pub post_norm: Option<bool>,
+    /// Whether the classifier uses the norm after the last block.
+    pub final_norm: Option<bool>,
+    /// Rotary positions, or that there are none.
+    pub rope: Option<Option<Rope>>,
+    /// Rows of the position embedding that belong to prefix tokens.
+    pub prefix_tokens: Option<usize>,
+    /// Mean and standard deviation of the channels of an image.
+    pub mean_std: Option<[Vec<f64>; 2]>,
+    /// Names of the classes.
+    pub class_names: Vec<String>,
+}
+
+impl Told {
+    /// This, and what it leaves open from `base`.
+    pub fn over(self, base: Self) -> Self {
+        Self {
+            dim: self.dim.or(base.dim),
+            heads: self.heads.or(base.heads),
+            image_size: self.image_size.or(base.image_size),
+            windows: self.windows.or(base.windows),
+            pool: self.pool.or(base.pool),
+            activation: self.activation.or(base.activation),
+            epsilon: self.epsilon.or(base.epsilon),
+            post_norm: self.post_norm.or(base.post_norm),
+            final_norm: self.final_norm.or(base.final_norm),
+            rope: self.rope.or(base.rope),
+            prefix_tokens: self.prefix_tokens.or(base.prefix_tokens),
+            mean_std: self.mean_std.or(base.mean_std),
+            class_names: match self.class_names.is_empty() {
+                true => base.class_names,
+                false => self.class_names,
+            },
+        }
+    }
+}
