@@ -50,6 +50,16 @@ impl<B: TrainBackend> Run<'_, B> {
         let Some(text) = results::about(&pruned).architecture else { return Ok(()) };
         let own = Architecture::from_json(&text)
             .map_err(|error| TrainError::Architecture { path: pruned.clone(), error })?;
+        let target = self.config.target_flops();
+        if let Some(other) = own.target_flops.filter(|&other| other != target) {
+            return Err(TrainError::Mixed {
+                path: pruned,
+                problem: format!(
+                    "it was cut to {other} FLOPs, and the budget is {target} now; --redo prune cuts \
+                     it anew"
+                ),
+            });
+        }
         if !json.exists() {
             self.say(&format!("{} was gone; it is that of {}", json.display(), pruned.display()));
             return write_atomically(&json, text.as_bytes());

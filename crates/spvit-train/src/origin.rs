@@ -75,6 +75,10 @@ impl Origin {
         going_on: bool,
     ) -> Result<Option<String>, TrainError> {
         for (key, old) in &self.settings {
+            // What the search's result is pruned to may differ from what it was searched for.
+            if key == "search.budget" && !going_on {
+                continue;
+            }
             let Some(new) = now.settings.get(key).filter(|new| *new != old) else { continue };
             if let Some(reason) = fixed_by(folder, key) {
                 let (key, old, new) = (key.clone(), old.clone(), new.clone());
