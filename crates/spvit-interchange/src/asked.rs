@@ -14,11 +14,12 @@ pub(super) fn told(config: &ModelConfig, shapes: &Shapes) -> Told {
         false => vec![1; heads.len()],
     };
     let style = config.blocks().first().map(|block| block.style).unwrap_or_default();
-    let pool = config.as_vit().map(|vit| match vit.pool {
-        spvit_layers::Pool::Token => detect::Pool::Token,
-        spvit_layers::Pool::Average => detect::Pool::Average,
-        spvit_layers::Pool::Map => detect::Pool::Map,
-    });
+    let pool = match config.as_vit().map(|vit| vit.pool) {
+        Some(spvit_layers::Pool::Token) => Some(detect::Pool::Token),
+        // Its tensors show attention pooling.
+        Some(spvit_layers::Pool::Map) => None,
+        Some(spvit_layers::Pool::Average) | None => Some(detect::Pool::Average),
+    };
     Told {
         heads: Some(heads(match &config.family {
             Family::Vit(vit) => vec![vit.heads],
@@ -29,7 +30,7 @@ pub(super) fn told(config: &ModelConfig, shapes: &Shapes) -> Told {
             Family::Vit(_) => None,
             Family::Swin(swin) => Some(vec![swin.window]),
         },
-        pool: pool.or(Some(detect::Pool::Average)),
+        pool,
         activation: Some(Ok(style.activation)),
         epsilon: Some(style.epsilon),
         post_norm: Some(false),

@@ -4,8 +4,8 @@ use spvit_formats::onnx::{
     self, BlockDescription, MergeDescription, NetworkDescription, Positions, WindowDescription,
 };
 use spvit_layers::{
-    Activation, BATCH_NORM_EPSILON, BlockConfig, BlockShape, Family, FfnKind, ModelConfig, NormKind, Operation, Pool,
-    QkvBias, SwinConfig, VitConfig,
+    Activation, BATCH_NORM_EPSILON, BlockConfig, BlockShape, Family, FfnKind, ModelConfig,
+    NormKind, Operation, Pool, QkvBias, SwinConfig, VitConfig,
 };
 use spvit_search::Architecture;
 
