@@ -24,33 +24,51 @@ class BConv(nn.Module):
         return cat([x[:, :1], patches.flatten(2).transpose(1, 2)], dim=1)
 
 
+class Ffn(nn.Module):
+    def __init__(self, dim, hidden):
+        super().__init__()
+        self.fc1, self.fc2 = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
+
+    def forward(self, x):
+        return self.fc2(nn.functional.gelu(self.fc1(x)))
+
+
+class Bias(nn.Module):
+    """What is left of an FFN without hidden dimensions."""
+    def __init__(self, dim):
+        super().__init__()
+        self.bias = nn.Parameter(zeros(dim))
+
+    def forward(self, x):
+        return self.bias
+
+
 class Block(nn.Module):
     def __init__(self, net, block):
         super().__init__()
-        dim, heads, op = net["embed_dim"], net["num_heads"], block["operation"]
-        self.norm1, self.norm2 = (nn.LayerNorm(dim, net["layer_norm_eps"]) for _ in range(2))
-        self.attn = (lambda x, grid: x if net["shortcut_adds_norm1"] else 0) if op == "shortcut" \
+        dim, heads, op = block["dim"], block["heads"], block["operation"]
+        self.norm1, self.norm2 = (nn.LayerNorm(dim, block["epsilon"]) for _ in range(2))
+        self.attn = (lambda x, grid: x if block["shortcut_adds_norm"] else 0) if op == "shortcut" \
             else Msa(dim, heads) if op == "msa" \
-            else BConv(dim, dim // heads, op["bconv"]["kernel"], net["bn_eps"])
-        fc1, fc2 = nn.Linear(dim, block["hidden"]), nn.Linear(block["hidden"], dim)
-        self.mlp = nn.ModuleDict({"fc1": fc1, "fc2": fc2})
+            else BConv(dim, dim // heads, op["bconv"]["kernel"], net["batch_norm_epsilon"])
+        self.mlp = Ffn(dim, block["hidden"]) if block["hidden"] else Bias(dim)
 
     def forward(self, x, grid):
         x = x + self.attn(self.norm1(x), grid)
-        return x + self.mlp["fc2"](nn.functional.gelu(self.mlp["fc1"](self.norm2(x))))
+        return x + self.mlp(self.norm2(x))
 
 
 class CompactViT(nn.Module):
     def __init__(self, net):
         super().__init__()
-        dim, size = net["embed_dim"], net["patch_size"]
+        dim, size = net["dim"], net["patch_size"]
         self.grid = [n // size for n in net["image_size"]]
-        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(net["in_chans"], dim, size, size)})
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(net["channels"], dim, size, size)})
         self.cls_token = nn.Parameter(zeros(1, 1, dim))
         self.pos_embed = nn.Parameter(zeros(1, self.grid[0] * self.grid[1] + 1, dim))
         self.blocks = nn.ModuleList(Block(net, block) for block in net["blocks"])
-        self.norm = nn.LayerNorm(dim, net["layer_norm_eps"])
-        self.head = nn.Linear(dim, net["num_classes"])
+        self.norm = nn.LayerNorm(dim, net["epsilon"])
+        self.head = nn.Linear(dim, net["classes"])
 
     def forward(self, image):
         x = self.patch_embed["proj"](image).flatten(2).transpose(1, 2)

@@ -48,11 +48,19 @@ def save_io(folder, model, image_size, batch=3, **more):
     save_file({"input": image, "logits": logits, **more}, folder / "io.safetensors")
 
 
-def network(image_size, patch_size, classes, dim, heads, blocks, **more):
-    return {"image_size": image_size, "patch_size": patch_size, "in_chans": 3,
-            "num_classes": classes, "embed_dim": dim, "num_heads": heads,
-            "layer_norm_eps": 1e-6, "bn_eps": 1e-5, "shortcut_adds_norm1": False,
-            "blocks": [{"operation": op, "hidden": hidden} for op, hidden in blocks], **more}
+def network(image_size, patch_size, classes, dim, heads, blocks, shortcut_adds_norm=False, **more):
+    """A DeiT's description with these operations and FFNs; spvit's NetworkDescription."""
+    block = {"dim": dim, "heads": heads, "map": [side // patch_size for side in image_size],
+             "prefix_tokens": 1, "window": None, "epsilon": 1e-6, "activation": "gelu",
+             "qkv_bias": True, "qk_norm": False, "layer_scale": False,
+             "shortcut_adds_norm": shortcut_adds_norm}
+    return {"image_size": image_size, "patch_size": patch_size, "channels": 3, "classes": classes,
+            "dim": dim, "epsilon": 1e-6, "batch_norm_epsilon": 1e-5, "patch_bias": True,
+            "patch_norm": False, "class_token": True, "distilled": False, "registers": 0,
+            "positions": "all", "pre_norm": False, "norm": True, "fc_norm": False, "pool": "token",
+            "head": "head", "merges": [],
+            "blocks": [{"name": f"blocks.{i}", "operation": op, "hidden": hidden, **block}
+                       for i, (op, hidden) in enumerate(blocks)], **more}
 
 
 def save_network(folder, net, state):
@@ -107,7 +115,7 @@ def conv(kernel):
 
 
 def compact_cases(folder):
-    """Compact models, whose logits the 60 lines of compact.py give."""
+    """Compact models, whose logits compact.py give."""
     mixed = [("shortcut", 384), (conv(1), 200), (conv(3), 768), (conv(3), 0), ("msa", 517)] * 2
     whole = [("shortcut", 384), (conv(1), 200), (conv(3), 768), ("msa", 517)] * 3
     cases = {
@@ -115,7 +123,7 @@ def compact_cases(folder):
         "deit_tiny_compact": network([224, 224], 16, 1000, 192, 3, mixed),
         "wide_image_5x5": network([32, 48], 8, 7, 32, 2, [(conv(5), 9), ("msa", 1)]),
         "shortcut_norm1": network([32, 32], 8, 7, 32, 4, [("shortcut", 64), ("msa", 64)],
-                                  shortcut_adds_norm1=True),
+                                  shortcut_adds_norm=True),
         "convolutions_only": network([32, 32], 4, 10, 32, 4, [(conv(1), 64), (conv(3), 64)]),
     }
     for name, net in cases.items():
@@ -132,7 +140,7 @@ def published_case(folder):
             [state.pop(f"blocks.3.attn.{name}.{part}") for name in ("qk", "v")])
     net = network([32, 32], 4, 10, 48, 3,
                   [("shortcut", 118), (conv(1), 72), (conv(3), 151), ("msa", 192)],
-                  shortcut_adds_norm1=True)
+                  shortcut_adds_norm=True)
     here = folder / "networks" / "published"
     save_network(here, net, state)
     save_file(load_file(TEST_DATA / "allkinds.io.safetensors"), here / "io.safetensors")

@@ -4,6 +4,7 @@ mod bench;
 mod ci;
 mod interop;
 mod shell;
+mod torture;
 
 use std::{path::Path, process::ExitCode};
 
@@ -63,6 +64,8 @@ enum Task {
     },
     /// Benchmarks
     Bench(bench::Arguments),
+    /// Kill, break and limit runs, and feed the program broken files; prints what was tried and passed
+    Torture(torture::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -93,6 +96,7 @@ fn perform(task: Task) -> Result<(), Failure> {
         }
         Task::Interop { shapes, .. } => interop::check(&shapes),
         Task::Bench(arguments) => bench::run(arguments),
+        Task::Torture(arguments) => torture::run(&arguments),
     }
 }
 

@@ -8,8 +8,10 @@ use spvit_interchange::{
     detect::{Pool, activation},
 };
 use spvit_layers::Activation;
+use spvit_train::Part;
 
 use crate::device::DeviceName;
+use crate::output::tell;
 
 const AFTER_HELP: &str = "\
 Every command works on a run folder: config.toml (as resolved), metrics.jsonl, architecture.json,
@@ -70,7 +72,8 @@ pub struct RunArguments {
     pub device: DeviceName,
 
     /// Seed of every random decision [default: the configuration's]
-    #[arg(long, value_name = "N")]
+    // A configuration's whole numbers end there.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub seed: Option<u64>,
 
     /// The run folder; pretrain, search and run want a new one, the others one that holds a run
@@ -81,6 +84,36 @@ pub struct RunArguments {
     /// Goes on with the run in this folder, with its configuration
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     pub resume: Option<PathBuf>,
+
+    /// Removes what this part of the run gave, and all that was computed from it, and does it anew,
+    /// with --set by other values if need be
+    #[arg(long, value_name = "PART")]
+    pub redo: Option<Redo>,
+}
+
+/// A part of a run that can be done anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Redo {
+    /// everything
+    Pretrain,
+    /// the search, the architecture and fine-tuning
+    Search,
+    /// the architecture and fine-tuning
+    Prune,
+    /// fine-tuning
+    Finetune,
+}
+
+impl Redo {
+    /// As the run folder takes it.
+    pub fn part(self) -> Part {
+        match self {
+            Self::Pretrain => Part::Pretrain,
+            Self::Search => Part::Search,
+            Self::Prune => Part::Prune,
+            Self::Finetune => Part::Finetune,
+        }
+    }
 }
 
 #[derive(Debug, Args)]
@@ -154,7 +187,7 @@ pub struct ModelArguments {
     pub timm: Option<String>,
 
     /// Attention heads [default: what is known, or one for each 64 dimensions, which is said]
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub heads: Option<usize>,
 
     /// What the classifier looks at: token, average or max
@@ -178,7 +211,7 @@ pub struct ModelArguments {
     pub image_size: Option<ImageSize>,
 
     /// Number of classes; another one than the file's means a new head
-    #[arg(long, value_name = "N")]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
     pub classes: Option<usize>,
 
     /// An architecture that says which hidden dimensions a compact model kept
@@ -213,6 +246,26 @@ impl ModelArguments {
     }
 }
 
+fn at_least_one(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&count| count > 0).ok_or("expected a whole number from 1 on".into())
+}
+
+impl ModelArguments {
+    /// The first option that was given, as it is typed.
+    pub fn given(&self) -> Option<&'static str> {
+        let all = [
+            ("--entry", self.entry.is_some()),
+            ("--heads", self.heads.is_some()),
+            ("--image-size", self.image_size.is_some()),
+            ("--classes", self.classes.is_some()),
+            ("--architecture", self.architecture.is_some()),
+            ("--operations", self.operations.is_some()),
+            ("--shortcut-adds-norm", self.shortcut_adds_norm),
+        ];
+        all.into_iter().find(|(_, given)| *given).map(|(name, _)| name)
+    }
+}
+
 /// Height and width in pixels.
 #[derive(Debug, Clone, Copy)]
 pub struct ImageSize(pub [usize; 2]);
@@ -223,7 +276,7 @@ impl FromStr for ImageSize {
     fn from_str(text: &str) -> Result<Self, String> {
         let (height, width) = text.split_once('x').unwrap_or((text, text));
         match (height.parse(), width.parse()) {
-            (Ok(height), Ok(width)) => Ok(Self([height, width])),
+            (Ok(height), Ok(width)) if height > 0 && width > 0 => Ok(Self([height, width])),
             _ => Err("expected SIDE or HEIGHTxWIDTH, such as 224 or 224x160".into()),
         }
     }
@@ -241,6 +294,6 @@ pub fn refuse(error: &clap::Error) -> ExitCode {
     }
     let words: Vec<&str> = text.lines().take_while(|line| !line.starts_with("Usage:")).collect();
     let words: Vec<&str> = words.iter().flat_map(|line| line.split_whitespace()).collect();
-    eprintln!("{}", words.join(" ").replace(" For more information, try '--help'.", ""));
+    tell(format!("{}", words.join(" ").replace(" For more information, try '--help'.", "")));
     ExitCode::from(2)
 }

@@ -10,7 +10,7 @@ use crate::{
     failure::Failure,
     folders::{self, Place},
     interrupt,
-    output::say,
+    output::{say, tell},
     profile,
     progress::Display,
     table,
@@ -82,7 +82,7 @@ fn on_run(task: Task, arguments: &RunArguments) -> Result<(), Failure> {
         let result = folder.result(phase).display().to_string();
         return say(format!("{result} is there; nothing to do (remove it to do the {phase} anew)"));
     }
-    interrupt::listen()?;
+    interrupt::listen(task == Task::Whole || task.phase().is_some())?;
     let work =
         OnRun { task, config: config.clone(), folder: folder.clone(), name: arguments.device };
     match dispatch(arguments.device, work)? {
@@ -91,7 +91,7 @@ fn on_run(task: Task, arguments: &RunArguments) -> Result<(), Failure> {
                 DeviceName::DEFAULT => String::new(),
                 name => format!(" --device {name}"),
             };
-            eprintln!("stopped; go on with: spvit {command} --resume {root}{device}");
+            tell(format!("stopped; go on with: spvit {command} --resume {root}{device}"));
             return Err(Failure::interrupted());
         }
         End::Wrote(what) => say(format!("wrote {what}"))?,
@@ -126,7 +126,7 @@ impl Work for OnRun {
         let mut display = Display::new();
         let backend = (name.name(), device);
         let mut run = Run::<B>::new(config, folder.clone(), backend, &mut display)?;
-        eprintln!("{opening}");
+        tell(format!("{opening}"));
         let trained = |outcome: Outcome, result: std::path::PathBuf| match outcome {
             Outcome::Finished => End::Wrote(result.display().to_string()),
             Outcome::Stopped => End::Stopped,

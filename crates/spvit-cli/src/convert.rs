@@ -14,7 +14,7 @@ use crate::{
     args::{ConvertArguments, Form, ModelArguments},
     device::{DeviceName, Work, dispatch},
     failure::Failure,
-    output::say,
+    output::{say, tell},
 };
 
 /// Reads one file and writes the other.
@@ -39,7 +39,7 @@ pub fn convert(arguments: &ConvertArguments) -> Result<(), Failure> {
         let device = arguments.device.unwrap_or(DeviceName::FIRST);
         let notes = dispatch(device, Convert { input, output, form, options })?;
         for note in notes {
-            eprintln!("{}: {note}", input.display());
+            tell(format!("{}: {note}", input.display()));
         }
     }
     say(format!("wrote {}", output.display()))

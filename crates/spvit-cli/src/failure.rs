@@ -9,6 +9,8 @@ use std::{
 use spvit_interchange::InterchangeError;
 use spvit_train::TrainError;
 
+use crate::output::tell;
+
 /// Exit code of a failed run.
 const RUN: u8 = 1;
 /// Exit code of wrong arguments and configurations, clap's too.
@@ -48,6 +50,7 @@ impl From<TrainError> for Failure {
             | TrainError::Occupied { .. }
             | TrainError::Busy { .. }
             | TrainError::Fixed { .. }
+            | TrainError::Mixed { .. }
             | TrainError::Derive(_) => Self::usage(message),
             _ => Self::run(message),
         }
@@ -78,13 +81,25 @@ pub fn catch(program: impl FnOnce() -> Result<(), Failure> + panic::UnwindSafe) 
         Ok(Err(failure)) => failure,
         Err(_) => {
             let first = PANIC.lock().unwrap_or_else(PoisonError::into_inner).take();
-            let cause = first.unwrap_or_else(|| "see above".into());
-            Failure::run(format!("internal error, which is a bug of spvit or its backend: {cause}"))
+            Failure::run(explain(first.unwrap_or_else(|| "see above".into())))
         }
     };
     let line = failure.message.split_whitespace().collect::<Vec<_>>().join(" ");
     if !line.is_empty() {
-        eprintln!("error: {line}");
+        tell(format!("error: {line}"));
     }
     ExitCode::from(failure.code)
+}
+
+/// A panic as a message: of what the system refused, or of a bug.
+fn explain(cause: String) -> String {
+    let threads =
+        ["failed to spawn thread", "ThreadPoolBuildError", "Resource temporarily unavailable"];
+    if threads.iter().any(|words| cause.contains(words)) {
+        return format!(
+            "the system refuses another thread; raise the limit of processes (ulimit -u, or the \
+             container's pids limit), or set RAYON_NUM_THREADS=1 ({cause})"
+        );
+    }
+    format!("internal error, which is a bug of spvit or its backend: {cause}")
 }

@@ -26,8 +26,14 @@ pub fn start(command: &str, arguments: &RunArguments) -> Result<Place, Failure> 
         Some(out) => out.clone(),
         None => free_folder(&format!("{command}-{}", config.seed)),
     };
+    if arguments.redo.is_some() {
+        return Err(Failure::usage(
+            "--redo does a part of a run anew: name the run with --resume DIR",
+        ));
+    }
     let folder = RunFolder::create(&root)?;
-    place(config, folder)
+    let lock = folder.lock()?;
+    place(config, folder, lock)
 }
 
 /// For a command that goes on with a run in `--out` or `--resume`.
@@ -42,10 +48,14 @@ pub fn continued(command: &str, arguments: &RunArguments) -> Result<Place, Failu
 
 /// For a command that goes on with a run, or works in a folder of its own where there is none.
 pub fn either(command: &str, arguments: &RunArguments) -> Result<Place, Failure> {
-    let root = arguments.resume.as_ref().or(arguments.out.as_ref());
-    match root.is_some_and(|root| RunFolder::open(root).is_ok()) {
-        true => continued(command, arguments),
-        false => start(command, arguments),
+    let Some(root) = arguments.resume.as_ref().or(arguments.out.as_ref()) else {
+        return start(command, arguments);
+    };
+    let dense = || configuration(arguments).is_ok_and(|c| !c.dense.weights.as_os_str().is_empty());
+    match arguments.resume.is_none() && RunFolder::open(root).is_err() && dense() {
+        true => start(command, arguments),
+        // Where there is neither a run nor a model, nothing is created.
+        false => continued(command, arguments),
     }
 }
 
@@ -56,12 +66,16 @@ fn go_on(root: &Path, arguments: &RunArguments) -> Result<Place, Failure> {
         Some(_) => configuration(arguments)?,
         None => RunConfig::read(&folder.config(), &settings(arguments))?,
     };
+    let lock = folder.lock()?;
+    if let Some(part) = arguments.redo {
+        folder.begin_anew(part.part())?;
+    }
     check_changes(&folder, &before, &config)?;
-    place(config, folder)
+    place(config, folder, lock)
 }
 
-fn place(config: RunConfig, folder: RunFolder) -> Result<Place, Failure> {
-    let lock = folder.lock()?;
+fn place(config: RunConfig, folder: RunFolder, lock: File) -> Result<Place, Failure> {
+    folder.tidy();
     write_config(&folder, &config)?;
     Ok(Place { config, folder, _lock: lock })
 }

@@ -20,6 +20,7 @@ use clap::Parser;
 
 fn main() -> ExitCode {
     memory::keep();
+    interrupt::survive_size_limits();
     let arguments = match args::Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return args::refuse(&error),

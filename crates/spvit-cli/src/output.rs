@@ -1,4 +1,4 @@
-//! What the program says on standard output.
+//! What the program says.
 
 use std::{
     fmt::Display,
@@ -15,4 +15,9 @@ pub fn say(line: impl Display) -> Result<(), Failure> {
         }
         _ => Ok(()),
     }
+}
+
+/// Writes a line to standard error, if anybody still reads it: a run goes on without.
+pub fn tell(line: impl Display) {
+    let _ = writeln!(std::io::stderr(), "{line}");
 }

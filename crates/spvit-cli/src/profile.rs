@@ -7,14 +7,14 @@ use spvit_core::TrainBackend;
 use spvit_interchange::{ReadOptions, read as read_model, weights::read_architecture};
 use spvit_layers::{BlockConfig, Init, Vit};
 use spvit_search::{Architecture, Cost, CostModel, Profile};
-use spvit_train::{LATENCY_BATCH, RunConfig, evaluate, write_atomically};
+use spvit_train::{LATENCY_BATCH, RunConfig, evaluate, limits, write_atomically};
 
 use crate::{
     args::{ModelArguments, ProfileArguments},
     convert,
     device::{DeviceName, Work, dispatch},
     failure::Failure,
-    output::say,
+    output::{say, tell},
     picture,
     progress::flops_text,
     table::{milliseconds, thousands},
@@ -32,6 +32,8 @@ pub fn show(arguments: &ProfileArguments) -> Result<(), Failure> {
         say(format!("wrote {}", path.display()))?;
     }
     if arguments.measure {
+        limits::check(&architecture.model)
+            .map_err(|problem| Failure::run(format!("{}: {problem}", arguments.file.display())))?;
         let [own, whole] = dispatch(arguments.device, Measure { architecture, dense })?;
         let device = arguments.device.name();
         say(format!(
@@ -54,7 +56,12 @@ fn read(path: &Path, model: &ModelArguments) -> Result<Architecture, Failure> {
     if let Some(operations) = &model.operations {
         return convert::search_result(path, operations, model);
     }
-    match path.extension().and_then(|extension| extension.to_str()) {
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    if let (Some("toml" | "json"), Some(option)) = (extension, model.given()) {
+        let problem = "applies to weights of other programs; this file says it itself";
+        return Err(Failure::usage(format!("{}: {option} {problem}", path.display())));
+    }
+    match extension {
         Some("toml") => {
             let config = RunConfig::read(path, &[])?;
             Ok(Architecture::dense(config.model, config.search.cost_model))
@@ -64,7 +71,7 @@ fn read(path: &Path, model: &ModelArguments) -> Result<Architecture, Failure> {
             let described = Described { path, options: model.options() };
             let (architecture, notes) = dispatch(DeviceName::FIRST, described)?;
             for note in notes {
-                eprintln!("{}: {note}", path.display());
+                tell(format!("{}: {note}", path.display()));
             }
             Ok(architecture)
         }

@@ -9,6 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use spvit_train::{EpochReport, Event, Observer, Progress};
 
 use crate::interrupt;
+use crate::output::tell;
 
 /// Seconds between plain lines.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
@@ -28,7 +29,7 @@ impl Display {
     fn line(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
-            None => eprintln!("{text}"),
+            None => tell(format!("{text}")),
         }
     }
 
@@ -38,7 +39,7 @@ impl Display {
                 self.printed = Instant::now();
                 let Progress { phase, epoch, epochs, step, steps, .. } = progress;
                 let place = format!("{phase} epoch {}/{epochs} step {step}/{steps}", epoch + 1);
-                eprintln!("{place}: {}", figures(progress));
+                tell(format!("{place}: {}", figures(progress)));
             }
             return;
         }
@@ -60,11 +61,13 @@ impl Display {
     fn epoch(&mut self, report: &EpochReport) {
         let EpochReport { phase, epoch, epochs, loss, .. } = report;
         let mut line = format!(
-            "{phase} epoch {}/{epochs} done: loss {loss:.4}, training {}, validation {}",
+            "{phase} epoch {}/{epochs} done: loss {loss:.4}, training {}",
             epoch + 1,
             percent(report.train_accuracy),
-            percent(report.validation_accuracy),
         );
+        if let Some(accuracy) = report.validation_accuracy {
+            line += &format!(", validation {}", percent(accuracy));
+        }
         if let Some(flops) = report.flops {
             line += &format!(", expected {}", flops_text(flops));
         }

@@ -220,6 +220,11 @@ impl Dataset {
             fingerprint,
         }
     }
+
+    /// [`Dataset::fingerprint`] of what weights and decisions depend on: the test split is left out.
+    pub fn training_fingerprint(&self) -> String {
+        fingerprint([&self.train, &self.validation, &self.test.select(&[])])
+    }
 }
 
 /// SHA-256 over training, validation and test split, in lower-case hexadecimal.

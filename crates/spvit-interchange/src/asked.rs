@@ -1,7 +1,7 @@
 //! A model's shape that is asked for, against that of a file.
 
 use serde_json::{Map, Value};
-use spvit_layers::{BlockConfig, Family, ModelConfig, Operation, VitConfig};
+use spvit_layers::{BlockConfig, Family, ModelConfig, Operation};
 
 use crate::detect::{self, Shapes, Told};
 
@@ -14,10 +14,12 @@ pub(super) fn told(config: &ModelConfig, shapes: &Shapes) -> Told {
         false => vec![1; heads.len()],
     };
     let style = config.blocks().first().map(|block| block.style).unwrap_or_default();
-    let pool = config.as_vit().map(|vit| match vit.pool {
-        spvit_layers::Pool::Token => detect::Pool::Token,
-        spvit_layers::Pool::Average => detect::Pool::Average,
-    });
+    let pool = match config.as_vit().map(|vit| vit.pool) {
+        Some(spvit_layers::Pool::Token) => Some(detect::Pool::Token),
+        // Its tensors show attention pooling.
+        Some(spvit_layers::Pool::Map) => None,
+        Some(spvit_layers::Pool::Average) | None => Some(detect::Pool::Average),
+    };
     Told {
         heads: Some(heads(match &config.family {
             Family::Vit(vit) => vec![vit.heads],
@@ -28,7 +30,7 @@ pub(super) fn told(config: &ModelConfig, shapes: &Shapes) -> Told {
             Family::Vit(_) => None,
             Family::Swin(swin) => Some(vec![swin.window]),
         },
-        pool: pool.or(Some(detect::Pool::Average)),
+        pool,
         activation: Some(Ok(style.activation)),
         epsilon: Some(style.epsilon),
         post_norm: Some(false),
@@ -82,21 +84,6 @@ pub(super) fn difference(
     let settings: Vec<String> = differing(asked, found).iter().map(setting).collect();
     (!settings.is_empty())
         .then(|| format!("; the file is for a model with {}", settings.join(", ")))
-}
-
-/// What a model has that the ONNX writer, which knows DeiT's form, would leave out.
-pub(super) fn beyond_deit(config: &ModelConfig) -> Option<String> {
-    let end = "; write it as .safetensors";
-    let Some(vit) = config.as_vit() else {
-        return Some(format!("ONNX is not written of a Swin yet{end}"));
-    };
-    let sizes = [0, vit.patch_size, vit.channels, vit.classes, vit.dim, vit.depth, vit.heads];
-    let mut plain = VitConfig { hidden: vit.hidden, ..VitConfig::deit(sizes) };
-    plain.style.epsilon = vit.style.epsilon;
-    let settings: Vec<String> = differing(&plain.into(), config).iter().map(setting).collect();
-    let settings = settings.join(", ");
-    (!settings.is_empty())
-        .then(|| format!("ONNX is not written of a model with {settings} yet{end}"))
 }
 
 fn setting((key, value): &(String, Value)) -> String {

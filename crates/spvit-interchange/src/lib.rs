@@ -16,6 +16,7 @@ mod error;
 mod fit;
 mod infer;
 mod names;
+mod network;
 mod published;
 mod read;
 mod resize;
@@ -29,9 +30,10 @@ use spvit_layers::Vit;
 use spvit_search::Architecture;
 
 pub use error::InterchangeError;
+pub use network::network;
 pub use published::{read_operations, read_search_result, search_result_shape};
 pub use read::{describe, examine, read, read_dense};
-pub use write::{Target, network, write};
+pub use write::{Target, write};
 
 /// What a file does not say about its model.
 #[derive(Debug, Clone, Default)]

@@ -14,7 +14,7 @@ use spvit_search::Architecture;
 use crate::InterchangeError;
 
 /// Key of the architecture in a file's metadata.
-pub(crate) const ARCHITECTURE: &str = "spvit.architecture";
+pub const ARCHITECTURE: &str = "spvit.architecture";
 
 /// Host tensors of the files' crate.
 pub fn to_host(state: StateDict) -> spvit_formats::StateDict {

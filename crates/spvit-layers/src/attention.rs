@@ -4,13 +4,18 @@ use burn::module::Param;
 use burn::tensor::{Tensor, backend::Backend};
 use spvit_core::{FusedOps, fused};
 
-use crate::{BlockShape, windows::Windows};
+use crate::{
+    BlockShape, norm::NormWeights, relative::RelativePositions, rope::RopeTable, windows::Windows,
+};
 
 /// Everything of an attention layer that is not a parameter.
 #[derive(Debug, Clone)]
 pub(crate) struct Attention {
     pub heads: usize,
     windows: Option<Windows>,
+    /// Of the whole sequence.
+    relative: Option<RelativePositions>,
+    rope: Option<RopeTable>,
 }
 
 /// An affine map's weight `[input, output]` and bias `[output]`.
@@ -21,10 +26,12 @@ pub(crate) type Map<B> = (Tensor<B, 2>, Option<Tensor<B, 1>>);
 pub(crate) struct AttentionWeights<B: Backend> {
     pub qkv: Map<B>,
     pub proj: Map<B>,
-    /// Of the windows' relative positions, `[rows, heads]`.
+    /// Of relative positions, `[rows, heads]`.
     pub table: Option<Tensor<B, 2>>,
-    /// Weight, bias and ε of the norms of Q and of K.
-    pub qk_norm: Option<[(Tensor<B, 1>, Tensor<B, 1>, f64); 2]>,
+    /// The norms of Q and of K.
+    pub qk_norm: Option<[NormWeights<B>; 2]>,
+    /// The norm before the projection.
+    pub norm: Option<NormWeights<B>>,
 }
 
 /// A parameter in the graph, or outside it.
@@ -41,7 +48,10 @@ pub(crate) fn free<B: FusedOps, const D: usize>(
 impl Attention {
     pub fn new(shape: &BlockShape) -> Self {
         let windows = shape.window.map(|window| Windows::new(shape, window));
-        Self { heads: shape.heads, windows }
+        let whole = shape.style.relative_position_bias && windows.is_none();
+        let relative = whole.then(|| RelativePositions::after_class_token(shape.map));
+        let rope = shape.style.rope.as_ref().map(|rope| RopeTable::new(shape, rope));
+        Self { heads: shape.heads, windows, relative, rope }
     }
 
     /// Eq. 4 for `x` `[batch, tokens, dim]`; also returns Q, K and V `[items, tokens, 3·dim]`, the
@@ -61,9 +71,20 @@ impl Attention {
             Some(norms) => self.normalise(qkv.clone(), norms),
             None => qkv.clone(),
         };
-        let bias = self.windows.as_ref().zip(weights.table.clone());
-        let bias = bias.map(|(windows, table)| windows.bias(table));
+        let normal = match &self.rope {
+            Some(rope) => rope.turn(normal),
+            None => normal,
+        };
+        let bias = match (weights.table.clone(), &self.windows, &self.relative) {
+            (Some(table), Some(windows), _) => Some(windows.bias(table)),
+            (Some(table), None, Some(relative)) => Some(relative.bias(table)),
+            _ => None,
+        };
         let mixed = fused::self_attention(normal, self.heads, bias);
+        let mixed = match &weights.norm {
+            Some(norm) => norm.clone().apply(mixed),
+            None => mixed,
+        };
         let (w, b) = weights.proj.clone();
         let out = fused::affine(mixed, w, b);
         match &self.windows {
@@ -91,15 +112,14 @@ impl Attention {
     fn normalise<B: FusedOps>(
         &self,
         qkv: Tensor<B, 3>,
-        norms: &[(Tensor<B, 1>, Tensor<B, 1>, f64); 2],
+        norms: &[NormWeights<B>; 2],
     ) -> Tensor<B, 3> {
         let [items, tokens, width] = qkv.dims();
         let dim = width / 3;
         let part = |i: usize| qkv.clone().narrow(2, i * dim, dim);
         let normal = |i: usize| {
-            let (weight, bias, epsilon) = norms[i].clone();
             let heads = part(i).reshape([items, tokens, self.heads, dim / self.heads]);
-            fused::layer_norm(heads, weight, bias, epsilon).reshape([items, tokens, dim])
+            norms[i].clone().apply(heads).reshape([items, tokens, dim])
         };
         Tensor::cat(vec![normal(0), normal(1), part(2)], 2)
     }

@@ -5,8 +5,8 @@ use burn::tensor::{Tensor, backend::Backend};
 use spvit_core::{FusedOps, fused};
 
 use crate::{
-    BlockConfig, BlockShape, BottleneckConv, Ffn, Init, LayerNorm, LayerScale, Mode, Msa,
-    Operation, OperationGates, SearchSpace, Umsa,
+    BlockConfig, BlockShape, BottleneckConv, Ffn, Init, LayerScale, Mode, Msa, Norm, Operation,
+    OperationGates, SearchSpace, Umsa,
 };
 
 /// What stands in place of an attention layer.
@@ -32,13 +32,13 @@ pub struct Shortcut {
 #[derive(Module, Debug)]
 pub struct Block<B: Backend> {
     /// Before the mixer.
-    pub norm1: LayerNorm<B>,
+    pub norm1: Norm<B>,
     /// In place of attention.
     pub attn: Mixer<B>,
     /// Scales the mixer's branch.
     pub ls1: Option<LayerScale<B>>,
     /// Before the FFN.
-    pub norm2: LayerNorm<B>,
+    pub norm2: Norm<B>,
     /// The FFN.
     pub mlp: Ffn<B>,
     /// Scales the FFN's branch.
@@ -49,13 +49,13 @@ pub struct Block<B: Backend> {
 #[derive(Module, Debug)]
 pub struct SearchBlock<B: Backend> {
     /// Before the attention layer.
-    pub norm1: LayerNorm<B>,
+    pub norm1: Norm<B>,
     /// The searched attention layer.
     pub attn: Umsa<B>,
     /// Scales the attention layer's branch.
     pub ls1: Option<LayerScale<B>>,
     /// Before the FFN.
-    pub norm2: LayerNorm<B>,
+    pub norm2: Norm<B>,
     /// The searched FFN.
     pub mlp: Ffn<B>,
     /// Scales the FFN's branch.
@@ -85,8 +85,8 @@ struct Around<'a, B: Backend> {
 }
 
 impl<B: Backend> Around<'_, B> {
-    fn norm(&mut self) -> LayerNorm<B> {
-        LayerNorm::new(self.shape.dim, self.shape.style.epsilon, self.init)
+    fn norm(&mut self) -> Norm<B> {
+        Norm::new(self.shape.dim, &self.shape.style, self.init)
     }
 
     fn scale(&mut self) -> Option<LayerScale<B>> {
@@ -94,7 +94,7 @@ impl<B: Backend> Around<'_, B> {
     }
 
     fn ffn(&mut self, hidden: usize) -> Ffn<B> {
-        Ffn::new(self.shape.dim, hidden, self.shape.style.activation, self.init)
+        Ffn::of_shape(self.shape, hidden, self.init)
     }
 }
 

@@ -13,6 +13,7 @@
 //! FLOPs and thresholds live in `spvit-search`, files in `spvit-train`.
 
 mod attention;
+mod attention_pool;
 mod batch_norm;
 mod bconv;
 mod block;
@@ -26,11 +27,14 @@ mod msa;
 mod norm;
 mod operation;
 mod patch_embed;
+mod relative;
+mod rope;
 mod shape;
 pub mod state;
 mod umsa;
 mod windows;
 
+pub use attention_pool::AttentionPool;
 pub use batch_norm::{BATCH_NORM_EPSILON, BatchNorm};
 pub use bconv::{BottleneckConv, Convolution};
 pub use block::{Block, BlockGates, Mixer, SearchBlock, Shortcut};
@@ -41,10 +45,13 @@ pub use init::Init;
 pub use linear::Linear;
 pub use model::{SearchVit, VisionTransformer, Vit};
 pub use msa::Msa;
-pub use norm::{LayerNorm, LayerScale};
+pub use norm::{LayerScale, Norm};
 pub use operation::Operation;
 pub use patch_embed::{PatchEmbed, PatchMerging, PatchProjection};
-pub use shape::{BlockConfig, BlockShape, BlockStyle, QkvBias, SearchSpace, Window};
+pub use rope::{Rope, RopeKind};
+pub use shape::{
+    BlockConfig, BlockShape, BlockStyle, FfnKind, NormKind, QkvBias, SearchSpace, Window,
+};
 pub use spvit_core::Activation;
 pub use umsa::{OperationGates, Umsa};
 

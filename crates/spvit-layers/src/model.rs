@@ -7,8 +7,8 @@ use burn::tensor::{Tensor, backend::Backend};
 use spvit_core::{FusedOps, fused};
 
 use crate::{
-    Block, BlockConfig, BlockGates, Family, Init, LayerNorm, Linear, Mode, ModelConfig, PatchEmbed,
-    PatchMerging, Pool, SearchBlock,
+    AttentionPool, Block, BlockConfig, BlockGates, Family, Init, Linear, Mode, ModelConfig, Norm,
+    PatchEmbed, PatchMerging, Pool, SearchBlock,
 };
 
 /// A model of plain attention, bottleneck convolutions and cut FFNs: the compact form. Dense is the
@@ -32,15 +32,17 @@ pub struct VisionTransformer<B: Backend, K> {
     /// Position embedding `[1, tokens, dim]`, of the prefix tokens too or of the patches alone.
     pub pos_embed: Option<Param<Tensor<B, 3>>>,
     /// Before the first block.
-    pub norm_pre: Option<LayerNorm<B>>,
+    pub norm_pre: Option<Norm<B>>,
     /// The blocks, of all stages.
     pub blocks: Vec<K>,
     /// Between the stages.
     pub merges: Vec<PatchMerging<B>>,
     /// After the last block.
-    pub norm: Option<LayerNorm<B>>,
+    pub norm: Option<Norm<B>>,
+    /// Pools the map's tokens.
+    pub attn_pool: Option<AttentionPool<B>>,
     /// After pooling, instead of [`VisionTransformer::norm`].
-    pub fc_norm: Option<LayerNorm<B>>,
+    pub fc_norm: Option<Norm<B>>,
     /// The classifier.
     pub head: Linear<B>,
     /// Classifier on the distillation token; the logits are the mean of both.
@@ -55,7 +57,8 @@ struct Layout {
     /// Blocks after which a merging follows.
     merges: Vec<usize>,
     pool: Pool,
-    prefix_tokens: usize,
+    /// Prefix tokens that an average or attention pool leaves out.
+    unpooled: usize,
     names: Names,
 }
 
@@ -76,13 +79,13 @@ impl<B: Backend, K> VisionTransformer<B, K> {
         blocks: impl FnOnce(&mut Init<B>) -> Vec<K>,
         init: &mut Init<B>,
     ) -> Self {
-        let (dim, epsilon) = (config.embed_dim(), config.layer_norm_epsilon());
+        let (dim, style) = (config.embed_dim(), config.style());
         let sizes = [config.channels(), config.patch_size(), dim];
         let token = |there: bool, tokens: usize, init: &mut Init<B>| {
             there.then(|| init.truncated_normal([1, tokens, dim], 0.02))
         };
         let norm = |there: bool, dim: usize, init: &mut Init<B>| {
-            there.then(|| LayerNorm::new(dim, epsilon, init))
+            there.then(|| Norm::new(dim, style, init))
         };
         let (features, classes) = (config.features(), config.classes());
         match &config.family {
@@ -98,13 +101,14 @@ impl<B: Backend, K> VisionTransformer<B, K> {
                     blocks: blocks(init),
                     merges: Vec::new(),
                     norm: norm(!vit.fc_norm, dim, init),
+                    attn_pool: (vit.pool == Pool::Map).then(|| AttentionPool::new(vit, init)),
                     fc_norm: norm(vit.fc_norm, dim, init),
                     head: Linear::new(features, classes, init),
                     head_dist: vit.distilled.then(|| Linear::new(features, classes, init)),
                     layout: Layout {
                         merges: Vec::new(),
                         pool: vit.pool,
-                        prefix_tokens: vit.prefix_tokens(),
+                        unpooled: if vit.pool_prefix { 0 } else { vit.prefix_tokens() },
                         names: Names::Flat,
                     },
                 }
@@ -123,13 +127,14 @@ impl<B: Backend, K> VisionTransformer<B, K> {
                     blocks: blocks(init),
                     merges: merges.iter().map(|&i| PatchMerging::new(&shapes[i], init)).collect(),
                     norm: norm(true, features, init),
+                    attn_pool: None,
                     fc_norm: None,
                     head: Linear::new(features, classes, init),
                     head_dist: None,
                     layout: Layout {
                         merges,
                         pool: Pool::Average,
-                        prefix_tokens: 0,
+                        unpooled: 0,
                         names: Names::Staged(swin.places()),
                     },
                 }
@@ -147,6 +152,7 @@ impl<B: Backend, K> VisionTransformer<B, K> {
         self.norm_pre = other.norm_pre.clone();
         self.merges = other.merges.clone();
         self.norm = other.norm.clone();
+        self.attn_pool = other.attn_pool.clone();
         self.fc_norm = other.fc_norm.clone();
         self.head = other.head.clone();
         self.head_dist = other.head_dist.clone();
@@ -233,7 +239,7 @@ impl<B: FusedOps, K> VisionTransformer<B, K> {
 
     /// Logits `[batch, classes]` of the last block's tokens `[batch, tokens, dim]`.
     fn classify(&self, x: Tensor<B, 3>) -> Tensor<B, 2> {
-        let normal = |x: Tensor<B, 2>, norm: &Option<LayerNorm<B>>| match norm {
+        let normal = |x: Tensor<B, 2>, norm: &Option<Norm<B>>| match norm {
             Some(norm) => norm.forward(x),
             None => x,
         };
@@ -249,14 +255,18 @@ impl<B: FusedOps, K> VisionTransformer<B, K> {
                     None => logits,
                 }
             }
-            Pool::Average => {
+            Pool::Average | Pool::Map => {
                 let x = match &self.norm {
                     Some(norm) => norm.forward(x),
                     None => x,
                 };
-                let (tokens, prefix) = (x.dims()[1], self.layout.prefix_tokens);
-                let mean = x.narrow(1, prefix, tokens - prefix).mean_dim(1).squeeze_dim::<2>(1);
-                self.head.forward(normal(mean, &self.fc_norm))
+                let (tokens, unpooled) = (x.dims()[1], self.layout.unpooled);
+                let x = x.narrow(1, unpooled, tokens - unpooled);
+                let pooled = match &self.attn_pool {
+                    Some(pool) => pool.forward(x),
+                    None => x.mean_dim(1).squeeze_dim::<2>(1),
+                };
+                self.head.forward(normal(pooled, &self.fc_norm))
             }
         }
     }

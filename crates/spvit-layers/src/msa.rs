@@ -5,9 +5,8 @@ use burn::tensor::{Tensor, backend::Backend};
 use spvit_core::FusedOps;
 
 use crate::{
-    BlockShape, Init, LayerNorm, Linear, QkvBias,
+    BlockShape, Init, Linear, Norm, QkvBias,
     attention::{Attention, AttentionWeights, free},
-    windows::Windows,
 };
 
 /// Multi-head self-attention (Eq. 4): `softmax(QKᵀ/√d)·V` for every head, then the projection; in
@@ -18,12 +17,15 @@ pub struct Msa<B: Backend> {
     pub qkv: Linear<B>,
     /// Output projection, `[dim, dim]`.
     pub proj: Linear<B>,
-    /// Bias of every relative position in a window, `[(2·rows - 1)(2·columns - 1), heads]`.
+    /// Bias of every relative position, `[rows, heads]`
+    /// ([`BlockShape::bias_table_rows`]).
     pub relative_position_bias_table: Option<Param<Tensor<B, 2>>>,
     /// Normalises every head's Q.
-    pub q_norm: Option<LayerNorm<B>>,
+    pub q_norm: Option<Norm<B>>,
     /// Normalises every head's K.
-    pub k_norm: Option<LayerNorm<B>>,
+    pub k_norm: Option<Norm<B>>,
+    /// Before the projection.
+    pub norm: Option<Norm<B>>,
     #[module(skip)]
     pub(crate) layout: Attention,
 }
@@ -36,19 +38,19 @@ impl<B: Backend> Msa<B> {
             QkvBias::None => Linear::without_bias(shape.dim, 3 * shape.dim, init),
         };
         let proj = Linear::new(shape.dim, shape.dim, init);
-        let table = shape.window.map(|window| {
-            init.truncated_normal([Windows::table_rows(window.size), shape.heads], 0.02)
-        });
-        let norm = |init: &mut Init<B>| {
-            let norm = || LayerNorm::new(shape.head_dim(), shape.style.epsilon, init);
-            shape.style.qk_norm.then(norm)
+        let rows = shape.bias_table_rows();
+        let table = (rows > 0).then(|| init.truncated_normal([rows, shape.heads], 0.02));
+        let (style, d) = (&shape.style, shape.head_dim());
+        let norm = |there: bool, dim: usize, init: &mut Init<B>| {
+            there.then(|| Norm::new(dim, style, init))
         };
         Self {
             qkv,
             proj,
             relative_position_bias_table: table,
-            q_norm: norm(init),
-            k_norm: norm(init),
+            q_norm: norm(style.qk_norm, d, init),
+            k_norm: norm(style.qk_norm, d, init),
+            norm: norm(style.attn_norm, shape.dim, init),
             layout: Attention::new(shape),
         }
     }
@@ -65,9 +67,7 @@ impl<B: FusedOps> Msa<B> {
             let bias = linear.bias.as_ref().map(|bias| free(bias, in_graph));
             (free(&linear.weight, in_graph), bias)
         };
-        let norm = |norm: &LayerNorm<B>| {
-            (free(&norm.weight, in_graph), free(&norm.bias, in_graph), norm.epsilon)
-        };
+        let norm = |norm: &Norm<B>| norm.weights(in_graph);
         let table = self.relative_position_bias_table.as_ref();
         AttentionWeights {
             qkv: map(&self.qkv),
@@ -78,6 +78,7 @@ impl<B: FusedOps> Msa<B> {
                 .as_ref()
                 .zip(self.k_norm.as_ref())
                 .map(|(q, k)| [norm(q), norm(k)]),
+            norm: self.norm.as_ref().map(norm),
         }
     }
 

@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
 use spvit_core::{FusedOps, TokenMap, fused};
 
-use crate::{BlockShape, Init, LayerNorm, Linear};
+use crate::{BlockShape, Init, Linear, Norm};
 
 /// The projection of patches: a convolution whose stride is its kernel size.
 #[derive(Module, Debug)]
@@ -21,7 +21,7 @@ pub struct PatchEmbed<B: Backend> {
     /// The projection.
     pub proj: PatchProjection<B>,
     /// After it (Swin's).
-    pub norm: Option<LayerNorm<B>>,
+    pub norm: Option<Norm<B>>,
 }
 
 impl<B: Backend> PatchEmbed<B> {
@@ -60,7 +60,7 @@ impl<B: FusedOps> PatchEmbed<B> {
 #[derive(Module, Debug)]
 pub struct PatchMerging<B: Backend> {
     /// Over the four tokens, `[4·dim]`.
-    pub norm: LayerNorm<B>,
+    pub norm: Norm<B>,
     /// `[4·dim, 2·dim]`, without a bias.
     pub reduction: Linear<B>,
     #[module(skip)]
@@ -80,7 +80,7 @@ impl<B: Backend> PatchMerging<B> {
             })
         });
         Self {
-            norm: LayerNorm::new(4 * dim, shape.style.epsilon, init),
+            norm: Norm::new(4 * dim, &shape.style, init),
             reduction: Linear::without_bias(4 * dim, 2 * dim, init),
             cells: TokenMap::new(sources.collect(), rows * columns),
         }

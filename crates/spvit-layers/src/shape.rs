@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use spvit_core::Grid;
 
-use crate::{Activation, Operation};
+use crate::{Activation, Operation, Rope};
 
 /// Windows that a block's attention looks at instead of the whole map.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,17 +25,57 @@ pub enum QkvBias {
     None,
 }
 
+/// How tokens are normalised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NormKind {
+    /// By mean and variance, with a bias.
+    #[default]
+    Layer,
+    /// By the root mean square, without a bias.
+    Rms,
+}
+
+/// Whether an FFN's activation gates a second map, `a(g) ⊙ x` (GLU; SwiGLU with SiLU), and where
+/// the weights of both are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum FfnKind {
+    /// One map, no gate.
+    #[default]
+    Plain,
+    /// In one map, those of g first (timm's `SwiGLUPacked`, DINOv2's `w12`).
+    GateFirst,
+    /// In one map, those of g last (timm's `GluMlp`).
+    GateLast,
+    /// In two maps, `fc1_g` and `fc1_x` (timm's `SwiGLU`, EVA-02).
+    Split,
+}
+
 /// What differs between blocks of one size.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct BlockStyle {
-    /// ε of the layer normalisations.
+    /// ε of the normalisations.
     pub epsilon: f64,
+    /// Their kind: of every norm of tokens and heads.
+    pub norm: NormKind,
+    /// The FFN's maps.
+    pub ffn: FfnKind,
     /// Between the two maps of the FFN.
     pub activation: Activation,
     /// Bias of Q, K and V.
     pub qkv_bias: QkvBias,
     /// Whether Q and K of every head are normalised before their product.
     pub qk_norm: bool,
+    /// Whether attention over the whole sequence, a class token and a map, adds a learned bias for
+    /// every relative position (BEiT's).
+    pub relative_position_bias: bool,
+    /// Rotary position embedding of Q and K.
+    pub rope: Option<Rope>,
+    /// Whether what attention mixes is normalised before its projection (timm's `scale_attn_norm`).
+    pub attn_norm: bool,
+    /// Whether an FFN's hidden dimensions are normalised before its last map (`scale_mlp_norm`).
+    pub mlp_norm: bool,
     /// Whether both branches are scaled by a learned vector (LayerScale).
     pub layer_scale: bool,
     /// Whether a shortcut adds norm1(x), as the published fine-tuning code does, instead of 0.
@@ -47,11 +87,35 @@ impl Default for BlockStyle {
     fn default() -> Self {
         Self {
             epsilon: 1e-6,
+            norm: NormKind::Layer,
+            ffn: FfnKind::Plain,
             activation: Activation::Gelu,
             qkv_bias: QkvBias::All,
             qk_norm: false,
+            relative_position_bias: false,
+            rope: None,
+            attn_norm: false,
+            mlp_norm: false,
             layer_scale: false,
             shortcut_adds_norm: false,
+        }
+    }
+}
+
+impl BlockStyle {
+    /// Maps to an FFN's hidden dimensions.
+    pub fn ffn_maps(&self) -> usize {
+        match self.ffn {
+            FfnKind::Plain => 1,
+            FfnKind::GateFirst | FfnKind::GateLast | FfnKind::Split => 2,
+        }
+    }
+
+    /// Trained values of a norm, as a multiple of the dimensions that it normalises.
+    pub fn norm_values(&self) -> usize {
+        match self.norm {
+            NormKind::Layer => 2,
+            NormKind::Rms => 1,
         }
     }
 }
@@ -97,10 +161,33 @@ impl BlockShape {
         self.dim / self.heads
     }
 
+    /// Rows of the table of relative position biases: `(2h - 1)(2w - 1)` for windows or a map of h
+    /// rows and w columns, and three for a class token; 0 without biases.
+    pub fn bias_table_rows(&self) -> usize {
+        let rows = |size: [usize; 2]| size.iter().map(|side| 2 * side - 1).product::<usize>();
+        match self.window {
+            Some(window) => rows(window.size),
+            None if self.style.relative_position_bias => rows(self.map) + 3,
+            None => 0,
+        }
+    }
+
     /// The map with a kernel of side `kernel` over it.
     pub fn grid(&self, kernel: usize) -> Grid {
         let [height, width] = self.map;
         Grid { height, width, kernel }
+    }
+
+    /// Whether a search may put another operation in attention's place. A norm before the
+    /// projection depends on all tokens' mixed values, and no convolution's weights follow.
+    pub fn searches_attention(&self) -> bool {
+        !self.style.attn_norm
+    }
+
+    /// Whether a search may cut the FFN. A norm over its hidden dimensions couples them: without
+    /// one, the others have other values.
+    pub fn searches_ffn(&self) -> bool {
+        !self.style.mlp_norm
     }
 
     /// The block of the dense model: attention and the whole FFN.

@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+use burn::tensor::{Tensor, TensorData, backend::Backend};
 use spvit_core::{FusedOps, TokenMap, fused};
 
-use crate::{BlockShape, Window};
+use crate::{BlockShape, Window, relative::RelativePositions};
 
 /// Added to the scores of tokens that a shift has brought into one window though they are not
 /// neighbours.
@@ -25,8 +25,7 @@ pub(crate) struct Windows {
     count: usize,
     /// Tokens of a window.
     tokens: usize,
-    /// For every pair of a window's tokens, the row of the bias table.
-    relative: Arc<Vec<i32>>,
+    relative: RelativePositions,
     /// 0 or [`MASKED`] for every window and pair; empty where no window needs it.
     mask: Arc<Vec<f32>>,
 }
@@ -73,25 +72,14 @@ impl Windows {
             [0, 0] => Vec::new(),
             _ => all().flat_map(pair).collect(),
         };
-        let relative = (0..tokens * tokens).map(|i| {
-            let (from, to) = (i / tokens, i % tokens);
-            let row = from / size[1] + size[0] - 1 - to / size[1];
-            let column = from % size[1] + size[1] - 1 - to % size[1];
-            (row * (2 * size[1] - 1) + column) as i32
-        });
         Self {
             merge: partition.inverse(),
             partition,
             count,
             tokens,
-            relative: Arc::new(relative.collect()),
+            relative: RelativePositions::of_window(size),
             mask: Arc::new(mask),
         }
-    }
-
-    /// Rows of the bias table of windows of this size.
-    pub fn table_rows([rows, columns]: [usize; 2]) -> usize {
-        (2 * rows - 1) * (2 * columns - 1)
     }
 
     /// `[batch, patches, dim]` to `[batch·windows, tokens of a window, dim]`.
@@ -113,11 +101,8 @@ impl Windows {
     /// # Shapes
     /// - table: `[rows, heads]`, output: `[1 or windows, heads, tokens, tokens]`.
     pub fn bias<B: Backend>(&self, table: Tensor<B, 2>) -> Tensor<B, 4> {
-        let device = table.device();
-        let heads = table.dims()[1];
-        let index = Tensor::<B, 1, Int>::from_ints(self.relative.as_slice(), &device);
-        let t = self.tokens;
-        let bias = table.select(0, index).transpose().reshape([1, heads, t, t]);
+        let (device, t) = (table.device(), self.tokens);
+        let bias = self.relative.bias(table);
         if self.mask.is_empty() {
             return bias;
         }

@@ -70,6 +70,17 @@ pub enum ArchitectureError {
         /// The operation.
         operation: Operation,
     },
+    /// Another operation than attention where it stays as it is.
+    #[error(
+        "blocks[{block}].operation is {operation}, but with model.attn_norm attention has no other \
+         form; set it to msa"
+    )]
+    Attention {
+        /// Index of the block.
+        block: usize,
+        /// The operation.
+        operation: Operation,
+    },
     /// Kept dimensions that are not ascending indices of the FFN.
     #[error(
         "blocks[{block}].kept must hold ascending indices below the FFN's {hidden} hidden \
@@ -180,10 +191,15 @@ impl Architecture {
             {
                 return Err(ArchitectureError::Operation { block, operation: *operation });
             }
+            if *operation != Operation::Msa && !shape.searches_attention() {
+                return Err(ArchitectureError::Attention { block, operation: *operation });
+            }
             let problem = if let Some(pair) = kept.windows(2).find(|pair| pair[0] >= pair[1]) {
                 format!("{} follows {}", pair[1], pair[0])
             } else if let Some(&last) = kept.last().filter(|&&last| last >= hidden) {
                 format!("{last} is too large")
+            } else if kept.len() < hidden && !shape.searches_ffn() {
+                "with model.mlp_norm all of them are kept".into()
             } else {
                 continue;
             };

@@ -2,7 +2,9 @@
 
 use spvit_layers::ModelConfig;
 
-use crate::{Architecture, BlockArchitecture, BlockProbabilities, Budget, CostModel, CostTable};
+use crate::{
+    Architecture, BlockArchitecture, BlockCost, BlockProbabilities, Budget, CostModel, CostTable,
+};
 
 /// How far below the budget an architecture may stay before an operation is raised.
 const SLACK: f64 = 0.005;
@@ -68,9 +70,11 @@ pub fn derive_blocks(
 /// The single path of every block, the shortcut first.
 type Paths = Vec<Vec<(spvit_layers::Operation, f64)>>;
 
-/// Cost outside the FFNs.
+/// Cost outside the FFNs that have gates.
 fn base(table: &CostTable, paths: &Paths, levels: &[usize]) -> f64 {
-    table.fixed() + levels.iter().zip(paths).map(|(&level, path)| path[level].1).sum::<f64>()
+    let ungated: f64 = table.blocks.iter().map(BlockCost::ungated_ffn).sum();
+    let operations: f64 = levels.iter().zip(paths).map(|(&level, path)| path[level].1).sum();
+    table.fixed() + ungated + operations
 }
 
 /// An index into the single path of every block.
@@ -81,7 +85,7 @@ fn operations_in_budget(
     budget: Budget,
 ) -> Result<Vec<usize>, DeriveError> {
     let mut levels: Vec<usize> = probabilities.iter().map(BlockProbabilities::level).collect();
-    let whole: f64 = table.blocks.iter().map(|block| block.ffn(block.hidden)).sum();
+    let whole: f64 = table.blocks.iter().map(|block| block.ffn(block.ffn_gates())).sum();
 
     while base(table, paths, &levels) > budget.target {
         let open = levels.iter().enumerate().filter(|(_, level)| **level > 0);
@@ -135,7 +139,9 @@ fn dimensions_in_budget(
     let p = |&(block, dimension): &(usize, usize)| probabilities[block].ffn[dimension];
     all.sort_by(|a, b| p(b).total_cmp(&p(a)));
 
-    let mut kept: Vec<Vec<usize>> = vec![Vec::new(); probabilities.len()];
+    // An FFN without gates is whole.
+    let mut kept: Vec<Vec<usize>> =
+        table.blocks.iter().map(|block| (block.ffn_gates()..block.hidden).collect()).collect();
     for (block, dimension) in all {
         let own = &table.blocks[block];
         let more = own.ffn(kept[block].len() + 1) - own.ffn(kept[block].len());

@@ -38,9 +38,12 @@ impl BlockProbabilities {
 /// The gates of one block.
 #[derive(Debug, Clone, PartialEq)]
 pub struct GateLayout {
+    /// What is there with all operation gates closed: the shortcut, or attention where a search
+    /// leaves it as it is.
+    pub least: Operation,
     /// What the operation gates open, cheapest first.
     pub operations: Arc<[Operation]>,
-    /// Hidden dimensions of the FFN.
+    /// Gated hidden dimensions of the FFN.
     pub hidden: usize,
 }
 
@@ -68,9 +71,13 @@ impl<B: Backend> Gates<B> {
     /// Gates for the single paths of a table, every threshold at `start` (1.5 in the paper:
     /// σ = 0.818).
     pub fn new(table: &CostTable, start: f64, device: &B::Device) -> Self {
-        let layout = table.blocks.iter().map(|block| GateLayout {
-            operations: block.path().skip(1).map(|(operation, _)| operation).collect(),
-            hidden: block.hidden,
+        let layout = table.blocks.iter().map(|block| {
+            let mut path = block.path().map(|(operation, _)| operation);
+            GateLayout {
+                least: path.next().unwrap_or(Operation::Shortcut),
+                operations: path.collect(),
+                hidden: block.ffn_gates(),
+            }
         });
         Self::of(layout.collect(), start, device)
     }
@@ -116,13 +123,15 @@ impl<B: Backend> Gates<B> {
         function: fn(Tensor<B, 2>) -> Tensor<B, 2>,
     ) -> Tensor<B, 1> {
         let mut start = 0;
-        let parts = self.stretches().into_iter().map(|Stretch { blocks, operations }| {
+        let stretches = self.stretches().into_iter().filter(|stretch| stretch.operations > 0);
+        let parts = stretches.map(|Stretch { blocks, operations }| {
             let count = blocks * operations;
             let part = own.clone().narrow(0, start, count).reshape([blocks, operations]);
             start += count;
             function(part).reshape([count])
         });
-        Tensor::cat(parts.collect(), 0)
+        let parts: Vec<Tensor<B, 1>> = parts.collect();
+        if parts.is_empty() { own } else { Tensor::cat(parts, 0) }
     }
 
     /// Sampled gates of a training step (Eqs. 1 to 3), one draw per layer, shared by the batch.
@@ -142,12 +151,15 @@ impl<B: Backend> Gates<B> {
         self.blocks(|block, [operation, hidden]| {
             let (first, count) = (operation, block.operations.len());
             BlockGates {
-                operation: OperationGates::Sampled {
-                    coefficients: coefficients.clone().narrow(0, first, count),
-                    open: open[first..first + count].to_vec(),
-                    operations: block.operations.clone(),
+                operation: match count {
+                    0 => OperationGates::Fixed(block.least),
+                    _ => OperationGates::Sampled {
+                        coefficients: coefficients.clone().narrow(0, first, count),
+                        open: open[first..first + count].to_vec(),
+                        operations: block.operations.clone(),
+                    },
                 },
-                ffn: Some(ffn.clone().narrow(0, hidden, block.hidden)),
+                ffn: (block.hidden > 0).then(|| ffn.clone().narrow(0, hidden, block.hidden)),
             }
         })
     }
@@ -160,8 +172,8 @@ impl<B: Backend> Gates<B> {
             let level = probabilities.next().map_or(0, |block| block.level());
             let open = level.checked_sub(1).map(|index| block.operations[index]);
             BlockGates {
-                operation: OperationGates::Fixed(open.unwrap_or(Operation::Shortcut)),
-                ffn: Some(ffn.clone().narrow(0, hidden, block.hidden)),
+                operation: OperationGates::Fixed(open.unwrap_or(block.least)),
+                ffn: (block.hidden > 0).then(|| ffn.clone().narrow(0, hidden, block.hidden)),
             }
         })
     }

@@ -34,7 +34,7 @@ impl BudgetTerm {
         let cost = blocks.iter().zip(&self.table.blocks).map(|(block, cost)| {
             let operation = cost.path().nth(block.level()).map_or(0.0, |(_, cost)| cost);
             let kept = block.ffn.iter().filter(|&&p| p > 0.5).count();
-            operation + cost.ffn_fixed + cost.hidden_dimension * kept as f64
+            operation + cost.gated_ffn(kept)
         });
         self.table.fixed() + cost.sum::<f64>()
     }

@@ -65,31 +65,44 @@ pub fn prune<B: Backend>(search: &SearchVit<B>, architecture: &Architecture) -> 
     compact
 }
 
-/// Eq. 18: the kept columns of fc1 and rows of fc2 (of the transposed weights here). Of an FFN
-/// without dimensions the bias is left.
+/// Eq. 18: the kept columns of the maps before the activation and rows of fc2 (of the transposed
+/// weights here). Of an FFN without dimensions the bias is left. With a norm before fc2, all are
+/// kept ([`BlockShape::searches_ffn`](spvit_layers::BlockShape::searches_ffn)).
 fn cut<B: Backend>(ffn: &Ffn<B>, kept: &[usize]) -> Ffn<B> {
     let mut cut = ffn.clone();
-    let (Some(fc1), Some(fc2)) = (&ffn.fc1, &ffn.fc2) else { return cut };
+    let Some(fc2) = &ffn.fc2 else { return cut };
+    if ffn.norm.is_some() && kept.len() == ffn.hidden() {
+        return cut;
+    }
     if kept.is_empty() {
         let dim = fc2.weight.dims()[1];
         let bias = match &fc2.bias {
             Some(bias) => param(bias.val()),
             None => param(Tensor::zeros([dim], &fc2.weight.device())),
         };
-        (cut.fc1, cut.fc2, cut.bias) = (None, None, Some(bias));
+        (cut.fc1, cut.fc1_g, cut.fc1_x) = (None, None, None);
+        (cut.norm, cut.fc2, cut.bias) = (None, None, Some(bias));
         return cut;
     }
-    let kept: Vec<i64> = kept.iter().map(|&i| i as i64).collect();
-    let count = kept.len();
-    let data = TensorData::new(kept, [count]);
-    let index = Tensor::<B, 1, Int>::from_data(data, &fc1.weight.device());
-    let select = |bias: &Param<Tensor<B, 1>>| param(bias.val().select(0, index.clone()));
-    cut.fc1 = Some(Linear {
-        weight: param(fc1.weight.val().select(1, index.clone())),
-        bias: fc1.bias.as_ref().map(select),
-    });
+    let device = fc2.weight.device();
+    let index = |starts: &[usize]| {
+        let kept = starts.iter().flat_map(|start| kept.iter().map(move |&i| (start + i) as i64));
+        let kept: Vec<i64> = kept.collect();
+        let count = kept.len();
+        Tensor::<B, 1, Int>::from_data(TensorData::new(kept, [count]), &device)
+    };
+    let before = |map: &Option<Linear<B>>, starts: &[usize]| {
+        let index = index(starts);
+        map.as_ref().map(|map| Linear {
+            weight: param(map.weight.val().select(1, index.clone())),
+            bias: map.bias.as_ref().map(|bias| param(bias.val().select(0, index))),
+        })
+    };
+    cut.fc1 = before(&ffn.fc1, &ffn.halves());
+    cut.fc1_g = before(&ffn.fc1_g, &[0]);
+    cut.fc1_x = before(&ffn.fc1_x, &[0]);
     cut.fc2 = Some(Linear {
-        weight: param(fc2.weight.val().select(0, index.clone())),
+        weight: param(fc2.weight.val().select(0, index(&[0]))),
         bias: fc2.bias.as_ref().map(|bias| param(bias.val())),
     });
     cut

@@ -19,7 +19,7 @@ pub fn check_changes(
         if old != new
             && let Some(reason) = fixed_by(folder, &key)
         {
-            let (old, new) = (old.to_string(), new.to_string());
+            let [old, new] = [old, new].map(|value| shown(&value));
             return Err(TrainError::Fixed { key, old, new, reason });
         }
     }
@@ -27,28 +27,23 @@ pub fn check_changes(
 }
 
 /// What in the folder depends on a key, and how to begin anew.
-fn fixed_by(folder: &RunFolder, key: &str) -> Option<String> {
+pub(crate) fn fixed_by(folder: &RunFolder, key: &str) -> Option<String> {
     let any_in_progress = || Phase::ALL.into_iter().any(|phase| folder.in_progress(phase));
     let section = key.split_once('.').map_or("", |(section, _)| section);
     let (fixed, remedy) = match key {
-        "data.threads" | "data.test_limit" | "run.checkpoint_seconds" => return None,
-        "finetune.init" => {
-            (folder.pruned().exists(), "remove pruned.safetensors to prune anew".to_string())
+        // The images themselves are compared.
+        "data.folder" | "data.threads" | "data.test_limit" | "run.checkpoint_seconds" => {
+            return None;
         }
+        "finetune.init" => (folder.pruned().exists(), "--redo prune prunes anew".to_string()),
         // A searched model can be pruned to more than one budget.
         "search.budget" if folder.searched().exists() => {
-            let remedy = "remove architecture.json to derive another";
-            (folder.architecture().exists(), remedy.to_string())
+            (folder.architecture().exists(), "--redo prune derives another".to_string())
         }
-        "dense.weights" => (folder.begun(Phase::Search), "start a new run".to_string()),
+        "dense.weights" => (folder.begun(Phase::Search), again(Phase::Search)),
         "run.evaluation_batch" => (any_in_progress(), "finish the phase first".to_string()),
         _ => match Phase::ALL.into_iter().find(|phase| phase.name() == section) {
-            Some(Phase::Finetune) => {
-                let remedy =
-                    "remove compact.safetensors and checkpoints/finetune-* to fine-tune anew";
-                (folder.begun(Phase::Finetune), remedy.to_string())
-            }
-            Some(phase) => (folder.begun(phase), "start a new run".to_string()),
+            Some(phase) => (folder.begun(phase), again(phase)),
             None if section == "augment" => {
                 (any_in_progress(), "finish the phase first, or start a new run".to_string())
             }
@@ -61,8 +56,26 @@ fn fixed_by(folder: &RunFolder, key: &str) -> Option<String> {
     fixed.then_some(remedy)
 }
 
+/// How to change a value of a phase after all.
+fn again(phase: Phase) -> String {
+    let later = match phase {
+        Phase::Pretrain => ", and all that was computed from its result,",
+        Phase::Search => ", pruning and fine-tuning",
+        Phase::Finetune => "",
+    };
+    format!("--redo {phase} does the {phase}{later} anew")
+}
+
+/// A value as TOML, a large number with its exponent.
+pub(crate) fn shown(value: &Value) -> String {
+    match value {
+        Value::Float(value) if value.abs() >= 1e16 => format!("{value:e}"),
+        value => value.to_string(),
+    }
+}
+
 /// Every value by its dotted key.
-fn values(config: &RunConfig) -> Result<Vec<(String, Value)>, TrainError> {
+pub(crate) fn values(config: &RunConfig) -> Result<Vec<(String, Value)>, TrainError> {
     let table = Value::try_from(config).map_err(|error| TrainError::Config {
         source_name: "configuration".into(),
         problem: error.to_string(),
@@ -115,6 +128,6 @@ mod tests {
 
         std::fs::write(folder.architecture(), "").unwrap();
         let error = check(&folder, "search.budget=0.5").unwrap_err();
-        assert!(error.contains("architecture.json") && error.contains("0.6"), "{error}");
+        assert!(error.contains("--redo prune") && error.contains("0.6"), "{error}");
     }
 }

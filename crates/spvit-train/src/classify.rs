@@ -3,7 +3,6 @@
 use burn::module::AutodiffModule;
 use spvit_core::TrainBackend;
 use spvit_data::{Batch, Loader};
-use spvit_interchange::weights;
 use spvit_layers::{
     Vit,
     state::{self, StateDict},
@@ -11,12 +10,14 @@ use spvit_layers::{
 use spvit_search::Architecture;
 
 use crate::{
-    Phase, TrainError,
+    Origin, Phase, TrainError,
+    checkpoint::Position,
     config::TrainingConfig,
     epochs::{Training, Validation},
     evaluate::accuracy,
-    folder::{Position, RunFolder},
+    folder::RunFolder,
     objectives::{Classification, Teacher},
+    results,
     step::{Group, Replicas, StepOptions, StepReport},
 };
 
@@ -58,7 +59,7 @@ impl<B: TrainBackend, const PRETRAIN: bool> Training for Classify<B, PRETRAIN> {
 
     fn validate(&mut self, images: &Loader) -> Result<Validation, TrainError> {
         let accuracy = accuracy(&self.replicas.model().valid(), images, &self.device);
-        Ok(Validation { accuracy, derived_flops: None, eligible: true })
+        Ok(Validation { accuracy: Some(accuracy), derived_flops: None, eligible: true })
     }
 
     fn state(&self) -> StateDict {
@@ -80,9 +81,9 @@ impl<B: TrainBackend, const PRETRAIN: bool> Training for Classify<B, PRETRAIN> {
         Ok(())
     }
 
-    fn write_best(&self, folder: &RunFolder) -> Result<(), TrainError> {
-        let path = folder.best(Self::PHASE);
-        Ok(weights::write_model(&path, &self.replicas.model().valid(), &self.architecture)?)
+    fn write_best(&self, folder: &RunFolder, origin: &Origin) -> Result<(), TrainError> {
+        let tensors = state::export(&self.replicas.model().valid());
+        results::write(&folder.best(Self::PHASE), tensors, Some(&self.architecture), origin)
     }
 }
 

@@ -6,10 +6,12 @@ use spvit_data::{Batch, Loader};
 use spvit_layers::state::StateDict;
 
 use crate::{
-    Event, Observer, Phase, TrainError,
+    Event, Observer, Origin, Phase, TrainError,
+    checkpoint::Position,
     config::{LoopConfig, TrainingConfig},
     events::{EpochReport, Progress},
-    folder::{Position, RunFolder},
+    folder::RunFolder,
+    results,
     schedule::Schedule,
     step::StepReport,
 };
@@ -26,8 +28,8 @@ pub enum Outcome {
 /// An epoch's figures.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Validation {
-    /// On the validation split, 0 to 1.
-    pub accuracy: f64,
+    /// On the validation split, 0 to 1, if it has images.
+    pub accuracy: Option<f64>,
     /// FLOPs of the architecture that was validated, while searching.
     pub derived_flops: Option<u64>,
     /// Whether these weights may be chosen before the last epoch.
@@ -60,7 +62,7 @@ pub(crate) trait Training {
     fn restore(&mut self, position: &Position, state: &StateDict) -> Result<(), TrainError>;
 
     /// Writes the current weights as the phase's best.
-    fn write_best(&self, folder: &RunFolder) -> Result<(), TrainError>;
+    fn write_best(&self, folder: &RunFolder, origin: &Origin) -> Result<(), TrainError>;
 }
 
 /// A phase's surroundings.
@@ -70,6 +72,8 @@ pub(crate) struct Surroundings<'a> {
     pub run: &'a LoopConfig,
     pub train: Loader,
     pub validation: Option<Loader>,
+    /// What the phase is computed with.
+    pub origin: Origin,
     pub observer: &'a mut dyn Observer,
 }
 
@@ -78,7 +82,7 @@ pub(crate) fn run<T: Training>(
     subject: &mut T,
     around: Surroundings<'_>,
 ) -> Result<Outcome, TrainError> {
-    let Surroundings { folder, training, run, train, validation, observer } = around;
+    let Surroundings { folder, training, run, train, validation, origin, observer } = around;
     let steps = train.batches_per_epoch();
     let schedule = Schedule::new(&training, steps);
     let mut at = match folder.read_checkpoint(T::PHASE)? {
@@ -86,13 +90,16 @@ pub(crate) fn run<T: Training>(
             for note in notes {
                 observer.event(Event::Message(&format!("{note}; going back to the one before it")));
             }
+            for note in check(&position, &origin, folder, T::PHASE)? {
+                observer.event(Event::Message(&note));
+            }
             subject.restore(&position, &state)?;
-            folder.truncate_metrics(position.metrics_length)?;
             let place = format!("{}: going on at step {}", T::PHASE, position.step);
             observer.event(Event::Message(&place));
             position
         }
         None => Position {
+            origin: None,
             step: 0,
             epoch: 0,
             batch: 0,
@@ -100,7 +107,11 @@ pub(crate) fn run<T: Training>(
             correct: 0,
             images: 0,
             best: None,
-            metrics_length: folder.metrics_length(),
+            metrics_length: {
+                // An earlier attempt may have ended before its first checkpoint.
+                folder.forget_metrics(&[T::PHASE])?;
+                folder.metrics_length()
+            },
             optimiser_steps: 0,
         },
     };
@@ -110,6 +121,7 @@ pub(crate) fn run<T: Training>(
     let mut saved = Instant::now();
     let checkpoint = |subject: &T, at: &mut Position| {
         at.optimiser_steps = subject.optimiser_steps();
+        at.origin = Some(origin.clone());
         folder.write_checkpoint(T::PHASE, at, &subject.state())
     };
 
@@ -157,13 +169,14 @@ pub(crate) fn run<T: Training>(
         let figures = match &validation {
             Some(images) => subject.validate(images)?,
             // Nothing to choose by: the last epoch is taken.
-            None => Validation { accuracy: 0.0, derived_flops: None, eligible: last },
+            None => Validation { accuracy: None, derived_flops: None, eligible: last },
         };
-        let better = at.best.is_none_or(|best| figures.accuracy > best);
+        let accuracy = figures.accuracy.unwrap_or(0.0);
+        let better = at.best.is_none_or(|best| accuracy > best);
         let best = (figures.eligible && better) || (last && at.best.is_none());
         if best {
-            at.best = Some(figures.accuracy);
-            subject.write_best(folder)?;
+            at.best = Some(accuracy);
+            subject.write_best(folder, &origin)?;
         }
         let report = EpochReport {
             phase: T::PHASE,
@@ -177,9 +190,7 @@ pub(crate) fn run<T: Training>(
             derived_flops: figures.derived_flops,
             best,
         };
-        let line = serde_json::to_string(&report)
-            .map_err(|error| TrainError::io(&folder.metrics(), error.into()))?;
-        at.metrics_length = folder.append_metrics(&line)?;
+        at.metrics_length = folder.append_metrics(&report)?;
         at.epoch += 1;
         (at.batch, at.loss_sum, at.correct, at.images) = (0, 0.0, 0, 0);
         checkpoint(subject, &mut at)?;
@@ -190,4 +201,36 @@ pub(crate) fn run<T: Training>(
         }
     }
     Ok(Outcome::Finished)
+}
+
+/// Whether a phase can go on from a checkpoint with what the run has now; remarks.
+fn check(
+    position: &Position,
+    origin: &Origin,
+    folder: &RunFolder,
+    phase: Phase,
+) -> Result<Vec<String>, TrainError> {
+    let checkpoints = folder.root().join("checkpoints");
+    let mut notes = Vec::new();
+    match &position.origin {
+        Some(before) => {
+            before.check(origin, (folder, phase), &checkpoints, true)?;
+        }
+        None => notes.push(format!(
+            "{}: written by an earlier version; its configuration, images and device cannot be checked",
+            checkpoints.display()
+        )),
+    }
+    if position.best.is_some() {
+        // Better now than when the phase ends.
+        results::read(&folder.best(phase), &format!("--redo {phase} does the phase anew"))?;
+    }
+    let lacking = folder.truncate_metrics(position.metrics_length)?;
+    if lacking > 0 {
+        notes.push(format!(
+            "{}: {lacking} bytes of earlier epochs are gone; the models do not depend on them",
+            folder.metrics().display()
+        ));
+    }
+    Ok(notes)
 }

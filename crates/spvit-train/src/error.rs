@@ -83,18 +83,41 @@ pub enum TrainError {
         /// How to begin anew.
         reason: String,
     },
-    /// No checkpoint of a run can be read.
-    #[error("{}: no readable checkpoint ({problem}); start the run anew with --out", path.display())]
+    /// A file of the run was computed with something else than the run has now.
+    #[error("{}: {problem}", path.display())]
+    Mixed {
+        /// The file.
+        path: PathBuf,
+        /// What differs, and what to do.
+        problem: String,
+    },
+    /// A result that cannot be used.
+    #[error("{}: {problem}; {remedy}", path.display())]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        problem: String,
+        /// How to get it again.
+        remedy: String,
+    },
+    /// No checkpoint of a phase can be read.
+    #[error(
+        "{}: no readable checkpoint ({problem}); begin the phase anew with --redo {phase}",
+        path.display()
+    )]
     Checkpoints {
         /// The folder.
         path: PathBuf,
+        /// The phase.
+        phase: crate::Phase,
         /// Why the last one cannot be read.
         problem: String,
     },
     /// The loss is no longer a number.
     #[error(
         "the loss of {phase} became {loss} at step {step}; lower {phase}.learning_rate or set \
-         {phase}.clip_norm"
+         {phase}.clip_norm: --resume with --redo {phase} and --set begins the phase anew"
     )]
     Diverged {
         /// The phase.

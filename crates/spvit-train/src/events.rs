@@ -45,8 +45,9 @@ pub struct EpochReport {
     pub loss: f64,
     /// Accuracy on the (augmented) training images, 0 to 1.
     pub train_accuracy: f64,
-    /// Accuracy on the validation split, 0 to 1.
-    pub validation_accuracy: f64,
+    /// Accuracy on the validation split, 0 to 1, if it has images.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_accuracy: Option<f64>,
     /// Learning rate of the weights at the last step.
     pub learning_rate: f64,
     /// FLOPs at the expected gates, while searching.

@@ -1,20 +1,15 @@
-//! The run folder: its files, and checkpoints that a crash cannot break.
+//! The run folder and its files.
 
 use std::{
     fs,
-    io::Write,
+    io::{ErrorKind, Write},
     path::{Path, PathBuf},
 };
 
-use safetensors::{SafeTensors, tensor::TensorView};
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use spvit_layers::state::StateDict;
 
 use crate::{Phase, RunConfig, TrainError};
-
-/// Checkpoints kept for each phase.
-const KEPT: usize = 2;
 
 /// A run's files.
 #[derive(Debug, Clone)]
@@ -22,27 +17,17 @@ pub struct RunFolder {
     root: PathBuf,
 }
 
-/// Where a phase stands; with the tensors beside it, everything that a resumed run needs.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Position {
-    /// Steps done in the phase.
-    pub step: usize,
-    /// Current epoch, from 0.
-    pub epoch: usize,
-    /// Steps done in the current epoch.
-    pub batch: usize,
-    /// Sum of the losses of the current epoch's images.
-    pub loss_sum: f64,
-    /// Images of the current epoch that were classified rightly.
-    pub correct: usize,
-    /// Images of the current epoch so far.
-    pub images: usize,
-    /// Validation accuracy of the best epoch, if one has ended.
-    pub best: Option<f64>,
-    /// Length of `metrics.jsonl` in bytes.
-    pub metrics_length: u64,
-    /// Steps of the phase's optimisers.
-    pub optimiser_steps: i32,
+/// A part of a run that can be done anew.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Part {
+    /// Everything.
+    Pretrain,
+    /// The search and what follows it.
+    Search,
+    /// The architecture and what follows it.
+    Prune,
+    /// Fine-tuning.
+    Finetune,
 }
 
 impl RunFolder {
@@ -53,8 +38,8 @@ impl RunFolder {
     /// [`TrainError::Occupied`] if it holds a run.
     pub fn create(root: &Path) -> Result<Self, TrainError> {
         let folder = Self { root: root.to_path_buf() };
-        let begun = Phase::ALL.into_iter().any(|phase| folder.begun(phase));
-        if folder.config().exists() && begun {
+        // Also where its config.toml is gone: another one must not go on from old results.
+        if Phase::ALL.into_iter().any(|phase| folder.begun(phase)) || folder.pruned().exists() {
             return Err(TrainError::Occupied { path: root.to_path_buf() });
         }
         let checkpoints = root.join("checkpoints");
@@ -68,13 +53,16 @@ impl RunFolder {
     /// [`TrainError::Missing`] if it holds none.
     pub fn open(root: &Path) -> Result<Self, TrainError> {
         let folder = Self { root: root.to_path_buf() };
-        match folder.config().exists() {
-            true => Ok(folder),
-            false => Err(TrainError::Missing {
-                path: folder.config(),
-                hint: "the folder holds no run; start one with --out".into(),
-            }),
-        }
+        let begun = || Phase::ALL.into_iter().any(|phase| folder.begun(phase));
+        let hint = match folder.config().exists() {
+            true => return Ok(folder),
+            false if begun() => {
+                "the folder holds the results of a run; put its configuration back, whose values are \
+                 held against the results"
+            }
+            false => "the folder holds no run; start one with --out",
+        };
+        Err(TrainError::Missing { path: folder.config(), hint: hint.into() })
     }
 
     /// The folder itself.
@@ -127,38 +115,6 @@ impl RunFolder {
         self.root.join("checkpoints").join(format!("{phase}-best.safetensors"))
     }
 
-    /// Appends a line to the metrics; returns their new length.
-    ///
-    /// # Errors
-    /// [`TrainError::Io`] naming the file.
-    pub fn append_metrics(&self, line: &str) -> Result<u64, TrainError> {
-        let path = self.metrics();
-        let append = || -> std::io::Result<u64> {
-            let mut file = fs::OpenOptions::new().create(true).append(true).open(&path)?;
-            file.write_all(format!("{line}\n").as_bytes())?;
-            Ok(file.metadata()?.len())
-        };
-        append().map_err(|error| TrainError::io(&path, error))
-    }
-
-    /// Length of the metrics in bytes.
-    pub fn metrics_length(&self) -> u64 {
-        fs::metadata(self.metrics()).map(|data| data.len()).unwrap_or(0)
-    }
-
-    /// Forgets metrics beyond a length: those of steps that will be done again.
-    ///
-    /// # Errors
-    /// [`TrainError::Io`] naming the file.
-    pub fn truncate_metrics(&self, length: u64) -> Result<(), TrainError> {
-        if self.metrics_length() <= length {
-            return Ok(());
-        }
-        let path = self.metrics();
-        let file = fs::OpenOptions::new().write(true).open(&path);
-        file.and_then(|file| file.set_len(length)).map_err(|error| TrainError::io(&path, error))
-    }
-
     /// The file that a phase gives in the end.
     pub fn result(&self, phase: Phase) -> PathBuf {
         match phase {
@@ -178,6 +134,60 @@ impl RunFolder {
         self.result(phase).exists() || !self.checkpoints(phase).is_empty()
     }
 
+    /// Removes the results and checkpoints of a part of the run and of all that was computed from
+    /// them, the last first, so that it is done anew.
+    ///
+    /// # Errors
+    /// [`TrainError::Io`] naming the file that cannot be removed.
+    pub fn begin_anew(&self, part: Part) -> Result<(), TrainError> {
+        let phases: &[Phase] = match part {
+            Part::Pretrain => &Phase::ALL,
+            Part::Search => &[Phase::Search, Phase::Finetune],
+            Part::Prune | Part::Finetune => &[Phase::Finetune],
+        };
+        let mut files = vec![self.summary()];
+        for &phase in phases.iter().rev() {
+            files.push(self.result(phase));
+            files.extend(self.checkpoints(phase).into_iter().rev());
+            files.push(self.best(phase));
+            if phase == Phase::Finetune && part != Part::Finetune {
+                files.extend([self.pruned(), self.architecture()]);
+            }
+        }
+        for path in files {
+            match fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(TrainError::io(&path, error));
+                }
+                _ => {}
+            }
+        }
+        self.forget_metrics(phases)
+    }
+
+    /// Removes what killed programs left: temporary files, and checkpoints of phases whose result is
+    /// there. To be called by whoever holds the lock.
+    pub fn tidy(&self) {
+        for folder in [self.root.clone(), self.root.join("checkpoints")] {
+            for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+                let name = entry.file_name();
+                let name = name.to_string_lossy();
+                let (begin, end) = spvit_formats::TEMPORARY;
+                // Earlier versions' are `.tmp` and six characters.
+                let temporary = (name.starts_with(begin) && name.ends_with(end))
+                    || (name.starts_with(".tmp") && name.len() == 10);
+                if temporary {
+                    // A leftover does no harm.
+                    let _ = fs::remove_file(entry.path());
+                }
+            }
+        }
+        for phase in Phase::ALL.into_iter().filter(|&phase| self.result(phase).exists()) {
+            self.remove_checkpoints(phase);
+            let _ = fs::remove_file(self.best(phase));
+        }
+    }
+
     /// Keeps other programs out of the folder as long as the file that it returns is open.
     ///
     /// # Errors
@@ -189,71 +199,6 @@ impl RunFolder {
             Ok(()) => Ok(file),
             Err(fs::TryLockError::WouldBlock) => Err(TrainError::Busy { path: self.root.clone() }),
             Err(fs::TryLockError::Error(error)) => Err(TrainError::io(&path, error)),
-        }
-    }
-
-    fn checkpoints(&self, phase: Phase) -> Vec<PathBuf> {
-        let prefix = format!("{phase}-step");
-        let entries = fs::read_dir(self.root.join("checkpoints")).into_iter().flatten().flatten();
-        let mut paths: Vec<PathBuf> = entries
-            .map(|entry| entry.path())
-            .filter(|path| {
-                let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-                name.starts_with(&prefix) && name.ends_with(".safetensors")
-            })
-            .collect();
-        paths.sort();
-        paths
-    }
-
-    /// Writes a checkpoint, then removes all but the last two of its phase.
-    ///
-    /// # Errors
-    /// [`TrainError::Io`] naming the file.
-    pub fn write_checkpoint(
-        &self,
-        phase: Phase,
-        position: &Position,
-        state: &StateDict,
-    ) -> Result<(), TrainError> {
-        let name = format!("{phase}-step{:010}.safetensors", position.step);
-        let path = self.root.join("checkpoints").join(name);
-        write_atomically(&path, &encode(&path, position, state)?)?;
-        let all = self.checkpoints(phase);
-        for old in &all[..all.len().saturating_sub(KEPT)] {
-            // A leftover does no harm; the next checkpoint tries again.
-            let _ = fs::remove_file(old);
-        }
-        Ok(())
-    }
-
-    /// Removes a phase's checkpoints, once its result is written.
-    pub fn remove_checkpoints(&self, phase: Phase) {
-        for path in self.checkpoints(phase) {
-            let _ = fs::remove_file(path);
-        }
-    }
-
-    /// The last readable checkpoint of a phase, and a note on each broken one. `None` if the phase
-    /// has none.
-    ///
-    /// # Errors
-    /// [`TrainError::Checkpoints`] if all are broken.
-    pub fn read_checkpoint(
-        &self,
-        phase: Phase,
-    ) -> Result<Option<(Position, StateDict, Vec<String>)>, TrainError> {
-        let mut notes = Vec::new();
-        for path in self.checkpoints(phase).iter().rev() {
-            match fs::read(path).map_err(|error| error.to_string()).and_then(|bytes| decode(&bytes))
-            {
-                Ok((position, state)) => return Ok(Some((position, state, notes))),
-                Err(problem) => notes.push(format!("{} is broken ({problem})", path.display())),
-            }
-        }
-        match notes.pop() {
-            None => Ok(None),
-            Some(problem) => Err(TrainError::Checkpoints { path: self.root.clone(), problem }),
         }
     }
 }
@@ -278,9 +223,10 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
     Ok(spvit_formats::write_whole(path, |out| out.write_all(bytes))?)
 }
 
-fn digest(position: &str, state: &StateDict) -> String {
+/// SHA-256 over a text and named tensors, in lower-case hexadecimal.
+pub(crate) fn digest(text: &str, state: &StateDict) -> String {
     let mut hash = Sha256::new();
-    hash.update(position);
+    hash.update(text);
     for (name, data) in state {
         hash.update(name);
         for size in data.shape.to_vec() {
@@ -289,47 +235,4 @@ fn digest(position: &str, state: &StateDict) -> String {
         hash.update(&data.bytes[..]);
     }
     hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-fn encode(path: &Path, position: &Position, state: &StateDict) -> Result<Vec<u8>, TrainError> {
-    let failed = |problem: String| TrainError::io(path, std::io::Error::other(problem));
-    let position = serde_json::to_string(position).map_err(|error| failed(error.to_string()))?;
-    let digest = digest(&position, state);
-    let views: Result<Vec<_>, _> = state
-        .iter()
-        .map(|(name, data)| {
-            TensorView::new(safetensors::Dtype::F32, data.shape.to_vec(), &data.bytes)
-                .map(|view| (name.clone(), view))
-        })
-        .collect();
-    let views = views.map_err(|error| failed(error.to_string()))?;
-    let metadata = [("position".to_string(), position), ("sha256".to_string(), digest)];
-    safetensors::serialize(views, Some(metadata.into())).map_err(|error| failed(error.to_string()))
-}
-
-fn decode(bytes: &[u8]) -> Result<(Position, StateDict), String> {
-    let text = |error: safetensors::SafeTensorError| error.to_string();
-    let (_, header) = SafeTensors::read_metadata(bytes).map_err(text)?;
-    let tensors = SafeTensors::deserialize(bytes).map_err(text)?;
-    let metadata = header.metadata().clone().unwrap_or_default();
-    let field = |name: &str| metadata.get(name).ok_or(format!("no {name} in its header"));
-    let state: StateDict = tensors
-        .iter()
-        .map(|(name, view)| {
-            let values: Vec<f32> = view
-                .data()
-                .as_chunks::<4>()
-                .0
-                .iter()
-                .map(|bytes| f32::from_le_bytes(*bytes))
-                .collect();
-            (name.to_string(), burn::tensor::TensorData::new(values, view.shape().to_vec()))
-        })
-        .collect();
-    let position = field("position")?;
-    if digest(position, &state) != *field("sha256")? {
-        return Err("its checksum does not match".into());
-    }
-    let position = serde_json::from_str(position).map_err(|error| error.to_string())?;
-    Ok((position, state))
 }

@@ -5,6 +5,8 @@
 //! at any step with the same result. On a CPU backend one seed gives one result.
 
 mod changes;
+mod checkpoint;
+mod checks;
 mod classify;
 pub mod config;
 mod epochs;
@@ -12,27 +14,33 @@ mod error;
 pub mod evaluate;
 mod events;
 mod folder;
+pub mod limits;
 mod loss;
+mod metrics;
 mod micro_batch;
 mod objectives;
 pub mod optim;
+mod origin;
 mod phase;
 mod pipeline;
 pub mod random;
 mod report;
+mod results;
 mod schedule;
 mod search;
 pub mod step;
 
 pub use changes::check_changes;
+pub use checkpoint::Position;
 pub use config::RunConfig;
 pub use epochs::Outcome;
 pub use error::TrainError;
 pub use events::{EpochReport, Event, Observer, Progress, Silent};
-pub use folder::{Position, RunFolder, write_atomically, write_config};
+pub use folder::{Part, RunFolder, write_atomically, write_config};
 pub use loss::cross_entropy;
 pub use micro_batch::MicroBatch;
 pub use objectives::{Classification, SearchObjective, Searched, Teacher, Uniforms};
+pub use origin::Origin;
 pub use phase::Phase;
 pub use pipeline::{LATENCY_BATCH, Run};
 pub use report::{ModelFigures, Summary};

@@ -12,30 +12,41 @@ use spvit_interchange::{
     Dense, read_dense,
     weights::{self, read_architecture},
 };
-use spvit_layers::{Init, Vit};
+use spvit_layers::{Init, Vit, state};
 use spvit_search::{Architecture, CostTable, Gates, derive, expand, prune};
 
 use crate::{
-    Event, Observer, Phase, TrainError,
+    Event, Observer, Origin, Phase, TrainError,
     classify::{Finetune, Pretrain},
     config::{InitialWeights, RunConfig, TrainingConfig},
     epochs::{self, Outcome, Surroundings},
     evaluate,
-    folder::{RunFolder, write_atomically},
+    folder::{Part, RunFolder, write_atomically},
     objectives::Teacher,
     random::{self, Purpose},
     report::{ModelFigures, Summary},
+    results,
     search::{Search, restore_gates},
 };
+
+/// How to get a pruned model again.
+const PRUNE: &str = "--redo prune prunes the searched model anew";
+
+/// How to get a phase's result again.
+fn again(phase: Phase) -> String {
+    format!("--redo {phase} does the phase anew")
+}
 
 /// Images of the second latency figure.
 pub const LATENCY_BATCH: usize = 64;
 
 /// A run: configuration, folder, images and device.
 pub struct Run<'a, B: TrainBackend> {
-    config: RunConfig,
-    folder: RunFolder,
-    data: Dataset,
+    pub(crate) config: RunConfig,
+    pub(crate) folder: RunFolder,
+    pub(crate) data: Dataset,
+    /// Fingerprint of the images that weights depend on.
+    images: String,
     device: B::Device,
     backend: String,
     observer: &'a mut dyn Observer,
@@ -66,11 +77,19 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         fits("channels", model.channels(), found.channels())?;
         fits("classes", model.classes(), found.classes())?;
         let (backend, noted) = (backend.to_string(), BTreeSet::new());
-        Ok(Self { config, folder, data, device, backend, observer, noted })
+        let images = data.training_fingerprint();
+        let mut run = Self { config, folder, data, images, device, backend, observer, noted };
+        run.check_results()?;
+        Ok(run)
     }
 
-    fn say(&mut self, message: &str) {
+    pub(crate) fn say(&mut self, message: &str) {
         self.observer.event(Event::Message(message));
+    }
+
+    /// What a phase is computed with.
+    pub(crate) fn origin(&self, phase: Phase) -> Result<Origin, TrainError> {
+        Origin::new(&self.config, phase, (&self.images, &self.backend))
     }
 
     /// The training loader of a phase, and the validation loader if there are validation images.
@@ -107,14 +126,17 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         subject: &mut T,
         training: TrainingConfig,
         purpose: Purpose,
+        from: Option<String>,
     ) -> Result<Outcome, TrainError> {
         let (train, validation) = self.loaders(&training, purpose)?;
+        let origin = self.origin(T::PHASE)?.beginning_with(from);
         let around = Surroundings {
             folder: &self.folder,
             training,
             run: &self.config.run,
             train,
             validation,
+            origin,
             observer: &mut *self.observer,
         };
         epochs::run(subject, around)
@@ -125,6 +147,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
     /// # Errors
     /// [`TrainError`].
     pub fn pretrain(&mut self) -> Result<Outcome, TrainError> {
+        self.check_batch(Phase::Pretrain, &self.config.pretrain.clone())?;
         let config = &self.config;
         let seed = random::seed(config.seed, Purpose::Weights);
         let model = Vit::new(
@@ -137,7 +160,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         let own = (config.seed, config.run.micro_batches);
         let mut subject =
             Pretrain::<B>::new((model, architecture), None, &training, own, &self.device);
-        let outcome = self.train(&mut subject, training, Purpose::PretrainData)?;
+        let outcome = self.train(&mut subject, training, Purpose::PretrainData, None)?;
         if outcome == Outcome::Finished {
             self.promote(Phase::Pretrain, &self.folder.dense())?;
         }
@@ -147,12 +170,13 @@ impl<'a, B: TrainBackend> Run<'a, B> {
     /// Makes a phase's best weights its result, and removes its checkpoints.
     fn promote(&self, phase: Phase, result: &Path) -> Result<(), TrainError> {
         let best = self.folder.best(phase);
+        results::read(&best, &again(phase))?;
         std::fs::rename(&best, result).map_err(|error| TrainError::io(&best, error))?;
         self.folder.remove_checkpoints(phase);
         Ok(())
     }
 
-    fn dense_path(&self) -> PathBuf {
+    pub(crate) fn dense_path(&self) -> PathBuf {
         match self.config.dense.weights.as_os_str().is_empty() {
             true => self.folder.dense(),
             false => self.config.dense.weights.clone(),
@@ -182,7 +206,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
     }
 
     /// The dense model as a teacher, if fine-tuning follows one.
-    fn teacher(&mut self) -> Result<Option<Teacher<B>>, TrainError> {
+    pub(crate) fn teacher(&mut self) -> Result<Option<Teacher<B>>, TrainError> {
         let share = self.config.finetune.distillation;
         if share == 0.0 {
             return Ok(None);
@@ -208,10 +232,11 @@ impl<'a, B: TrainBackend> Run<'a, B> {
     /// # Errors
     /// [`TrainError`].
     pub fn search(&mut self) -> Result<Outcome, TrainError> {
+        self.check_batch(Phase::Search, &self.config.search.training())?;
         // Whether any architecture meets the budget is known before the first step.
         let cost_model = self.config.search.cost_model;
         let table = CostTable::new(&self.config.model, cost_model);
-        if let Some(line) = table.dominated() {
+        for line in [table.dominated(), table.left_dense()].into_iter().flatten() {
             self.say(&line);
         }
         let fresh = Gates::<B::InnerBackend>::new(&table, 0.0, &self.device);
@@ -223,7 +248,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         let model = expand(&dense.model, &self.config.model, &mut init);
         let mut subject = Search::<B>::new(model, &self.config, &self.device);
         let training = self.config.search.training();
-        let outcome = self.train(&mut subject, training, Purpose::SearchData)?;
+        let outcome = self.train(&mut subject, training, Purpose::SearchData, None)?;
         if outcome == Outcome::Finished {
             self.promote(Phase::Search, &self.folder.searched())?;
         }
@@ -232,7 +257,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
 
     /// Derives the architecture from the searched gates and prunes the searched (or dense) weights;
     /// writes `architecture.json` and `pruned.safetensors`. An `architecture.json` that is already
-    /// there, edited by hand perhaps, is kept.
+    /// there, edited by hand perhaps, is kept. What was fine-tuned from other weights is removed.
     ///
     /// # Errors
     /// [`TrainError`].
@@ -242,7 +267,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
             let hint = "run `spvit search` first";
             return Err(TrainError::Missing { path, hint: hint.into() });
         }
-        let state = weights::from_host(spvit_formats::read(&path)?.tensors);
+        let state = results::read(&path, &again(Phase::Search))?.tensors;
         let config = self.config.clone();
         let json = self.folder.architecture();
         let architecture = match json.exists() {
@@ -255,11 +280,10 @@ impl<'a, B: TrainBackend> Run<'a, B> {
                 derive(&config.model, config.search.cost_model, &probabilities, target)?
             }
         };
-        if architecture.model != config.model {
-            let problem = "its model is not the run's; remove the file to derive it anew, or start a \
-                           new run";
+        if let Some(difference) = results::difference(&config.model, &architecture.model) {
             let source_name = json.display().to_string();
-            return Err(TrainError::Config { source_name, problem: problem.into() });
+            let problem = format!("{difference}; --redo prune derives it anew");
+            return Err(TrainError::Config { source_name, problem });
         }
         let mut init = Init::<B::InnerBackend>::new(config.seed, &self.device);
         let search = match config.finetune.init {
@@ -280,10 +304,14 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         let text = architecture
             .to_json()
             .map_err(|error| TrainError::Architecture { path: json.clone(), error })?;
-        // Fine-tuning begins anew with what is written here.
-        self.folder.remove_checkpoints(Phase::Finetune);
-        weights::write_model(&self.folder.pruned(), &compact, &architecture)?;
+        // The architecture first: a run that is killed in between prunes to it again.
         write_atomically(&json, text.as_bytes())?;
+        let (pruned, origin) = (self.folder.pruned(), self.origin(Phase::Search)?);
+        let before = results::about(&pruned).checksum;
+        results::write(&pruned, state::export(&compact), Some(&architecture), &origin)?;
+        if before.is_none() || before != results::about(&pruned).checksum {
+            self.folder.begin_anew(Part::Finetune)?;
+        }
         Ok(architecture)
     }
 
@@ -297,13 +325,16 @@ impl<'a, B: TrainBackend> Run<'a, B> {
             let hint = "run `spvit prune` first";
             return Err(TrainError::Missing { path, hint: hint.into() });
         }
-        let (model, architecture) = weights::read_model::<B>(&path, &self.device)?;
+        self.check_batch(Phase::Finetune, &self.config.finetune.training())?;
+        self.check_architecture()?;
+        let (model, architecture, from) =
+            results::read_model::<B>(&path, PRUNE, &self.config.model, &self.device)?;
         let training = self.config.finetune.training();
         let own = (self.config.seed, self.config.run.micro_batches);
         let teacher = self.teacher()?;
         let mut subject =
             Finetune::<B>::new((model, architecture), teacher, &training, own, &self.device);
-        let outcome = self.train(&mut subject, training, Purpose::FinetuneData)?;
+        let outcome = self.train(&mut subject, training, Purpose::FinetuneData, from)?;
         if outcome == Outcome::Finished {
             self.promote(Phase::Finetune, &self.folder.compact())?;
         }
@@ -322,11 +353,16 @@ impl<'a, B: TrainBackend> Run<'a, B> {
             let dense = Architecture::dense(config.model.clone(), config.search.cost_model);
             models.push(("dense", self.dense::<B::InnerBackend>()?.model, dense));
         }
-        for (name, path) in [("searched", self.folder.pruned()), ("compact", self.folder.compact())]
+        self.check_architecture()?;
+        let [pruned, compact] = [self.folder.pruned(), self.folder.compact()];
+        let again = [PRUNE.to_string(), again(Phase::Finetune)];
+        for ((name, path), again) in
+            [("searched", pruned), ("compact", compact)].into_iter().zip(again)
         {
             if path.exists() {
-                let (model, architecture) =
-                    weights::read_model::<B::InnerBackend>(&path, &self.device)?;
+                let shape = &config.model;
+                let (model, architecture, _) =
+                    results::read_model::<B::InnerBackend>(&path, &again, shape, &self.device)?;
                 models.push((name, model, architecture));
             }
         }
@@ -375,6 +411,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
     /// # Errors
     /// [`TrainError`].
     pub fn run(&mut self) -> Result<Option<Summary>, TrainError> {
+        self.check_plan()?;
         if !self.folder.searched().exists() && self.search()? == Outcome::Stopped {
             return Ok(None);
         }

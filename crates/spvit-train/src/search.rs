@@ -4,7 +4,6 @@ use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
 use spvit_core::TrainBackend;
 use spvit_data::{Batch, Loader};
-use spvit_interchange::weights;
 use spvit_layers::{
     ModelConfig, SearchVit,
     state::{self, StateDict},
@@ -12,13 +11,15 @@ use spvit_layers::{
 use spvit_search::{Architecture, Budget, BudgetTerm, CostTable, Gates, derive, prune};
 
 use crate::{
-    Phase, TrainError,
+    Origin, Phase, TrainError,
+    checkpoint::Position,
     classify::{restore_model, under},
     config::{RunConfig, SearchConfig, Unit},
     epochs::{Training, Validation},
     evaluate::accuracy,
-    folder::{Position, RunFolder},
+    folder::RunFolder,
     objectives::{SearchObjective, Searched, Uniforms},
+    results,
     step::{Group, Replicas, StepOptions, StepReport},
 };
 
@@ -147,7 +148,7 @@ impl<B: TrainBackend> Training for Search<B> {
         let architecture = self.derive()?;
         let compact = prune(&self.model(), &architecture);
         Ok(Validation {
-            accuracy: accuracy(&compact, images, &self.device),
+            accuracy: Some(accuracy(&compact, images, &self.device)),
             derived_flops: Some(architecture.flops),
             eligible: self.flops as f64 <= self.target as f64 * NEAR,
         })
@@ -186,11 +187,9 @@ impl<B: TrainBackend> Training for Search<B> {
         Ok(())
     }
 
-    fn write_best(&self, folder: &RunFolder) -> Result<(), TrainError> {
+    fn write_best(&self, folder: &RunFolder, origin: &Origin) -> Result<(), TrainError> {
         let mut tensors = state::export(&self.model());
         tensors.extend(self.thresholds());
-        let path = folder.best(Self::PHASE);
-        let tensors = weights::to_host(tensors);
-        Ok(spvit_formats::write_safetensors(&path, &tensors, &Default::default())?)
+        results::write(&folder.best(Self::PHASE), tensors, None, origin)
     }
 }

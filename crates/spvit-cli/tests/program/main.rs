@@ -2,6 +2,7 @@
 
 mod convert;
 mod errors;
+mod hostile;
 mod profile;
 mod runs;
 mod stopping;

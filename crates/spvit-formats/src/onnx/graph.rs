@@ -58,42 +58,53 @@ impl<'a> GraphBuilder<'a> {
         Ok(tensor)
     }
 
+    /// Writes a constant unless one of this name is there; gives the name.
+    fn constant(
+        &mut self,
+        name: String,
+        dims: &[usize],
+        values: impl FnOnce() -> Values<'a>,
+    ) -> String {
+        if self.constants.insert(name.clone()) {
+            let (name, dims) = (name.clone(), dims.to_vec());
+            self.initializers.push(Initializer { name, dims, values: values() });
+        }
+        name
+    }
+
     /// A tensor of the state dict under its own name; gives that name.
     pub(super) fn weight(&mut self, name: &str, shape: &[usize]) -> Result<String, Fault> {
         let tensor = self.tensor(name, shape)?;
-        let (dims, values) = (shape.to_vec(), Values::Weight(tensor));
-        self.initializers.push(Initializer { name: name.into(), dims, values });
-        Ok(name.into())
+        Ok(self.constant(name.into(), shape, || Values::Weight(tensor)))
     }
 
     /// The weight `name` of a linear layer, `[out, in]`, as a matrix `[in, out]`.
     fn transposed(&mut self, name: &str, [out, inp]: [usize; 2]) -> Result<String, Fault> {
         let tensor = self.tensor(name, &[out, inp])?;
         let name = format!("{name}.transposed");
-        let (dims, values) = (vec![inp, out], Values::Transposed(tensor));
-        self.initializers.push(Initializer { name: name.clone(), dims, values });
-        Ok(name)
+        Ok(self.constant(name, &[inp, out], || Values::Transposed(tensor)))
     }
 
     /// A list of integers, such as a shape or an axis. Equal lists are written once.
     pub(super) fn ints(&mut self, values: &[i64]) -> String {
         let list: Vec<String> = values.iter().map(i64::to_string).collect();
         let name = format!("const.ints.{}", list.join("_"));
-        if self.constants.insert(name.clone()) {
-            let (dims, values) = (vec![values.len()], Values::Ints(values.to_vec()));
-            self.initializers.push(Initializer { name: name.clone(), dims, values });
-        }
-        name
+        self.constant(name, &[values.len()], || Values::Ints(values.to_vec()))
     }
 
     /// A number.
     pub(super) fn float(&mut self, name: &str, value: f32) -> String {
-        let name = format!("const.{name}");
-        if self.constants.insert(name.clone()) {
-            let (dims, values) = (Vec::new(), Values::Floats(vec![value]));
-            self.initializers.push(Initializer { name: name.clone(), dims, values });
-        }
-        name
+        self.constant(format!("const.{name}"), &[], || Values::Floats(vec![value]))
+    }
+
+    /// A tensor that is computed here. Equal names must mean equal values: it is written once.
+    pub(super) fn floats(
+        &mut self,
+        name: &str,
+        shape: &[usize],
+        values: impl FnOnce() -> Vec<f32>,
+    ) -> String {
+        self.constant(format!("const.{name}"), shape, || Values::Floats(values()))
     }
 
     /// A node with one output, which is named like the node itself.
@@ -126,14 +137,19 @@ impl<'a> GraphBuilder<'a> {
         });
     }
 
-    /// x·Wᵀ + b over the last dimension, with the weights `{name}.weight` and `{name}.bias`.
+    /// x·Wᵀ + b over the last dimension, with the weights `{name}.weight` and `{name}.bias`, if it
+    /// has one.
     pub(super) fn linear(
         &mut self,
         x: &str,
         name: &str,
         shape: [usize; 2],
+        bias: bool,
     ) -> Result<String, Fault> {
         let weight = self.transposed(&format!("{name}.weight"), shape)?;
+        if !bias {
+            return Ok(self.node("MatMul", name, &[x, &weight], &[]));
+        }
         let bias = self.weight(&format!("{name}.bias"), &shape[..1])?;
         let product = self.node("MatMul", format!("{name}.matmul"), &[x, &weight], &[]);
         Ok(self.node("Add", name, &[&product, &bias], &[]))
@@ -162,9 +178,45 @@ impl<'a> GraphBuilder<'a> {
     }
 
     /// Rows `from..to` of the tokens (axis 1).
-    pub(super) fn rows(&mut self, x: &str, name: String, from: i64, to: i64) -> String {
-        let (from, to, axis) = (self.ints(&[from]), self.ints(&[to]), self.ints(&[1]));
+    pub(super) fn rows(&mut self, x: &str, name: String, from: usize, to: usize) -> String {
+        let [from, to, axis] = [from, to, 1].map(|n| self.ints(&[n as i64]));
         self.node("Slice", name, &[x, &from, &to, &axis], &[])
+    }
+
+    /// These of `count` rows of the tokens (axis 1), zeros for `None`. `index` names the list: equal
+    /// names must mean equal lists.
+    pub(super) fn gather_rows(
+        &mut self,
+        x: &str,
+        name: &str,
+        index: &str,
+        rows: &[Option<usize>],
+        count: usize,
+    ) -> String {
+        if rows.len() == count && rows.iter().enumerate().all(|(i, row)| *row == Some(i)) {
+            return x.to_owned();
+        }
+        let mut x = x.to_owned();
+        if rows.contains(&None) {
+            // The zeros are one more row, after the others.
+            let after = self.ints(&[0, 0, 0, 0, 1, 0]);
+            x = self.node("Pad", format!("{name}.padded"), &[&x, &after], &[]);
+        }
+        let list = || Values::Ints(rows.iter().map(|row| row.unwrap_or(count) as i64).collect());
+        let index = self.constant(format!("const.{index}"), &[rows.len()], list);
+        self.node("Gather", name, &[&x, &index], &[Attribute::int("axis", 1)])
+    }
+
+    /// [B, D, h, w] → [B, N, D]
+    pub(super) fn tokens_of_map(
+        &mut self,
+        x: &str,
+        name: &str,
+        dim: usize,
+        patches: usize,
+    ) -> String {
+        let flat = self.reshape(x, format!("{name}.flat"), &[0, dim as i64, patches as i64]);
+        self.transpose(&flat, format!("{name}.tokens"), &[0, 2, 1])
     }
 
     /// Fails where the state dict holds a tensor that the network did not use.

@@ -3,12 +3,16 @@
 //! A [`NetworkDescription`] says what the network is; [`write()`] writes its forward as a graph of
 //! opset 17, the batch left open, the weights inside.
 
+mod around;
+mod attention;
+mod block;
+mod check;
 mod graph;
 mod network;
 pub(crate) mod proto;
 #[cfg(test)]
 mod tests;
-mod vit;
+mod windows;
 
 use std::io::Write;
 use std::path::Path;
@@ -19,7 +23,15 @@ use crate::checkpoint::StateDict;
 use crate::error::{Fault, FormatError};
 use crate::file::write_whole;
 use graph::{GraphBuilder, Initializer, Values};
-pub use network::{BlockDescription, NetworkDescription, Operation};
+pub use network::{
+    Activation, BlockDescription, MergeDescription, NetworkDescription, Operation, Pool, Positions,
+    WindowDescription,
+};
+
+/// The name of the input, [B, C, height, width].
+const INPUT: &str = "input";
+/// The name of the output, [B, classes].
+const OUTPUT: &str = "logits";
 
 /// LayerNormalization came with opset 17.
 const OPSET: i64 = 17;
@@ -39,10 +51,12 @@ const RAW_DATA: u8 = key(9);
 /// Writes a network as ONNX (opset 17): input `input` of shape [batch, channels, height, width],
 /// output `logits` of shape [batch, classes], the batch size left open, all weights inside.
 ///
-/// `tensors` holds the network in the compact layout: `patch_embed.proj`, `cls_token`,
-/// `pos_embed`, `norm`, `head`, and for block `i` `blocks.i.norm1`, `norm2`, `mlp.fc1`, `mlp.fc2`,
-/// and `attn.qkv` and `attn.proj` (MSA) or `attn.bconv.0`, `.1`, `.3` (convolution, batch norm with
-/// its running statistics, 1×1 convolution). PyTorch's layouts; `fc1` of shape [hidden, D].
+/// `tensors` holds the network in the compact layout: `patch_embed.proj`, what else the description
+/// names around the blocks, and under every block's own name `norm1`, `norm2`, `mlp.fc1`,
+/// `mlp.fc2` (or `mlp.bias` where no hidden dimension is left), and `attn.qkv` and `attn.proj` (MSA)
+/// or `attn.bconv.0`, `.1`, `.3` (convolution, batch norm with its running statistics, 1×1
+/// convolution). PyTorch's layouts; `fc1` of shape [hidden, D]. What adds nothing is left out of the
+/// graph, but its tensors must be there.
 ///
 /// The file appears whole or not at all, and the same network always gives the same bytes. The
 /// weights are written one by one: no second copy of the network is held.
@@ -82,9 +96,9 @@ fn prepare<'a>(
     network: &NetworkDescription,
     tensors: &'a StateDict,
 ) -> Result<Prepared<'a>, Fault> {
-    network.check()?;
+    check::check(network)?;
     let mut builder = GraphBuilder::new(tensors);
-    vit::build(&mut builder, network)?;
+    build(&mut builder, network)?;
     let GraphBuilder { nodes, initializers, .. } = builder;
 
     let [height, width] = network.image_size;
@@ -92,8 +106,8 @@ fn prepare<'a>(
         node: nodes,
         name: "spvit".into(),
         initializer: Vec::new(),
-        input: vec![proto::ValueInfo::batch_of(vit::INPUT, &[network.in_chans, height, width])],
-        output: vec![proto::ValueInfo::batch_of(vit::OUTPUT, &[network.num_classes])],
+        input: vec![proto::ValueInfo::batch_of(INPUT, &[network.channels, height, width])],
+        output: vec![proto::ValueInfo::batch_of(OUTPUT, &[network.classes])],
     };
     let description = serde_json::to_string(network)
         .map_err(|e| Fault::invalid("a description", e.to_string(), "Correct the description."))?;
@@ -121,6 +135,22 @@ fn prepare<'a>(
         ));
     }
     Ok(Prepared { head, messages, initializers })
+}
+
+/// The whole forward.
+fn build(graph: &mut GraphBuilder<'_>, net: &NetworkDescription) -> Result<(), Fault> {
+    let mut x = around::embed(graph, net)?;
+    let (mut dim, mut patches) = (net.dim, net.map().iter().product());
+    for (index, block) in net.blocks.iter().enumerate() {
+        x = block::block(graph, net, block, x)?;
+        if let Some(merge) = net.merge_after(index) {
+            x = around::merge(graph, &merge.name, block, &x)?;
+            dim = 2 * block.dim;
+            patches = block.map.map(|side| side.div_ceil(2)).iter().product();
+        }
+    }
+    around::classify(graph, net, dim, x, patches)?;
+    graph.check_all_used()
 }
 
 /// 4-byte floats or 8-byte integers.

@@ -2,8 +2,6 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Fault;
-
 /// The shape of a compact or dense vision transformer, as [`write`](super::write) needs it.
 ///
 /// A dense one has [`Operation::Msa`] in every block.
@@ -14,31 +12,98 @@ pub struct NetworkDescription {
     /// Side of a square patch in pixels.
     pub patch_size: usize,
     /// Channels of the input.
-    pub in_chans: usize,
+    pub channels: usize,
     /// Length of the output.
-    pub num_classes: usize,
-    /// D, the length of a token; a multiple of `num_heads`.
-    pub embed_dim: usize,
-    /// Attention heads; a head, and the inside of a bottleneck convolution, is D / heads wide.
-    pub num_heads: usize,
-    /// Added to the variance in layer norms (timm: 1e-6).
-    pub layer_norm_eps: f64,
+    pub classes: usize,
+    /// Length of a token before the first block.
+    pub dim: usize,
+    /// Added to the variance in the layer norms around the blocks.
+    pub epsilon: f64,
     /// Added to the variance in batch norms (PyTorch: 1e-5).
-    pub bn_eps: f64,
+    pub batch_norm_epsilon: f64,
+    /// Whether the projection of patches has a bias.
+    pub patch_bias: bool,
+    /// Whether a norm follows it, `patch_embed.norm` (Swin's).
+    pub patch_norm: bool,
+    /// Whether a class token comes first, `cls_token`.
+    pub class_token: bool,
+    /// Whether a distillation token follows, `dist_token`, and there is a classifier on it,
+    /// `head_dist`; the logits are the mean of both.
+    pub distilled: bool,
+    /// Register tokens after those, `reg_token`.
+    pub registers: usize,
+    /// What the position embedding, `pos_embed`, covers.
+    pub positions: Positions,
+    /// Whether the tokens are normalised before the first block, `norm_pre`.
+    pub pre_norm: bool,
+    /// Whether they are normalised after the last, `norm`.
+    pub norm: bool,
+    /// Whether a norm follows pooling, `fc_norm`.
+    pub fc_norm: bool,
+    /// What the classifier looks at.
+    pub pool: Pool,
+    /// Name of the classifier's tensors: `head` or `head.fc`.
+    pub head: String,
     /// The blocks, first to last.
     pub blocks: Vec<BlockDescription>,
-    /// What the attention of a shortcut block adds: nothing, or, where this is set, norm1(x), as
-    /// checkpoints of the published code need it.
-    pub shortcut_adds_norm1: bool,
+    /// The mergings of patches, first to last.
+    pub merges: Vec<MergeDescription>,
 }
 
-/// One block: what stands in the place of attention, and the width of the FFN.
+/// What a position embedding covers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Positions {
+    /// There is none.
+    None,
+    /// The patches alone.
+    Patches,
+    /// The prefix tokens (class, distillation, registers), too.
+    All,
+}
+
+/// What the classifier looks at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Pool {
+    /// The first prefix token, and the second if there is a classifier on it.
+    Token,
+    /// The mean of the patches.
+    Average,
+}
+
+/// One block: `x + γ1 ⊙ operation(norm1 x)`, then `x + γ2 ⊙ FFN(norm2 x)`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct BlockDescription {
+    /// What the names of its tensors begin with, such as `blocks.0` or `layers.1.blocks.0`.
+    pub name: String,
     /// What stands in the place of attention.
     pub operation: Operation,
-    /// Hidden dimensions that the FFN kept; with 0 of them only the bias of `fc2` is left.
+    /// D, the length of a token; a multiple of `heads`.
+    pub dim: usize,
+    /// Attention heads; a head, and the inside of a bottleneck convolution, is D / heads wide.
+    pub heads: usize,
+    /// Hidden dimensions that the FFN kept; with 0 of them only `mlp.bias` of shape [D] is left.
     pub hidden: usize,
+    /// Rows and columns of the map of patches.
+    pub map: [usize; 2],
+    /// Tokens before the map's.
+    pub prefix_tokens: usize,
+    /// Windows of the attention; without, it sees the whole sequence.
+    pub window: Option<WindowDescription>,
+    /// Added to the variance in its layer norms, and in those of the merging after it.
+    pub epsilon: f64,
+    /// Between the two maps of the FFN.
+    pub activation: Activation,
+    /// Whether Q, K and V have a bias.
+    pub qkv_bias: bool,
+    /// Whether Q and K of every head are normalised, `attn.q_norm` and `attn.k_norm`.
+    pub qk_norm: bool,
+    /// Whether both branches are scaled by a vector, `ls1.gamma` and `ls2.gamma`; otherwise γ is 1.
+    pub layer_scale: bool,
+    /// What a shortcut adds: nothing, or, where this is set, norm1(x), as checkpoints of the
+    /// published code need it.
+    pub shortcut_adds_norm: bool,
 }
 
 /// What stands in the place of attention.
@@ -47,7 +112,7 @@ pub struct BlockDescription {
 pub enum Operation {
     /// Nothing.
     Shortcut,
-    /// A bottleneck convolution over the patches; the class token passes by.
+    /// A bottleneck convolution over the patches; the prefix tokens pass by.
     BConv {
         /// Side of the square kernel, odd; the padding is half of it.
         kernel: usize,
@@ -56,65 +121,66 @@ pub enum Operation {
     Msa,
 }
 
+/// An FFN's activation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Activation {
+    /// `x·Φ(x)`, by the error function.
+    Gelu,
+    /// Its approximation by tanh.
+    GeluTanh,
+    /// `x·σ(1.702·x)`.
+    QuickGelu,
+    /// `max(x, 0)`.
+    Relu,
+    /// `x·σ(x)`.
+    Silu,
+}
+
+/// Windows of a map: it is rolled by the shift, padded at its lower and right end to whole windows,
+/// and cut row-major. Every head has a bias for every relative position in a window,
+/// `attn.relative_position_bias_table`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct WindowDescription {
+    /// Rows and columns of a window.
+    pub size: [usize; 2],
+    /// Rows and columns by which the windows are shifted.
+    pub shift: [usize; 2],
+}
+
+/// Four neighbouring tokens become one of twice the length:
+/// `reduction(norm([x(0,0), x(1,0), x(0,1), x(1,1)]))`; an odd map is padded with zeros.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct MergeDescription {
+    /// What the names of its tensors begin with, such as `layers.1.downsample`.
+    pub name: String,
+    /// Index of the block that it follows.
+    pub after: usize,
+}
+
 impl NetworkDescription {
-    /// Rows and columns of patches.
-    pub(super) fn grid(&self) -> [usize; 2] {
+    /// Rows and columns of the first map.
+    pub(super) fn map(&self) -> [usize; 2] {
         self.image_size.map(|n| n / self.patch_size)
     }
 
-    pub(super) fn patches(&self) -> usize {
-        self.grid().iter().product()
+    /// Class token, distillation token and registers.
+    pub(super) fn prefix_tokens(&self) -> usize {
+        usize::from(self.class_token) + usize::from(self.distilled) + self.registers
     }
 
-    pub(super) fn head_dim(&self) -> usize {
-        self.embed_dim / self.num_heads
-    }
-
-    /// Checks what the other functions rely on.
-    pub(super) fn check(&self) -> Result<(), Fault> {
-        let sizes = [
-            ("image_size[0]", self.image_size[0]),
-            ("image_size[1]", self.image_size[1]),
-            ("patch_size", self.patch_size),
-            ("in_chans", self.in_chans),
-            ("num_classes", self.num_classes),
-            ("embed_dim", self.embed_dim),
-            ("num_heads", self.num_heads),
-        ];
-        for (name, size) in sizes {
-            // Larger ones cannot be weights in one file, and their products could overflow.
-            if !(1..=1 << 20).contains(&size) {
-                return Err(wrong(format!("{name} from 1 to {}", 1 << 20), size));
-            }
-        }
-        if self.image_size.iter().any(|n| n % self.patch_size != 0) {
-            return Err(wrong(
-                format!("an image_size in multiples of patch_size {}", self.patch_size),
-                format!("{:?}", self.image_size),
-            ));
-        }
-        if !self.embed_dim.is_multiple_of(self.num_heads) {
-            return Err(wrong(
-                format!("an embed_dim in multiples of num_heads {}", self.num_heads),
-                self.embed_dim,
-            ));
-        }
-        for (name, eps) in [("layer_norm_eps", self.layer_norm_eps), ("bn_eps", self.bn_eps)] {
-            if !(eps > 0.0 && eps < 1.0) {
-                return Err(wrong(format!("{name} between 0 and 1"), eps));
-            }
-        }
-        for (i, block) in self.blocks.iter().enumerate() {
-            if let Operation::BConv { kernel } = block.operation
-                && (kernel % 2 == 0 || kernel > 1 << 10)
-            {
-                return Err(wrong(format!("an odd kernel in block {i}"), kernel));
-            }
-        }
-        Ok(())
+    /// The merging after a block.
+    pub(super) fn merge_after(&self, block: usize) -> Option<&MergeDescription> {
+        self.merges.iter().find(|merge| merge.after == block)
     }
 }
 
-fn wrong(expected: impl Into<String>, found: impl ToString) -> Fault {
-    Fault::invalid(expected, found.to_string(), "Correct the description of the network.")
+impl BlockDescription {
+    pub(super) fn head_dim(&self) -> usize {
+        self.dim / self.heads
+    }
+
+    pub(super) fn patches(&self) -> usize {
+        self.map.iter().product()
+    }
 }

@@ -34,10 +34,10 @@ fn every_layout_is_read_back_as_the_same_model() {
         let path = folder.path().join(format!("{name}.onnx"));
         write(&path, Target::Onnx, &read.model, &read.architecture).unwrap();
         assert!(path.metadata().unwrap().len() > 50_000);
-        let network = network(&read.architecture);
+        let network = network(&read.architecture).unwrap();
         assert_eq!(network.blocks.len(), read.architecture.model.depth());
         assert_eq!(
-            network.shortcut_adds_norm1,
+            network.blocks[0].shortcut_adds_norm,
             read.architecture.model.blocks()[0].style.shortcut_adds_norm
         );
     }

@@ -6,5 +6,6 @@ mod dense;
 mod errors;
 mod exports;
 mod interop;
+mod onnx;
 mod published;
 mod support;

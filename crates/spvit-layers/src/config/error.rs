@@ -68,6 +68,20 @@ pub enum ConfigError {
         "model.pool is \"token\", but model.class_token is false; set model.pool = \"average\""
     )]
     Pool,
+    /// A rotary embedding turns pairs of values by two coordinates.
+    #[error(
+        "model.rope needs heads of a multiple of 4 dimensions, but model.dim/model.heads is {0}"
+    )]
+    Rope(usize),
+    /// A bias for relative positions where not one token comes before the map.
+    #[error(
+        "model.relative_position_bias is for a class token alone before the patches, but the model \
+         has {prefix} such tokens"
+    )]
+    RelativePositions {
+        /// Tokens before the map.
+        prefix: usize,
+    },
     /// The kernel sizes are not odd, ascending and small enough.
     #[error("model.kernels {0:?}: expected odd sizes in ascending order, such as [1, 3]")]
     Kernels(Vec<usize>),

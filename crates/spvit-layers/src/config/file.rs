@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::{ConfigError, Family, ModelConfig, Pool, SwinConfig, VitConfig};
-use crate::{Activation, BlockStyle, QkvBias, SearchSpace};
+use crate::{Activation, BlockStyle, FfnKind, NormKind, QkvBias, Rope, RopeKind, SearchSpace};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -59,6 +59,10 @@ model_file! {
     layer_norm_epsilon: f64,
     shortcut_adds_norm: bool,
     pool: Pool,
+    pool_prefix: bool,
+    pool_heads: usize,
+    pool_hidden: usize,
+    pool_qk_norm: bool,
     class_token: bool,
     distilled: bool,
     registers: usize,
@@ -67,10 +71,31 @@ model_file! {
     patch_bias: bool,
     pre_norm: bool,
     fc_norm: bool,
+    norm: NormKind,
+    ffn: FfnKind,
     activation: Activation,
     qkv_bias: QkvBias,
     qk_norm: bool,
+    relative_position_bias: bool,
+    rope: RopeKind,
+    rope_temperature: f64,
+    rope_offset: f64,
+    rope_reference: [usize; 2],
+    rope_columns_first: bool,
+    rope_half: bool,
+    attn_norm: bool,
+    mlp_norm: bool,
     layer_scale: bool,
+}
+
+impl ModelFile {
+    fn says_how_rope_turns(&self) -> bool {
+        self.rope_temperature.is_some()
+            || self.rope_offset.is_some()
+            || self.rope_reference.is_some()
+            || self.rope_columns_first.is_some()
+            || self.rope_half.is_some()
+    }
 }
 
 fn need<T>(value: Option<T>, field: &'static str) -> Result<T, ConfigError> {
@@ -95,6 +120,9 @@ impl TryFrom<ModelFile> for ModelConfig {
         if let Some(name) = file.preset.take() {
             file = file.over(Self::preset(&name)?.into());
         }
+        if file.rope.is_none() && file.says_how_rope_turns() {
+            return Err(ConfigError::Missing("rope"));
+        }
         let space = SearchSpace::default();
         Ok(Self {
             space: SearchSpace {
@@ -113,9 +141,27 @@ fn style(file: &ModelFile) -> BlockStyle {
     let default = BlockStyle::default();
     BlockStyle {
         epsilon: file.layer_norm_epsilon.unwrap_or(default.epsilon),
+        norm: file.norm.unwrap_or(default.norm),
+        ffn: file.ffn.unwrap_or(default.ffn),
         activation: file.activation.unwrap_or(default.activation),
         qkv_bias: file.qkv_bias.unwrap_or(default.qkv_bias),
         qk_norm: file.qk_norm.unwrap_or(default.qk_norm),
+        relative_position_bias: file
+            .relative_position_bias
+            .unwrap_or(default.relative_position_bias),
+        rope: file.rope.map(|kind| {
+            let default = Rope::new(kind);
+            Rope {
+                kind,
+                temperature: file.rope_temperature.unwrap_or(default.temperature),
+                offset: file.rope_offset.unwrap_or(default.offset),
+                reference: file.rope_reference.or(default.reference),
+                columns_first: file.rope_columns_first.unwrap_or(default.columns_first),
+                half: file.rope_half.unwrap_or(default.half),
+            }
+        }),
+        attn_norm: file.attn_norm.unwrap_or(default.attn_norm),
+        mlp_norm: file.mlp_norm.unwrap_or(default.mlp_norm),
         layer_scale: file.layer_scale.unwrap_or(default.layer_scale),
         shortcut_adds_norm: file.shortcut_adds_norm.unwrap_or(default.shortcut_adds_norm),
     }
@@ -142,6 +188,10 @@ fn vit(file: ModelFile) -> Result<VitConfig, ConfigError> {
         heads,
         hidden: need(file.hidden, "hidden")?,
         pool: file.pool.unwrap_or_default(),
+        pool_prefix: file.pool_prefix.unwrap_or(false),
+        pool_heads: file.pool_heads,
+        pool_hidden: file.pool_hidden,
+        pool_qk_norm: file.pool_qk_norm.unwrap_or(false),
         class_token: file.class_token.unwrap_or(true),
         distilled: file.distilled.unwrap_or(false),
         registers: file.registers.unwrap_or(0),
@@ -158,6 +208,10 @@ fn swin(file: ModelFile) -> Result<SwinConfig, ConfigError> {
     refuse(file.depth.as_ref(), "depth", "swin")?;
     refuse(file.hidden.as_ref(), "hidden", "swin")?;
     refuse(file.pool.as_ref(), "pool", "swin")?;
+    refuse(file.pool_prefix.as_ref(), "pool_prefix", "swin")?;
+    refuse(file.pool_heads.as_ref(), "pool_heads", "swin")?;
+    refuse(file.pool_hidden.as_ref(), "pool_hidden", "swin")?;
+    refuse(file.pool_qk_norm.as_ref(), "pool_qk_norm", "swin")?;
     refuse(file.class_token.as_ref(), "class_token", "swin")?;
     refuse(file.distilled.as_ref(), "distilled", "swin")?;
     refuse(file.registers.as_ref(), "registers", "swin")?;
@@ -166,6 +220,8 @@ fn swin(file: ModelFile) -> Result<SwinConfig, ConfigError> {
     refuse(file.patch_bias.as_ref(), "patch_bias", "swin")?;
     refuse(file.pre_norm.as_ref(), "pre_norm", "swin")?;
     refuse(file.fc_norm.as_ref(), "fc_norm", "swin")?;
+    refuse(file.relative_position_bias.as_ref(), "relative_position_bias", "swin")?;
+    refuse(file.rope.as_ref(), "rope", "swin")?;
     let epsilon = file.layer_norm_epsilon.unwrap_or(1e-5);
     let style = BlockStyle { epsilon, ..style(&file) };
     let heads = match need(file.heads, "heads")? {
@@ -198,15 +254,35 @@ impl From<ModelConfig> for ModelFile {
     fn from(config: ModelConfig) -> Self {
         let ModelConfig { family, space } = config;
         let default = BlockStyle::default();
+        let rope = |rope: Rope| {
+            let default = Rope::new(rope.kind);
+            Self {
+                rope: Some(rope.kind),
+                rope_temperature: unless(rope.temperature, default.temperature),
+                rope_offset: unless(rope.offset, default.offset),
+                rope_reference: rope.reference,
+                rope_columns_first: unless(rope.columns_first, default.columns_first),
+                rope_half: unless(rope.half, default.half),
+                ..Self::default()
+            }
+        };
         let common = |style: BlockStyle| Self {
             kernels: Some(space.kernels.clone()),
             alpha: Some(space.alpha),
             shortcut_adds_norm: Some(style.shortcut_adds_norm),
+            norm: unless(style.norm, default.norm),
+            ffn: unless(style.ffn, default.ffn),
             activation: unless(style.activation, default.activation),
             qkv_bias: unless(style.qkv_bias, default.qkv_bias),
             qk_norm: unless(style.qk_norm, default.qk_norm),
+            relative_position_bias: unless(
+                style.relative_position_bias,
+                default.relative_position_bias,
+            ),
+            attn_norm: unless(style.attn_norm, default.attn_norm),
+            mlp_norm: unless(style.mlp_norm, default.mlp_norm),
             layer_scale: unless(style.layer_scale, default.layer_scale),
-            ..Self::default()
+            ..style.rope.map(rope).unwrap_or_default()
         };
         match family {
             Family::Vit(vit) => Self {
@@ -220,6 +296,10 @@ impl From<ModelConfig> for ModelFile {
                 hidden: Some(vit.hidden),
                 layer_norm_epsilon: Some(vit.style.epsilon),
                 pool: unless(vit.pool, Pool::Token),
+                pool_prefix: unless(vit.pool_prefix, false),
+                pool_heads: vit.pool_heads,
+                pool_hidden: vit.pool_hidden,
+                pool_qk_norm: unless(vit.pool_qk_norm, false),
                 class_token: unless(vit.class_token, true),
                 distilled: unless(vit.distilled, false),
                 registers: unless(vit.registers, 0),

@@ -11,7 +11,7 @@ pub use vit::{Pool, VitConfig};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{BlockConfig, BlockShape, Operation, SearchSpace};
+use crate::{BlockConfig, BlockShape, BlockStyle, Operation, SearchSpace};
 use error::positive;
 use file::ModelFile;
 
@@ -146,9 +146,14 @@ impl ModelConfig {
         self.blocks().last().map_or(self.embed_dim(), |block| block.dim)
     }
 
-    /// ε of the layer normalisations.
+    /// What differs between blocks of one size.
+    pub fn style(&self) -> &BlockStyle {
+        each!(self, family => &family.style)
+    }
+
+    /// ε of the normalisations.
     pub fn layer_norm_epsilon(&self) -> f64 {
-        each!(self, family => family.style.epsilon)
+        self.style().epsilon
     }
 
     /// Rows and columns of the map of patches.

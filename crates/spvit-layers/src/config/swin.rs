@@ -67,6 +67,12 @@ impl SwinConfig {
             ("window", self.window),
         ])?;
         whole_patches(self.image_size, self.patch_size)?;
+        let BlockStyle { relative_position_bias, rope, .. } = &self.style;
+        let foreign =
+            [(*relative_position_bias, "relative_position_bias"), (rope.is_some(), "rope")];
+        if let Some((_, field)) = foreign.into_iter().find(|(there, _)| *there) {
+            return Err(ConfigError::Foreign { field, family: "swin" });
+        }
         if self.depths.len() != self.heads.len() {
             let (depths, heads) = (self.depths.len(), self.heads.len());
             return Err(ConfigError::Stages { depths, heads });

@@ -14,6 +14,8 @@ pub enum Pool {
     Token,
     /// The mean of the map's tokens.
     Average,
+    /// Attention of a learned query to the map's tokens ([`AttentionPool`](crate::AttentionPool)).
+    Map,
 }
 
 /// Shape of a vision transformer. The defaults are DeiT's.
@@ -37,6 +39,14 @@ pub struct VitConfig {
     pub hidden: usize,
     /// What the classifier looks at.
     pub pool: Pool,
+    /// Whether an average or attention pool looks at the prefix tokens, too.
+    pub pool_prefix: bool,
+    /// Heads of an attention pool; `None`: as many as the blocks have.
+    pub pool_heads: Option<usize>,
+    /// Hidden dimensions of an attention pool's FFN; `None`: as many as the blocks have.
+    pub pool_hidden: Option<usize>,
+    /// Whether an attention pool normalises q and K of every head.
+    pub pool_qk_norm: bool,
     /// Whether a class token comes first.
     pub class_token: bool,
     /// Whether a distillation token with a classifier of its own follows (DeiT's).
@@ -79,6 +89,10 @@ impl VitConfig {
             heads,
             hidden: 4 * dim,
             pool: Pool::Token,
+            pool_prefix: false,
+            pool_heads: None,
+            pool_hidden: None,
+            pool_qk_norm: false,
             class_token: true,
             distilled: false,
             registers: 0,
@@ -106,15 +120,42 @@ impl VitConfig {
             ("depth", self.depth),
             ("heads", self.heads),
             ("hidden", self.hidden),
+            ("pool_heads", self.pool_heads()),
+            ("pool_hidden", self.pool_hidden()),
         ])?;
         whole_patches(self.image_size, self.patch_size)?;
-        if !self.dim.is_multiple_of(self.heads) {
-            return Err(ConfigError::Heads { dim: self.dim, heads: self.heads });
+        for heads in [self.heads, self.pool_heads()] {
+            if !self.dim.is_multiple_of(heads) {
+                return Err(ConfigError::Heads { dim: self.dim, heads });
+            }
         }
         if self.pool == Pool::Token && !self.class_token {
             return Err(ConfigError::Pool);
         }
+        let prefix = self.prefix_tokens();
+        if self.style.relative_position_bias && (prefix != 1 || !self.class_token) {
+            return Err(ConfigError::RelativePositions { prefix });
+        }
+        if let Some(rope) = &self.style.rope {
+            let head_dim = self.dim / self.heads;
+            if !head_dim.is_multiple_of(4) {
+                return Err(ConfigError::Rope(head_dim));
+            }
+            positive("rope_temperature", rope.temperature)?;
+            let sides = rope.reference.unwrap_or([1, 1]);
+            not_zero([("rope_reference", sides[0].min(sides[1]))])?;
+        }
         positive("layer_norm_epsilon", self.style.epsilon)
+    }
+
+    /// Heads of an attention pool.
+    pub fn pool_heads(&self) -> usize {
+        self.pool_heads.unwrap_or(self.heads)
+    }
+
+    /// Hidden dimensions of an attention pool's FFN.
+    pub fn pool_hidden(&self) -> usize {
+        self.pool_hidden.unwrap_or(self.hidden)
     }
 
     /// Rows and columns of the map of patches.

@@ -37,12 +37,14 @@ fn block(
     fixed: [u64; 2],
 ) -> BlockCost {
     let all = [Operation::Shortcut].into_iter().chain(config.operations());
+    let all = all.filter(|choice| shape.searches_attention() || *choice == Operation::Msa);
     BlockCost {
         operations: all.map(|choice| (choice, operation(choice) as f64)).collect(),
         fixed: fixed.map(|cost| cost as f64),
         hidden_dimension: hidden_dimension as f64,
         ffn_fixed: ffn_fixed as f64,
         hidden: shape.hidden,
+        searches_ffn: shape.searches_ffn(),
     }
 }
 
@@ -61,18 +63,39 @@ pub(super) fn paper(config: &ModelConfig) -> CostTable {
             Operation::BConv(kernel) => convolution(shape, kernel),
             Operation::Msa => attention(shape),
         };
-        let hidden_dimension = 2 * (shape.patches() * shape.dim) as u64;
+        let maps = shape.style.ffn_maps() as u64 + 1;
+        let hidden_dimension = maps * (shape.patches() * shape.dim) as u64;
         let norm = (shape.dim * shape.tokens()) as u64;
         block(config, shape, operation, [hidden_dimension, 0], [norm; 2])
     });
     let [features, classes] = [config.features(), config.classes()].map(|x| x as u64);
-    let (mut embedding, mut head) = (embedding(config), features * classes);
+    let (mut embedding, mut head) = (embedding(config), features * classes + pool(config)[0]);
     if let Family::Swin(swin) = &config.family {
         let n: usize = config.map().iter().product();
         embedding += (n * config.embed_dim()) as u64;
         head += features * n as u64 / (1 << swin.depths.len());
     }
     table(Unit::Flops, [embedding, mergings(config, merging), head], blocks.collect())
+}
+
+/// Products of an attention pool, the latent's once for each image, and elements of its norms.
+fn pool(config: &ModelConfig) -> [u64; 2] {
+    let Some(vit) = config.as_vit().filter(|vit| vit.pool == Pool::Map) else { return [0; 2] };
+    let [d, hidden] = [vit.dim, vit.pool_hidden()].map(|x| x as u64);
+    let prefix = if vit.pool_prefix { vit.prefix_tokens() } else { 0 };
+    let t = (vit.patches() + prefix) as u64;
+    let products = d * d + 2 * t * d * d + 2 * t * d + d * d + 2 * d * hidden;
+    let qk_norm = if vit.pool_qk_norm { (1 + t) * d } else { 0 };
+    [products, d + qk_norm]
+}
+
+/// Trained values of an attention pool.
+fn pool_parameters(config: &ModelConfig) -> u64 {
+    let Some(vit) = config.as_vit().filter(|vit| vit.pool == Pool::Map) else { return 0 };
+    let [d, hidden, norm] = [vit.dim, vit.pool_hidden(), vit.style.norm_values()].map(|x| x as u64);
+    let qk_norm = if vit.pool_qk_norm { 2 * norm * (d / vit.pool_heads() as u64) } else { 0 };
+    let maps = (d + 1) * 4 * d + (d + 1) * hidden + (hidden + 1) * d;
+    d + maps + norm * d + qk_norm
 }
 
 fn table(unit: Unit, [embedding, merging, head]: [u64; 3], blocks: Vec<BlockCost>) -> CostTable {
@@ -104,14 +127,22 @@ pub(super) fn macs(config: &ModelConfig) -> CostTable {
     let blocks = shapes.iter().map(|shape| {
         let around = rows(shape) + scale(shape);
         let qk_norm = if shape.style.qk_norm { 2 * rows(shape) } else { 0 };
+        // Every value of Q and K by a cosine, and its partner by a sine.
+        let turned = 4 * (shape.patches() * shape.dim) as u64;
+        let rope = if shape.style.rope.is_some() { turned } else { 0 };
+        let attn_norm = if shape.style.attn_norm { rows(shape) } else { 0 };
         let operation = |operation| match operation {
             Operation::Shortcut => 0,
             Operation::BConv(kernel) => {
                 around + convolution(shape, kernel) + (shape.head_dim() * shape.patches()) as u64
             }
-            Operation::Msa => around + attention(shape) + qk_norm,
+            Operation::Msa => around + attention(shape) + qk_norm + rope + attn_norm,
         };
-        block(config, shape, operation, [2 * rows(shape), around], [0; 2])
+        let maps = shape.style.ffn_maps() as u64;
+        // A gated FFN's product of two values is one more for each token, and so is a norm.
+        let more = maps - 1 + u64::from(shape.style.mlp_norm);
+        let hidden_dimension = (maps + 1) * rows(shape) + more * shape.tokens() as u64;
+        block(config, shape, operation, [hidden_dimension, around], [0; 2])
     });
     let [features, classes] = [config.features(), config.classes()].map(|x| x as u64);
     let n: usize = config.map().iter().product();
@@ -120,12 +151,12 @@ pub(super) fn macs(config: &ModelConfig) -> CostTable {
         Family::Vit(vit) => {
             let pre = if vit.pre_norm { features * last } else { 0 };
             // A class token's norm is of one token; a mean's of all, unless it comes after it.
-            let normed = if vit.pool == Pool::Average && !vit.fc_norm { last } else { 1 };
+            let normed = if vit.pool != Pool::Token && !vit.fc_norm { last } else { 1 };
             (embedding(config) + pre, normed, 1 + u64::from(vit.distilled))
         }
         Family::Swin(_) => (embedding(config) + (n * config.embed_dim()) as u64, last, 1),
     };
-    let head = heads * features * (normed + classes);
+    let head = heads * features * (normed + classes) + pool(config).iter().sum::<u64>();
     table(Unit::Flops, [embedding, mergings(config, merging), head], blocks.collect())
 }
 
@@ -135,23 +166,31 @@ pub(super) fn parameters(config: &ModelConfig) -> CostTable {
     let blocks = shapes.iter().map(|shape| {
         let [d, h] = [shape.dim, shape.head_dim()].map(|x| x as u64);
         let qkv_bias = if shape.style.qkv_bias == QkvBias::All { 3 * d } else { 0 };
-        let table = shape.window.map_or(0, |window| {
-            let rows: usize = window.size.iter().map(|side| 2 * side - 1).product();
-            (rows * shape.heads) as u64
-        });
-        let qk_norm = if shape.style.qk_norm { 4 * h } else { 0 };
+        let table = (shape.bias_table_rows() * shape.heads) as u64;
+        let norm = shape.style.norm_values() as u64;
+        let qk_norm = if shape.style.qk_norm { 2 * norm * h } else { 0 };
+        let attn_norm = if shape.style.attn_norm { norm * d } else { 0 };
+        let mlp_norm = if shape.style.mlp_norm { norm } else { 0 };
         let operation = |operation| match operation {
             Operation::Shortcut => 0,
             // Convolution, batch norm, projection.
             Operation::BConv(k) => (d * (k * k) as u64 + 1) * h + 2 * h + (h + 1) * d,
-            Operation::Msa => 4 * d * d + d + qkv_bias + table + qk_norm,
+            Operation::Msa => 4 * d * d + d + qkv_bias + table + qk_norm + attn_norm,
         };
+        let hidden_dimension = (d + 1) * shape.style.ffn_maps() as u64 + d + mlp_norm;
         // b2 stays where no hidden dimension does.
         let scale = if shape.style.layer_scale { d } else { 0 };
-        block(config, shape, operation, [2 * d + 1, 0], [2 * d + scale, 3 * d + scale])
+        block(
+            config,
+            shape,
+            operation,
+            [hidden_dimension, 0],
+            [norm * d + scale, (norm + 1) * d + scale],
+        )
     });
     let [features, classes, dim] =
         [config.features(), config.classes(), config.embed_dim()].map(|x| x as u64);
+    let norm = config.style().norm_values() as u64;
     let patch = (config.channels() * config.patch_size().pow(2)) as u64;
     let n: u64 = config.map().iter().product::<usize>() as u64;
     let (embedding, heads) = match &config.family {
@@ -159,16 +198,16 @@ pub(super) fn parameters(config: &ModelConfig) -> CostTable {
             let prefix = vit.prefix_tokens() as u64;
             let rows = n + if vit.embed_prefix { prefix } else { 0 };
             let positions = if vit.position_embedding { rows * dim } else { 0 };
-            let pre = if vit.pre_norm { 2 * dim } else { 0 };
+            let pre = if vit.pre_norm { norm * dim } else { 0 };
             let embed = dim * (patch + u64::from(vit.patch_bias));
             (embed + prefix * dim + positions + pre, 1 + u64::from(vit.distilled))
         }
-        Family::Swin(_) => (dim * (patch + 1) + 2 * dim, 1),
+        Family::Swin(_) => (dim * (patch + 1) + norm * dim, 1),
     };
     let merging = mergings(config, |shape| {
-        let d = shape.dim as u64;
-        8 * d + 8 * d * d
+        let (d, norm) = (shape.dim as u64, shape.style.norm_values() as u64);
+        4 * norm * d + 8 * d * d
     });
-    let head = 2 * features + heads * (features + 1) * classes;
+    let head = norm * features + heads * (features + 1) * classes + pool_parameters(config);
     table(Unit::Parameters, [embedding, merging, head], blocks.collect())
 }

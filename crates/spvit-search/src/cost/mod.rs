@@ -70,7 +70,8 @@ impl Budget {
 /// Costs of the choices of one block.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockCost {
-    /// Of the shortcut, every kernel in ascending order and MSA.
+    /// Of the shortcut, every kernel in ascending order and MSA; of MSA alone where a search
+    /// leaves attention as it is.
     pub operations: Vec<(Operation, f64)>,
     /// What no choice changes, besides the operation and besides the FFN: norms, mostly.
     pub fixed: [f64; 2],
@@ -80,6 +81,8 @@ pub struct BlockCost {
     pub ffn_fixed: f64,
     /// Number of hidden dimensions of the dense FFN.
     pub hidden: usize,
+    /// Whether they have gates.
+    pub searches_ffn: bool,
 }
 
 impl BlockCost {
@@ -90,6 +93,24 @@ impl BlockCost {
             let later = &self.operations[i + 1..];
             later.iter().all(|&(_, other)| other >= cost).then_some((operation, cost))
         })
+    }
+
+    /// Number of gates of the FFN.
+    pub fn ffn_gates(&self) -> usize {
+        if self.searches_ffn { self.hidden } else { 0 }
+    }
+
+    /// Of the whole FFN where it has no gates, else 0.
+    pub fn ungated_ffn(&self) -> f64 {
+        if self.searches_ffn { 0.0 } else { self.ffn(self.hidden) }
+    }
+
+    /// Of the FFN with so many open gates, which do not say whether any of its dimensions is left.
+    pub fn gated_ffn(&self, open: usize) -> f64 {
+        match self.searches_ffn {
+            true => self.ffn_fixed + self.hidden_dimension * open as f64,
+            false => self.ungated_ffn(),
+        }
     }
 
     /// The operations that the single path leaves out.
@@ -176,21 +197,42 @@ impl CostTable {
 
     /// A line on the operations that the single paths leave out, because a larger one is cheaper.
     pub fn dominated(&self) -> Option<String> {
-        let mut blocks: BTreeMap<Operation, Vec<String>> = BTreeMap::new();
+        let parts = self.by_name(|block| block.dominated().collect());
+        let unit = self.unit;
+        parts
+            .map(|parts| format!("not searched, as a larger operation costs fewer {unit}: {parts}"))
+    }
+
+    /// A line on the layers that a search leaves as they are, because a norm stands before their
+    /// last map.
+    pub fn left_dense(&self) -> Option<String> {
+        let parts = self.by_name(|block| {
+            let attention = (block.operations.len() == 1).then_some("attention");
+            let ffn = (!block.searches_ffn).then_some("the FFN");
+            attention.into_iter().chain(ffn).collect()
+        });
+        parts.map(|parts| {
+            format!("left dense, as a norm before its last map allows no other form: {parts}")
+        })
+    }
+
+    /// What every block names, with the blocks that do.
+    fn by_name<T: Ord + std::fmt::Display>(
+        &self,
+        named: impl Fn(&BlockCost) -> Vec<T>,
+    ) -> Option<String> {
+        let mut blocks: BTreeMap<T, Vec<String>> = BTreeMap::new();
         for (index, block) in self.blocks.iter().enumerate() {
-            for operation in block.dominated() {
-                blocks.entry(operation).or_default().push(index.to_string());
+            for name in named(block) {
+                blocks.entry(name).or_default().push(index.to_string());
             }
         }
-        let parts = blocks.into_iter().map(|(operation, blocks)| match blocks.len() {
-            all if all == self.blocks.len() => format!("{operation} in every block"),
-            _ => format!("{operation} in blocks {}", blocks.join(", ")),
+        let parts = blocks.into_iter().map(|(name, blocks)| match blocks.len() {
+            all if all == self.blocks.len() => format!("{name} in every block"),
+            _ => format!("{name} in blocks {}", blocks.join(", ")),
         });
         let parts: Vec<String> = parts.collect();
-        (!parts.is_empty()).then(|| {
-            let unit = self.unit;
-            format!("not searched, as a larger operation costs fewer {unit}: {}", parts.join("; "))
-        })
+        (!parts.is_empty()).then(|| parts.join("; "))
     }
 
     /// Cost at the expected gates, divided by `scale`, with the gradient of Eq. 12.
@@ -210,24 +252,27 @@ impl CostTable {
             Tensor::<B, 1>::from_data(TensorData::new(values, [count]), &device)
         };
         let scaled = |cost: f64| (cost / scale) as f32;
+        let mut fixed = self.fixed();
         let mut steps = Vec::new();
         for block in &self.blocks {
             let costs: Vec<f64> = block.path().map(|(_, cost)| cost).collect();
+            fixed += costs.first().unwrap_or(&0.0) + block.gated_ffn(0);
             steps.extend(costs.windows(2).map(|pair| scaled(pair[1] - pair[0])));
         }
         // Gates are 0 or 1, so that counting them first is exact in float32, and what is left is a
         // sum of few terms: the budget term squares its small difference to the target.
         let mut start = 0;
-        let counts = self.blocks.iter().map(|block| {
+        let gated = || self.blocks.iter().filter(|block| block.ffn_gates() > 0);
+        let counts = gated().map(|block| {
             let count = ffn.clone().narrow(0, start, block.hidden).sum();
             start += block.hidden;
             count
         });
-        let counts = Tensor::cat(counts.collect(), 0);
-        let dims = self.blocks.iter().map(|block| scaled(block.hidden_dimension)).collect();
-        let fixed = self.fixed() + self.blocks.iter().map(|block| block.ffn_fixed).sum::<f64>();
-        (operations * upload(steps)).sum()
-            + (counts * upload(dims)).sum()
-            + f64::from(scaled(fixed))
+        let counts: Vec<Tensor<B, 1>> = counts.collect();
+        let dims = gated().map(|block| scaled(block.hidden_dimension)).collect();
+        let chosen = (!steps.is_empty()).then(|| (operations * upload(steps)).sum());
+        let kept = (!counts.is_empty()).then(|| (Tensor::cat(counts, 0) * upload(dims)).sum());
+        let sum = chosen.into_iter().chain(kept).reduce(|a, b| a + b);
+        sum.unwrap_or_else(|| Tensor::zeros([1], &device)) + f64::from(scaled(fixed))
     }
 }

@@ -15,3 +15,4 @@ mod parity_finetune;
 mod parity_swin;
 mod parity_train;
 mod released;
+mod timm;

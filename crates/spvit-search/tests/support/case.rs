@@ -254,8 +254,10 @@ pub fn operation(config: &ModelConfig, cumulative: &[f64]) -> Operation {
 /// Gates of every operation of a model, also of those that another one dominates.
 pub fn gates_of<B: Backend>(config: &ModelConfig, start: f64, device: &B::Device) -> Gates<B> {
     let blocks = config.blocks();
-    let layout = blocks
-        .iter()
-        .map(|block| GateLayout { operations: config.operations().into(), hidden: block.hidden });
+    let layout = blocks.iter().map(|block| GateLayout {
+        least: Operation::Shortcut,
+        operations: config.operations().into(),
+        hidden: block.hidden,
+    });
     Gates::of(layout.collect(), start, device)
 }

@@ -1,11 +1,13 @@
 //! Ranges of a configuration's values.
 
 use super::{RunConfig, TrainingConfig};
+use crate::limits;
 
 impl RunConfig {
     /// Whether the values are in their ranges and fit each other; names the first that is not.
     pub(super) fn validate(&self) -> Result<(), String> {
         self.model.validate().map_err(|error| error.to_string())?;
+        limits::check(&self.model)?;
         self.augment.validate(self.model.image_size()).map_err(|error| error.to_string())?;
         let phases = [
             ("pretrain", self.pretrain.clone()),
@@ -23,8 +25,8 @@ impl RunConfig {
         check(
             "search.budget",
             s.budget,
-            s.budget > 0.0,
-            "above 0: a share of the dense FLOPs up to 1, or FLOPs",
+            s.budget > 0.0 && s.budget < 1e18,
+            "above 0 and below 1e18: a share of the dense FLOPs up to 1, or FLOPs",
         )?;
         check("search.lambda", s.lambda, s.lambda >= 0.0, "at least 0")?;
         let rate = s.threshold_learning_rate;
@@ -65,6 +67,14 @@ impl TrainingConfig {
 fn check(name: &str, value: f64, holds: bool, expected: &str) -> Result<(), String> {
     match holds && value.is_finite() {
         true => Ok(()),
-        false => Err(format!("{name} = {value}: expected a number {expected}")),
+        false => Err(format!("{name} = {}: expected a number {expected}", number(value))),
+    }
+}
+
+/// A number in at most some twenty characters.
+fn number(value: f64) -> String {
+    match value.abs() {
+        0.0 | 1e-5..1e16 => value.to_string(),
+        _ => format!("{value:e}"),
     }
 }

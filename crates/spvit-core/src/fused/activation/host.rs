@@ -56,6 +56,7 @@ simd_fn! {
             Activation::QuickGelu => each(x, y, |x| gated(x, QUICK * x)),
             Activation::Relu => each(x, y, |x| x.max(0.0)),
             Activation::Silu => each(x, y, |x| gated(x, x)),
+            Activation::Tanh => each(x, y, |x| 2.0 / (1.0 + exp(-2.0 * x)) - 1.0),
         }
     }
 }
@@ -76,6 +77,10 @@ simd_fn! {
             Activation::QuickGelu => each_slope(x, g, y, |x| gated_slope(x, QUICK * x, QUICK)),
             Activation::Relu => each_slope(x, g, y, |x| if x > 0.0 { 1.0 } else { 0.0 }),
             Activation::Silu => each_slope(x, g, y, |x| gated_slope(x, x, 1.0)),
+            Activation::Tanh => each_slope(x, g, y, |x| {
+                let e = exp(-2.0 * x.abs());
+                4.0 * e / ((1.0 + e) * (1.0 + e))
+            }),
         }
     }
 }

@@ -26,6 +26,8 @@ pub enum Activation {
     Relu,
     /// `x·σ(x)`.
     Silu,
+    /// `tanh(x)`.
+    Tanh,
 }
 
 /// Activations with their own backward pass.

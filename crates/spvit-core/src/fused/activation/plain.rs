@@ -18,6 +18,7 @@ pub(super) fn activate<B: Backend>(x: FloatTensor<B>, activation: Activation) ->
     let y = match activation {
         Activation::Gelu => x.clone() * normal_cdf(x),
         Activation::Relu => relu(x),
+        Activation::Tanh => x.tanh(),
         Activation::GeluTanh | Activation::QuickGelu | Activation::Silu => {
             x.clone() * sigmoid(argument(x, activation))
         }
@@ -38,6 +39,7 @@ pub(super) fn activate_backward<B: Backend>(
             grad * (normal_cdf(x.clone()) + x * density)
         }
         Activation::Relu => grad.mask_fill(x.lower_equal_elem(0.0), 0.0),
+        Activation::Tanh => grad * (-x.tanh().square() + 1.0),
         Activation::GeluTanh | Activation::QuickGelu | Activation::Silu => {
             let g = argument(x.clone(), activation);
             let (gate, closed) = (sigmoid(g.clone()), sigmoid(-g));

@@ -7,12 +7,13 @@ use crate::fused::{
     testing::{check, close, wave},
 };
 
-const ALL: [Activation; 5] = [
+const ALL: [Activation; 6] = [
     Activation::Gelu,
     Activation::GeluTanh,
     Activation::QuickGelu,
     Activation::Relu,
     Activation::Silu,
+    Activation::Tanh,
 ];
 
 fn fused_equals_plain<B: FusedOps>() {
@@ -56,6 +57,7 @@ fn activations_are_what_they_say() {
                 }
                 Activation::QuickGelu => x * sigmoid(1.702 * x),
                 Activation::Relu => x.max(0.0),
+                Activation::Tanh => x.tanh(),
                 Activation::Silu => x * sigmoid(x),
             };
             let input = Tensor::<Flex, 1>::from_floats([x as f32], &Default::default());

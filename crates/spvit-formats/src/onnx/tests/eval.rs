@@ -53,9 +53,13 @@ impl Array {
     }
 
     fn reshaped(&self, shape: &[i64]) -> Self {
-        let dims =
-            shape.iter().enumerate().map(|(i, &n)| if n == 0 { self.shape[i] } else { n as usize });
-        Self::new(&dims.collect::<Vec<_>>(), self.data.clone())
+        let kept = |(i, &n): (usize, &i64)| if n == 0 { self.shape[i] as i64 } else { n };
+        let mut dims: Vec<i64> = shape.iter().enumerate().map(kept).collect();
+        if let Some(open) = dims.iter().position(|&n| n == -1) {
+            dims[open] = 1;
+            dims[open] = self.data.len() as i64 / dims.iter().product::<i64>();
+        }
+        Self::new(&dims.iter().map(|&n| n as usize).collect::<Vec<_>>(), self.data.clone())
     }
 }
 
@@ -92,11 +96,11 @@ fn matmul(a: &Array, b: &Array) -> Array {
     Array::new(&shape, product.collect())
 }
 
-fn convolution(x: &Array, w: &Array, bias: &Array, stride: usize, pad: usize) -> Array {
+fn convolution(x: &Array, w: &Array, bias: Option<&Array>, stride: usize, pad: usize) -> Array {
     let out = |n: usize, k: usize| (n + 2 * pad - k) / stride + 1;
     let shape = [x.shape[0], w.shape[0], out(x.shape[2], w.shape[2]), out(x.shape[3], w.shape[3])];
     Array::from_index(&shape, |i| {
-        let mut sum = f64::from(bias.data[i[1]]);
+        let mut sum = bias.map_or(0.0, |bias| f64::from(bias.data[i[1]]));
         for c in 0..w.shape[1] {
             for (r, s) in (0..w.shape[2]).flat_map(|r| (0..w.shape[3]).map(move |s| (r, s))) {
                 let (y, z) = (i[2] * stride + r, i[3] * stride + s);
@@ -162,9 +166,16 @@ fn apply(
         "Mul" => zip(v(0), v(1), |a, b| a * b),
         "Div" => zip(v(0), v(1), |a, b| a / b),
         "Relu" => v(0).map(|x| x.max(0.0)),
+        "Sigmoid" => v(0).map(|x| (1.0 / (1.0 + (-f64::from(x)).exp())) as f32),
         "Erf" => v(0).map(|x| erf(x.into()) as f32),
         "MatMul" => matmul(v(0), v(1)),
-        "Conv" => convolution(v(0), v(1), v(2), side("strides", 1), side("pads", 0)),
+        "Conv" => convolution(
+            v(0),
+            v(1),
+            node.input.get(2).map(|_| v(2)),
+            side("strides", 1),
+            side("pads", 0),
+        ),
         "Reshape" => v(0).reshaped(list(1)),
         "Softmax" => v(0).rows(|row| {
             let top = row.iter().copied().fold(f32::MIN, f32::max);
@@ -211,6 +222,26 @@ fn apply(
         "Slice" => {
             let [from, to, axis] = [1, 2, 3].map(|i| list(i)[0] as usize);
             part(v(0), axis, from, to)
+        }
+        "Gather" => {
+            assert_eq!(attribute("axis").and_then(|a| a.i), Some(1));
+            let (rows, mut shape) = (list(1), v(0).shape.clone());
+            shape[1] = rows.len();
+            Array::from_index(&shape, |i| {
+                let mut source = i.to_vec();
+                source[1] = rows[i[1]] as usize;
+                assert!(source[1] < v(0).shape[1]);
+                v(0).at(&source)
+            })
+        }
+        "ReduceMean" => {
+            assert_eq!(attribute("axes").expect("axes").ints, [1]);
+            assert_eq!(attribute("keepdims").and_then(|a| a.i), Some(0));
+            let [batch, rows, width] = *v(0).shape.first_chunk().expect("a sequence");
+            Array::from_index(&[batch, width], |i| {
+                let column = (0..rows).map(|row| f64::from(v(0).at(&[i[0], row, i[1]])));
+                (column.sum::<f64>() / rows as f64) as f32
+            })
         }
         "Split" => {
             let (axis, mut from) = (v(0).shape.len() - 1, 0);

@@ -7,8 +7,11 @@ use std::path::Path;
 
 use prost::Message;
 
-use super::{BlockDescription, NetworkDescription, Operation, proto, write};
-use crate::{FormatError, HostTensor, StateDict, read};
+use super::{
+    Activation, BlockDescription, MergeDescription, NetworkDescription, Operation, Pool, Positions,
+    WindowDescription, proto, write,
+};
+use crate::{FormatError, StateDict, read};
 use eval::Array;
 
 fn data(name: &str) -> StateDict {
@@ -29,23 +32,48 @@ fn all_kinds() -> (NetworkDescription, StateDict) {
         qkv.data.extend(v.data);
         state.insert(format!("blocks.3.attn.qkv.{part}"), qkv);
     }
-    let block = |operation, hidden| BlockDescription { operation, hidden };
+    let block = |index, operation, hidden| BlockDescription {
+        name: format!("blocks.{index}"),
+        operation,
+        dim: 48,
+        heads: 3,
+        hidden,
+        map: [8, 8],
+        prefix_tokens: 1,
+        window: None,
+        epsilon: 1e-6,
+        activation: Activation::Gelu,
+        qkv_bias: true,
+        qk_norm: false,
+        layer_scale: false,
+        shortcut_adds_norm: true,
+    };
     let network = NetworkDescription {
         image_size: [32, 32],
         patch_size: 4,
-        in_chans: 3,
-        num_classes: 10,
-        embed_dim: 48,
-        num_heads: 3,
-        layer_norm_eps: 1e-6,
-        bn_eps: 1e-5,
+        channels: 3,
+        classes: 10,
+        dim: 48,
+        epsilon: 1e-6,
+        batch_norm_epsilon: 1e-5,
+        patch_bias: true,
+        patch_norm: false,
+        class_token: true,
+        distilled: false,
+        registers: 0,
+        positions: Positions::All,
+        pre_norm: false,
+        norm: true,
+        fc_norm: false,
+        pool: Pool::Token,
+        head: "head".into(),
         blocks: vec![
-            block(Operation::Shortcut, 118),
-            block(Operation::BConv { kernel: 1 }, 72),
-            block(Operation::BConv { kernel: 3 }, 151),
-            block(Operation::Msa, 192),
+            block(0, Operation::Shortcut, 118),
+            block(1, Operation::BConv { kernel: 1 }, 72),
+            block(2, Operation::BConv { kernel: 3 }, 151),
+            block(3, Operation::Msa, 192),
         ],
-        shortcut_adds_norm1: true,
+        merges: Vec::new(),
     };
     (network, state)
 }
@@ -91,7 +119,7 @@ fn every_kind_of_block_gives_the_published_codes_logits() {
 #[test]
 fn a_shortcut_adds_nothing_unless_told_to() {
     let (mut network, mut state) = all_kinds();
-    network.shortcut_adds_norm1 = false;
+    network.blocks[0].shortcut_adds_norm = false;
     let plain = logits_of_one(&network, &state);
     let expected = &data("allkinds.io.safetensors")["logits"].data;
     assert!(distance(&plain, &expected[..10]) > 1e-2);
@@ -101,8 +129,19 @@ fn a_shortcut_adds_nothing_unless_told_to() {
         norm.data.fill(0.0);
     }
     assert_eq!(logits_of_one(&network, &state), plain);
-    network.shortcut_adds_norm1 = true;
+    network.blocks[0].shortcut_adds_norm = true;
     assert_eq!(logits_of_one(&network, &state), plain);
+}
+
+/// Leaves nothing of a block's FFN but its bias.
+fn empty_ffn(network: &mut NetworkDescription, state: &mut StateDict, block: usize) {
+    network.blocks[block].hidden = 0;
+    let name = format!("blocks.{block}.mlp");
+    for tensor in ["fc1.weight", "fc1.bias", "fc2.weight"] {
+        state.remove(&format!("{name}.{tensor}")).expect("present");
+    }
+    let bias = state.remove(&format!("{name}.fc2.bias")).expect("present");
+    state.insert(format!("{name}.bias"), bias);
 }
 
 #[test]
@@ -111,12 +150,24 @@ fn an_ffn_cut_to_nothing_leaves_its_bias() {
     // All hidden dimensions that are left add nothing: the same network with none of them.
     state.get_mut("blocks.1.mlp.fc2.weight").expect("present").data.fill(0.0);
     let expected = logits_of_one(&network, &state);
-    let empty = |shape: &[usize]| HostTensor::new(shape, Vec::new()).expect("no values");
-    network.blocks[1].hidden = 0;
-    state.insert("blocks.1.mlp.fc1.weight".into(), empty(&[0, 48]));
-    state.insert("blocks.1.mlp.fc1.bias".into(), empty(&[0]));
-    state.insert("blocks.1.mlp.fc2.weight".into(), empty(&[48, 0]));
+    empty_ffn(&mut network, &mut state, 1);
     assert_eq!(logits_of_one(&network, &state), expected);
+}
+
+#[test]
+fn a_block_that_adds_nothing_leaves_no_node() {
+    let (mut network, mut state) = all_kinds();
+    network.blocks[0].shortcut_adds_norm = false;
+    empty_ffn(&mut network, &mut state, 0);
+    let nodes = |state: &StateDict| {
+        let model = decode(&export(&network, state).expect("written"));
+        let graph = model.graph.expect("a graph");
+        let of_block = graph.node.iter().filter(|node| node.name.starts_with("blocks.0"));
+        (of_block.count(), graph.initializer.iter().any(|t| t.name.contains("blocks.0")))
+    };
+    assert_eq!(nodes(&state), (1, true), "the FFN's bias is added");
+    state.get_mut("blocks.0.mlp.bias").expect("present").data.fill(0.0);
+    assert_eq!(nodes(&state), (0, false));
 }
 
 #[test]
@@ -157,20 +208,39 @@ fn the_file_is_a_sound_graph_with_an_open_batch() {
 #[test]
 fn what_does_not_fit_is_refused_by_name() {
     type Change = fn(&mut NetworkDescription, &mut StateDict);
-    let cases: [(Change, &[&str]); 10] = [
+    fn window(size: [usize; 2], shift: [usize; 2]) -> Option<WindowDescription> {
+        Some(WindowDescription { size, shift })
+    }
+    fn merge(after: usize) -> MergeDescription {
+        MergeDescription { name: "merge".into(), after }
+    }
+    let cases: [(Change, &[&str]); 20] = [
         (|_, s| drop(s.remove("norm.bias")), &["norm.bias", "none"]),
         (|_, s| drop(s.remove("blocks.0.norm1.weight")), &["blocks.0.norm1.weight"]),
-        (|n, _| n.num_classes = 11, &["head.weight", "[11, 48]", "[10, 48]"]),
+        (|n, _| n.classes = 11, &["head.weight", "[11, 48]", "[10, 48]"]),
         (
             |n, _| n.blocks[2].operation = Operation::BConv { kernel: 5 },
             &["bconv.0.weight", "5, 5"],
         ),
         (|n, _| n.blocks[3].operation = Operation::Shortcut, &["4 more", "blocks.3.attn"]),
-        (|n, _| n.blocks[2].operation = Operation::BConv { kernel: 2 }, &["odd kernel in block 2"]),
-        (|n, _| n.num_heads = 5, &["embed_dim", "48"]),
+        (
+            |n, _| n.blocks[2].operation = Operation::BConv { kernel: 2 },
+            &["odd kernel", "blocks[2]"],
+        ),
+        (|n, _| n.blocks[1].heads = 5, &["blocks[1].dim", "heads 5", "48"]),
         (|n, _| n.patch_size = 5, &["image_size", "[32, 32]"]),
         (|n, _| n.patch_size = 0, &["patch_size from 1"]),
-        (|n, _| n.layer_norm_eps = f64::NAN, &["layer_norm_eps"]),
+        (|n, _| n.epsilon = f64::NAN, &["epsilon"]),
+        (|n, _| n.blocks[1].epsilon = 0.0, &["blocks[1].epsilon"]),
+        (|n, _| n.blocks[1].map = [4, 16], &["blocks[1]", "[8, 8]", "[4, 16]"]),
+        (|n, _| n.blocks[1].name = "blocks.0".into(), &["blocks.0 twice"]),
+        (|n, _| n.registers = 2, &["(48, [8, 8], 3)"]),
+        (|n, _| n.class_token = false, &["class_token"]),
+        (|n, _| n.positions = Positions::Patches, &["pos_embed", "[1, 64, 48]"]),
+        (|n, _| n.blocks[3].window = window([9, 4], [0, 0]), &["blocks[3].window", "[9, 4]"]),
+        (|n, _| n.blocks[3].window = window([4, 4], [0, 4]), &["blocks[3].window", "[0, 4]"]),
+        (|n, _| n.blocks[3].window = window([4, 4], [0, 0]), &["without prefix tokens"]),
+        (|n, _| n.merges.push(merge(4)), &["merges in order", "4 blocks"]),
     ];
     for (change, expected) in cases {
         let (mut network, mut state) = all_kinds();

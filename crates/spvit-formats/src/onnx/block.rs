@@ -1,0 +1,201 @@
+//! A block's forward, written down node by node.
+//!
+//! Shapes in comments: B images, P prefix tokens and N patches in h rows and w columns, T = P + N
+//! tokens, D values each, H heads of d values.
+
+use super::attention::attention;
+use super::graph::GraphBuilder;
+use super::network::{Activation, BlockDescription, NetworkDescription, Operation};
+use super::proto::Attribute;
+use crate::error::Fault;
+
+/// [B, T, D] → [B, T, D]. A block that adds nothing leaves no node.
+pub(super) fn block(
+    graph: &mut GraphBuilder<'_>,
+    net: &NetworkDescription,
+    block: &BlockDescription,
+    x: String,
+) -> Result<String, Fault> {
+    let (name, dim) = (&block.name, block.dim);
+    let norm1 = format!("{name}.norm1");
+    let mixed = match block.operation {
+        Operation::Shortcut if !block.shortcut_adds_norm => {
+            // Checkpoints have these all the same, and they change nothing.
+            norm_is_unused(graph, &norm1, dim)?;
+            gamma(graph, block, "ls1")?;
+            None
+        }
+        operation => {
+            let normal = graph.layer_norm(&x, &norm1, dim, block.epsilon)?;
+            Some(match operation {
+                Operation::Shortcut => normal,
+                Operation::BConv { kernel } => bconv(graph, net, block, kernel, &normal)?,
+                Operation::Msa => attention(graph, block, &normal)?,
+            })
+        }
+    };
+    let x = match mixed {
+        Some(mixed) => {
+            let mixed = scaled(graph, block, "ls1", mixed)?;
+            graph.node("Add", format!("{name}.attn.residual"), &[&x, &mixed], &[])
+        }
+        None => x,
+    };
+    match ffn(graph, block, &x)? {
+        Some(ffn) => Ok(graph.node("Add", name, &[&x, &ffn], &[])),
+        None => Ok(x),
+    }
+}
+
+fn norm_is_unused(graph: &mut GraphBuilder<'_>, name: &str, dim: usize) -> Result<(), Fault> {
+    graph.tensor(&format!("{name}.weight"), &[dim])?;
+    graph.tensor(&format!("{name}.bias"), &[dim])?;
+    Ok(())
+}
+
+/// The values of a branch's LayerScale, [D].
+fn gamma<'a>(
+    graph: &mut GraphBuilder<'a>,
+    block: &BlockDescription,
+    part: &str,
+) -> Result<Option<&'a [f32]>, Fault> {
+    if !block.layer_scale {
+        return Ok(None);
+    }
+    let tensor = graph.tensor(&format!("{}.{part}.gamma", block.name), &[block.dim])?;
+    Ok(Some(&tensor.data))
+}
+
+/// γ ⊙ x. [B, T, D] → [B, T, D]
+fn scaled(
+    graph: &mut GraphBuilder<'_>,
+    block: &BlockDescription,
+    part: &str,
+    x: String,
+) -> Result<String, Fault> {
+    if !block.layer_scale {
+        return Ok(x);
+    }
+    let name = format!("{}.{part}", block.name);
+    let gamma = graph.weight(&format!("{name}.gamma"), &[block.dim])?;
+    Ok(graph.node("Mul", name, &[&x, &gamma], &[]))
+}
+
+/// Convolution to d channels, batch norm, ReLU, and 1×1 back to D, over the map of patches; the
+/// prefix tokens' rows are those of its input. [B, T, D] → [B, T, D]
+fn bconv(
+    graph: &mut GraphBuilder<'_>,
+    net: &NetworkDescription,
+    block: &BlockDescription,
+    kernel: usize,
+    x: &str,
+) -> Result<String, Fault> {
+    let name = format!("{}.attn.bconv", block.name);
+    let (dim, inner, prefix) = (block.dim, block.head_dim(), block.prefix_tokens);
+    let [rows, columns] = block.map.map(|n| n as i64);
+    let patches = match prefix {
+        0 => x.to_owned(),
+        _ => graph.rows(x, format!("{name}.patches"), prefix, prefix + block.patches()),
+    };
+    let map = graph.transpose(&patches, format!("{name}.channels"), &[0, 2, 1]);
+    let map = graph.reshape(&map, format!("{name}.map"), &[0, dim as i64, rows, columns]);
+    let mut map = convolution(graph, &format!("{name}.0"), [inner, dim, kernel], &map)?;
+    let norm = format!("{name}.1");
+    let mut inputs = vec![map];
+    for part in ["weight", "bias", "running_mean", "running_var"] {
+        inputs.push(graph.weight(&format!("{norm}.{part}"), &[inner])?);
+    }
+    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+    let epsilon = [Attribute::float("epsilon", net.batch_norm_epsilon as f32)];
+    map = graph.node("BatchNormalization", norm, &inputs, &epsilon);
+    map = graph.node("Relu", format!("{name}.2"), &[&map], &[]);
+    map = convolution(graph, &format!("{name}.3"), [dim, inner, 1], &map)?;
+    let patches = graph.tokens_of_map(&map, &format!("{name}.out"), dim, block.patches());
+    if prefix == 0 {
+        return Ok(patches);
+    }
+    let before = graph.rows(x, format!("{name}.prefix"), 0, prefix);
+    let axis = [Attribute::int("axis", 1)];
+    Ok(graph.node("Concat", format!("{name}.joined"), &[&before, &patches], &axis))
+}
+
+/// A convolution that keeps the map's size.
+fn convolution(
+    graph: &mut GraphBuilder<'_>,
+    name: &str,
+    [out, inp, kernel]: [usize; 3],
+    x: &str,
+) -> Result<String, Fault> {
+    let weight = graph.weight(&format!("{name}.weight"), &[out, inp, kernel, kernel])?;
+    let bias = graph.weight(&format!("{name}.bias"), &[out])?;
+    let side = [kernel as i64; 2];
+    let pads = [kernel as i64 / 2; 4];
+    let attributes = [Attribute::ints("kernel_shape", &side), Attribute::ints("pads", &pads)];
+    Ok(graph.node("Conv", name, &[x, &weight, &bias], &attributes))
+}
+
+/// What the FFN adds, or nothing: γ2 ⊙ fc2(a(fc1(norm2(x)))). [B, T, D] → [B, T, D] or [D]
+fn ffn(
+    graph: &mut GraphBuilder<'_>,
+    block: &BlockDescription,
+    x: &str,
+) -> Result<Option<String>, Fault> {
+    let (name, norm2) = (format!("{}.mlp", block.name), format!("{}.norm2", block.name));
+    let (dim, hidden) = (block.dim, block.hidden);
+    if hidden == 0 {
+        norm_is_unused(graph, &norm2, dim)?;
+        let bias = graph.tensor(&format!("{name}.bias"), &[dim])?;
+        let values = match gamma(graph, block, "ls2")? {
+            Some(gamma) => bias.data.iter().zip(gamma).map(|(b, g)| b * g).collect(),
+            None => bias.data.clone(),
+        };
+        let adds = values.iter().any(|&value| value != 0.0);
+        return Ok(adds.then(|| graph.floats(&format!("{name}.bias"), &[dim], || values)));
+    }
+    let x = graph.layer_norm(x, &norm2, dim, block.epsilon)?;
+    let x = graph.linear(&x, &format!("{name}.fc1"), [hidden, dim], true)?;
+    let x = activation(graph, &name, block.activation, &x);
+    let x = graph.linear(&x, &format!("{name}.fc2"), [dim, hidden], true)?;
+    scaled(graph, block, "ls2", x).map(Some)
+}
+
+/// Every element by itself.
+fn activation(graph: &mut GraphBuilder<'_>, name: &str, kind: Activation, x: &str) -> String {
+    let part = |what: &str| format!("{name}.act.{what}");
+    let out = format!("{name}.act");
+    // x·σ(g)
+    let gated = |graph: &mut GraphBuilder<'_>, g: &str| {
+        let gate = graph.node("Sigmoid", part("gate"), &[g], &[]);
+        graph.node("Mul", out.as_str(), &[x, &gate], &[])
+    };
+    match kind {
+        Activation::Relu => graph.node("Relu", out, &[x], &[]),
+        Activation::Silu => gated(graph, x),
+        Activation::QuickGelu => {
+            let factor = graph.float("quick_gelu", 1.702);
+            let g = graph.node("Mul", part("scaled"), &[x, &factor], &[]);
+            gated(graph, &g)
+        }
+        Activation::GeluTanh => {
+            // (1 + tanh u)/2 is σ(2u), with u = √(2/π)·(x + 0.044715·x³).
+            let cubic = graph.float("gelu_cubic", 0.044_715);
+            let one = graph.float("one", 1.0);
+            let twice_root = graph.float("gelu_twice_root", 1.595_769_1);
+            let g = graph.node("Mul", part("square"), &[x, x], &[]);
+            let g = graph.node("Mul", part("cubic"), &[&g, &cubic], &[]);
+            let g = graph.node("Add", part("cubic_and_one"), &[&g, &one], &[]);
+            let g = graph.node("Mul", part("inner"), &[&g, x], &[]);
+            let g = graph.node("Mul", part("scaled"), &[&g, &twice_root], &[]);
+            gated(graph, &g)
+        }
+        Activation::Gelu => {
+            let root = graph.float("sqrt2", std::f32::consts::SQRT_2);
+            let (one, half) = (graph.float("one", 1.0), graph.float("half", 0.5));
+            let scaled = graph.node("Div", part("scaled"), &[x, &root], &[]);
+            let erf = graph.node("Erf", part("erf"), &[&scaled], &[]);
+            let phi = graph.node("Add", part("phi"), &[&erf, &one], &[]);
+            let x = graph.node("Mul", part("twice"), &[x, &phi], &[]);
+            graph.node("Mul", out, &[&x, &half], &[])
+        }
+    }
+}

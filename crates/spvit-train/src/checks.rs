@@ -1,0 +1,134 @@
+//! What a run checks before its first step.
+
+use spvit_core::TrainBackend;
+use spvit_interchange::weights::read_architecture;
+use spvit_search::Architecture;
+
+use crate::{
+    Phase, Run, TrainError,
+    config::{InitialWeights, TrainingConfig},
+    folder::{Part, write_atomically},
+    results,
+};
+
+impl<B: TrainBackend> Run<'_, B> {
+    /// Holds the results in the folder against what the run has now.
+    pub(crate) fn check_results(&mut self) -> Result<(), TrainError> {
+        let mut unknown = Vec::new();
+        for phase in Phase::ALL {
+            let path = self.folder.result(phase);
+            if !path.exists() {
+                continue;
+            }
+            let begun_with = match phase {
+                Phase::Finetune => results::about(&self.folder.pruned()).checksum,
+                Phase::Pretrain | Phase::Search => None,
+            };
+            let now = self.origin(phase)?.beginning_with(begun_with);
+            match results::about(&path).origin {
+                Some(before) => {
+                    if let Some(remark) = before.check(&now, (&self.folder, phase), &path, false)? {
+                        self.say(&format!("{}: {remark}", path.display()));
+                    }
+                }
+                None => unknown.push(path.display().to_string()),
+            }
+        }
+        if !unknown.is_empty() {
+            self.say(&format!(
+                "{}: written by an earlier version; configuration, images and device cannot be checked",
+                unknown.join(", ")
+            ));
+        }
+        Ok(())
+    }
+
+    /// Whether `architecture.json` is what the pruned model was cut to; one that is gone is written
+    /// anew.
+    pub(crate) fn check_architecture(&mut self) -> Result<(), TrainError> {
+        let (pruned, json) = (self.folder.pruned(), self.folder.architecture());
+        let Some(text) = results::about(&pruned).architecture else { return Ok(()) };
+        let own = Architecture::from_json(&text)
+            .map_err(|error| TrainError::Architecture { path: pruned.clone(), error })?;
+        let target = self.config.target_flops();
+        if let Some(other) = own.target_flops.filter(|&other| other != target) {
+            return Err(TrainError::Mixed {
+                path: pruned,
+                problem: format!(
+                    "it was cut to {other} FLOPs, and the budget is {target} now; --redo prune cuts \
+                     it anew"
+                ),
+            });
+        }
+        if !json.exists() {
+            self.say(&format!("{} was gone; it is that of {}", json.display(), pruned.display()));
+            return write_atomically(&json, text.as_bytes());
+        }
+        match read_architecture(&json)? == own {
+            true => Ok(()),
+            false => Err(TrainError::Mixed {
+                path: json,
+                problem: format!(
+                    "it is not what {} was cut to; `spvit prune --out {}` cuts to it, --redo prune \
+                     derives it anew",
+                    pruned.display(),
+                    self.folder.root().display()
+                ),
+            }),
+        }
+    }
+
+    /// Whether what is left of a run can be done, as far as can be known before its first step.
+    pub(crate) fn check_plan(&mut self) -> Result<(), TrainError> {
+        let weights = self.config.dense.weights.clone();
+        if !weights.as_os_str().is_empty() && !weights.exists() {
+            let hint = "put dense.weights back, which the run still needs".to_string();
+            return Err(TrainError::Missing { path: weights, hint });
+        }
+        let folder = self.folder.clone();
+        if !folder.searched().exists() {
+            self.check_batch(Phase::Search, &self.config.search.training())?;
+        }
+        if folder.compact().exists() {
+            return Ok(());
+        }
+        self.check_batch(Phase::Finetune, &self.config.finetune.training())?;
+        if folder.pruned().exists() && !folder.architecture().exists() {
+            self.settle_budget()?;
+        }
+        let prunes = !folder.pruned().exists();
+        let needs_dense = prunes && self.config.finetune.init == InitialWeights::Dense;
+        if needs_dense && !self.dense_path().exists() {
+            let hint = "finetune.init = \"dense\" needs the dense model's weights".to_string();
+            return Err(TrainError::Missing { path: self.dense_path(), hint });
+        }
+        self.teacher().map(drop)
+    }
+
+    /// A person removes `architecture.json` to prune to another budget; a crash of an earlier version
+    /// could lose it, too.
+    fn settle_budget(&mut self) -> Result<(), TrainError> {
+        let text = results::about(&self.folder.pruned()).architecture.unwrap_or_default();
+        let target = Architecture::from_json(&text).ok().and_then(|own| own.target_flops);
+        match target == Some(self.config.target_flops()) {
+            true => self.check_architecture(),
+            false => self.folder.begin_anew(Part::Prune),
+        }
+    }
+
+    /// Whether there are images for a batch.
+    pub(crate) fn check_batch(
+        &self,
+        phase: Phase,
+        training: &TrainingConfig,
+    ) -> Result<(), TrainError> {
+        let images = self.data.train.len();
+        match training.batch_size <= images {
+            true => Ok(()),
+            false => Err(TrainError::Config {
+                source_name: format!("{phase}.batch_size = {}", training.batch_size),
+                problem: format!("there are {images} training images"),
+            }),
+        }
+    }
+}

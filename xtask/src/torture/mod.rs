@@ -1,0 +1,166 @@
+//! `cargo xtask torture`: what happens to runs and files on a bad day, tried by the hundred.
+//!
+//! Every kind is a function that tries one case with a throw of the dice and says what went wrong. A
+//! failure prints the seed and number that do it again.
+
+mod folders;
+mod inputs;
+mod kills;
+mod place;
+
+use std::{
+    path::{Path, PathBuf},
+    time::Instant,
+};
+
+use crate::shell::{self, Failure, cargo, release};
+use place::{Dice, Place};
+
+/// What to try.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// A hundred kills of each kind and a thousand broken inputs
+    #[arg(long)]
+    long: bool,
+    /// Seed of all that is random
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Only kinds whose name contains this
+    #[arg(long, value_name = "TEXT")]
+    only: Option<String>,
+    /// The program to try [default: a release build]
+    #[arg(long, value_name = "FILE")]
+    program: Option<PathBuf>,
+}
+
+/// What one case found: nothing, a reason to leave it out, or what went wrong.
+pub enum Verdict {
+    Passed,
+    Skipped(String),
+    Failed(String),
+}
+
+impl From<Result<(), String>> for Verdict {
+    fn from(result: Result<(), String>) -> Self {
+        match result {
+            Ok(()) => Self::Passed,
+            Err(problem) => Self::Failed(problem),
+        }
+    }
+}
+
+type Case = fn(&Place, &mut Dice, usize) -> Verdict;
+
+/// Name, cases in a short and in a long run, and the case.
+const KINDS: [(&str, [usize; 2], Case); 9] = [
+    ("kills at random moments", [5, 100], kills::at_random),
+    ("kills before a rename", [5, 100], kills::before_rename),
+    ("signals (INT, TERM, HUP)", [4, 60], kills::signalled),
+    ("system calls that fail", [6, 100], kills::refused_calls),
+    ("limits and closed outputs", [8, 60], kills::limits),
+    ("broken run folders", [16, 200], folders::broken),
+    ("broken model files", [40, 700], inputs::models),
+    ("broken texts (TOML, JSON)", [30, 300], inputs::texts),
+    ("settings that cannot be", [24, 200], inputs::settings),
+];
+
+/// Options of a small run that takes a second or two and checkpoints after every step.
+pub fn small() -> Result<String, Failure> {
+    let data = Path::new("data/fashion-mnist-mini")
+        .canonicalize()
+        .map_err(|error| Failure::new(format!("data/fashion-mnist-mini: {error}")))?;
+    let mut options = format!("--set data.folder={}", data.display());
+    for setting in [
+        "data.validation=60",
+        "data.train_limit=160",
+        "data.test_limit=60",
+        "model.dim=16",
+        "model.depth=2",
+        "model.heads=2",
+        "model.hidden=32",
+        "pretrain.epochs=1",
+        "search.epochs=2",
+        "finetune.epochs=2",
+        "pretrain.batch_size=32",
+        "search.batch_size=32",
+        "finetune.batch_size=32",
+        "run.checkpoint_seconds=0",
+    ] {
+        options += &format!(" --set {setting}");
+    }
+    Ok(options)
+}
+
+/// What every case starts from: a dense model, a finished run and runs that were stopped.
+fn prepare(place: &Place) -> Result<(), Failure> {
+    let small = small()?;
+    std::fs::write(place.path("options"), &small).map_err(|e| Failure::new(e.to_string()))?;
+    place.must(&format!("$spvit pretrain --out dense {small}"))?;
+    let dense = "--set dense.weights=dense/dense.safetensors";
+    place.must(&format!("$spvit run --out whole {small} {dense}"))?;
+    for (phase, name) in [("search", "in-search"), ("finetune", "in-finetune")] {
+        let begun = format!("{phase} epoch 1/2 done");
+        let line = format!("exec $spvit run --out {name} {small} {dense}");
+        let (mut sent, errors) = (false, place.path("stderr"));
+        place.run_with(&line, |process, _| {
+            let said = std::fs::read_to_string(&errors).unwrap_or_default();
+            if !sent && said.contains(&begun) {
+                place.signal(process, "INT");
+                sent = true;
+            }
+        });
+    }
+    for (from, to) in
+        [("dense/dense.safetensors", "model.onnx"), ("whole/compact.safetensors", "compact.json")]
+    {
+        place.must(&format!("$spvit convert {from} {to}"))?;
+    }
+    Ok(())
+}
+
+/// Tries everything and prints the table.
+pub fn run(arguments: &Arguments) -> Result<(), Failure> {
+    let program = match &arguments.program {
+        Some(program) => program.clone(),
+        None => {
+            // The whole workspace, as the tests build it.
+            shell::run(cargo().args(["build", "--release", "--workspace"]))?;
+            release().join("spvit")
+        }
+    };
+    let place = Place::new(&program)?;
+    prepare(&place)?;
+    let mut rows = Vec::new();
+    let wanted = |name: &str| arguments.only.as_ref().is_none_or(|only| name.contains(only));
+    for (name, counts, case) in KINDS.into_iter().filter(|(name, ..)| wanted(name)) {
+        let began = Instant::now();
+        let (mut tried, mut passed, mut skipped) = (0, 0, None);
+        for number in 0..counts[usize::from(arguments.long)] {
+            let mut dice = Dice::new(arguments.seed ^ ((number as u64 + 1) << 24));
+            match case(&place, &mut dice, number) {
+                Verdict::Skipped(reason) => skipped = Some(reason),
+                Verdict::Passed => (tried, passed) = (tried + 1, passed + 1),
+                Verdict::Failed(problem) => {
+                    tried += 1;
+                    println!("{name}, seed {}, case {number}: {problem}", arguments.seed);
+                }
+            }
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        eprintln!("{name}: {passed} of {tried} in {seconds:.0} s");
+        rows.push((name, tried, passed, skipped, seconds));
+    }
+    println!("\n{:28} {:>6} {:>7} {:>7}", "kind", "tried", "passed", "s");
+    for (name, tried, passed, skipped, seconds) in &rows {
+        let note = skipped.as_ref().map(|reason| format!("  ({reason})")).unwrap_or_default();
+        println!("{name:28} {tried:6} {passed:7} {seconds:7.0}{note}");
+    }
+    let [tried, passed] = [1, 2].map(|column| {
+        rows.iter().map(|row| if column == 1 { row.1 } else { row.2 }).sum::<usize>()
+    });
+    println!("{:28} {tried:6} {passed:7}", "all");
+    match tried - passed {
+        0 => Ok(()),
+        failed => Err(Failure::new(format!("{failed} of {tried} cases failed"))),
+    }
+}
