@@ -41,7 +41,9 @@ def facts(name, make):
         out = [f"{full['embed_dim']}/{full['num_heads']}"]
         block = model.blocks[0]
         pool = model.global_pool
-        if getattr(model, "pool_include_prefix", False) and pool != "prr":
+        # EVA's attention pool looks at them, too.
+        eva = type(model).__name__ == "Eva" and pool == "map"
+        if eva or getattr(model, "pool_include_prefix", False) and pool != "prr":
             pool += "+prefix"
         if type(block).__name__ in POST_NORM:
             out.append("post-norm")
@@ -61,6 +63,8 @@ def facts(name, make):
     norm = next(m for m in block.modules() if hasattr(m, "eps"))
     epsilon, act = f"{norm.eps:g}".replace("e-0", "e-"), activation(block)
     out += [f"pool={pool}"] if pool != "token" else []
+    heads = full.get("attn_pool_num_heads")
+    out += [f"pool-heads={heads}"] if heads else []
     out += [f"act={act}"] if act != "gelu" else []
     out += [f"eps={epsilon}"] if epsilon != "1e-6" else []
     return " ".join(out)

@@ -9,6 +9,7 @@ in place of 1e-6 changes the logits by percents.
 
 import importlib
 import inspect
+import types
 
 import timm
 import torch
@@ -46,7 +47,7 @@ def randomise(model):
             t.normal_(0.0, 1.5 * t[0].numel() ** -0.5)
         else:
             t.normal_(0.0, 1.0)
-        pool = "attn_pool" in name or "vision_model.head" in name
+        pool = "attn_pool" in name or name.startswith(("head.", "vision_model.head."))
         if not pool and any(part in name for part in ENTRIES + WRITERS):
             t.mul_(STREAM)
     for name, t in model.named_buffers():
@@ -148,6 +149,18 @@ def plain(family, shape, model=None, **more):
     return getattr(transformers, model or f"{family}ForImageClassification")(config)
 
 
+class SiglipVisionWithClassifier(transformers.SiglipVisionModel):
+    """A classifier on the attention pool that transformers' own leaves out."""
+
+    def __init__(self, config):
+        super().__init__(config)
+        self.classifier = torch.nn.Linear(config.hidden_size, CLASSES)
+
+    def forward(self, pixel_values):
+        logits = self.classifier(super().forward(pixel_values).pooler_output)
+        return types.SimpleNamespace(logits=logits)
+
+
 def transformers_models():
     rows = {
         "ViT": ("ViT", SHAPE, {}),
@@ -179,4 +192,6 @@ def transformers_models():
     models["CLIP vision, gelu"] = lambda: tower("CLIPConfig", "CLIPForImageClassification",
                                                 hidden_act="gelu")
     models["Siglip vision"] = lambda: tower("SiglipConfig", "SiglipForImageClassification")
+    models["Siglip vision, attention pool"] = lambda: SiglipVisionWithClassifier(
+        transformers.SiglipVisionConfig(**SHAPE))
     return models

@@ -14,11 +14,16 @@ pub(super) fn told(config: &ModelConfig, shapes: &Shapes) -> Told {
         false => vec![1; heads.len()],
     };
     let style = config.blocks().first().map(|block| block.style).unwrap_or_default();
-    let pool = match config.as_vit().map(|vit| vit.pool) {
-        Some(spvit_layers::Pool::Token) => Some(detect::Pool::Token),
-        // Its tensors show attention pooling.
-        Some(spvit_layers::Pool::Map) => None,
-        Some(spvit_layers::Pool::Average) | None => Some(detect::Pool::Average),
+    let vit = config.as_vit();
+    let pooled = shapes.keys().any(|name| name.starts_with("attn_pool."));
+    let pool = match vit.map(|vit| (vit.pool, vit.pool_prefix)) {
+        Some((spvit_layers::Pool::Token, _)) => Some(detect::Pool::Token),
+        // Without one in the file, what else it has shows.
+        Some((spvit_layers::Pool::Map, _)) if !pooled => None,
+        Some((spvit_layers::Pool::Map, false)) => Some(detect::Pool::Attention),
+        Some((spvit_layers::Pool::Map, true)) => Some(detect::Pool::AttentionWithPrefix),
+        Some((spvit_layers::Pool::Average, true)) => Some(detect::Pool::AverageWithPrefix),
+        Some((spvit_layers::Pool::Average, false)) | None => Some(detect::Pool::Average),
     };
     Told {
         heads: Some(heads(match &config.family {
@@ -31,10 +36,11 @@ pub(super) fn told(config: &ModelConfig, shapes: &Shapes) -> Told {
             Family::Swin(swin) => Some(vec![swin.window]),
         },
         pool,
+        pool_heads: vit.map(|vit| vit.pool_heads()),
         activation: Some(Ok(style.activation)),
         epsilon: Some(style.epsilon),
         post_norm: Some(false),
-        rope: Some(None),
+        rope: Some(style.rope.map(detect::Rope::from)),
         ..Told::default()
     }
 }

@@ -121,7 +121,7 @@ pub(super) fn biases(renamed: &mut Renamed, config: &ModelConfig, notes: &mut Ve
     let missing = |name: &String| {
         let map = name.strip_suffix(".weight")?;
         let ends = |ends: &[&str]| ends.iter().any(|end| map.ends_with(end));
-        let wanted = ends(&[".attn.proj", ".mlp.fc1", ".mlp.fc2"])
+        let wanted = ends(&[".attn.proj", ".mlp.fc1", ".mlp.fc1_g", ".mlp.fc1_x", ".mlp.fc2"])
             || (attention && ends(&[".attn.qkv", ".attn.qk", ".attn.v"]))
             || (patches && map == "patch_embed.proj")
             || heads(config).contains(&map);

@@ -122,6 +122,12 @@ fn family(described: &Described, classes: usize, blocks: &[BlockConfig]) -> Opti
         },
         qk_norm: described.qk_norm,
         layer_scale: described.layer_scale,
+        norm: described.norm_kind,
+        ffn: described.ffn,
+        relative_position_bias: described.relative_bias,
+        rope: described.rope.as_ref().map(detect::Rope::layer),
+        attn_norm: described.attn_norm,
+        mlp_norm: described.mlp_norm,
         ..Default::default()
     };
     // Without attention, nothing tells of its biases.
@@ -149,14 +155,23 @@ fn family(described: &Described, classes: usize, blocks: &[BlockConfig]) -> Opti
     let prefix = described.class_token || described.distilled || described.registers > 0;
     let sizes = [0, described.patch_size, described.channels, classes, first.dim];
     let [side, patch, channels, classes, dim] = sizes;
+    let hidden = if dense { widest } else { widest.max(4 * dim) };
+    let pool = described.attention_pool;
     let base = [side, patch, channels, classes, dim, first.hidden.len(), first.heads];
     Some(Shape::Vit(VitConfig {
         image_size: described.image_size,
-        hidden: if dense { widest } else { widest.max(4 * dim) },
-        pool: match described.pool {
-            detect::Pool::Token => Pool::Token,
-            _ => Pool::Average,
+        hidden,
+        pool: match (described.pool, pool) {
+            (_, Some(_)) => Pool::Map,
+            (detect::Pool::Token, None) => Pool::Token,
+            (_, None) => Pool::Average,
         },
+        pool_prefix: [detect::Pool::AverageWithPrefix, detect::Pool::AttentionWithPrefix]
+            .contains(&described.pool),
+        // What is as in the blocks needs no number of its own.
+        pool_heads: pool.map(|pool| pool.heads).filter(|&heads| heads != first.heads),
+        pool_hidden: pool.map(|pool| pool.hidden).filter(|&own| own != hidden),
+        pool_qk_norm: pool.is_some_and(|pool| pool.qk_norm),
         class_token: described.class_token,
         distilled: described.distilled,
         registers: described.registers,

@@ -50,6 +50,7 @@ impl Renamed {
             }
             renamed.insert(ours.clone(), data);
         }
+        split_pool(&mut renamed);
         let shapes = renamed.iter().map(|(name, data)| (name.clone(), data.shape.to_vec()));
         let (shapes, broken) = (shapes.collect(), BTreeMap::new());
         let origin = canonical.origin;
@@ -166,6 +167,28 @@ impl Renamed {
         out.unexpected = error.unexpected.iter().map(|name| theirs(name)).collect();
         out.misshapen.extend(error.misshapen.into_iter().map(misshapen));
         out
+    }
+}
+
+/// The query's rows of an attention pool that has q, K and V in one (transformers' SigLIP), and
+/// those of K and V.
+fn split_pool(tensors: &mut StateDict) {
+    for kind in ["weight", "bias"] {
+        let name = format!("attn_pool.qkv.{kind}");
+        let Some(data) = tensors.get(&name) else { continue };
+        let shape = data.shape.to_vec();
+        let rows = shape.first().copied().unwrap_or(0);
+        if rows == 0 || rows % 3 != 0 {
+            continue;
+        }
+        let mut q: Vec<f32> = data.iter::<f32>().collect();
+        let kv = q.split_off(q.len() / 3);
+        tensors.remove(&name);
+        for (part, values, rows) in [("q", q, rows / 3), ("kv", kv, rows / 3 * 2)] {
+            let mut shape = shape.clone();
+            shape[0] = rows;
+            tensors.insert(format!("attn_pool.{part}.{kind}"), TensorData::new(values, shape));
+        }
     }
 }
 

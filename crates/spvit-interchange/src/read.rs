@@ -85,7 +85,9 @@ impl Source {
     /// What the file says of a model that spvit did not write, and what is assumed.
     fn describe(&mut self, told: &Told) -> Result<Described, InterchangeError> {
         let described = infer::described(&self.path, &self.renamed, told)?;
-        if described.pool != detect::Pool::Attention {
+        let tensors = &mut self.renamed.tensors;
+        tensors.retain(|name, _| !detect::follows_from_rope(&described, name));
+        if described.attention_pool.is_none() {
             let count = self.renamed.tensors.len();
             self.renamed.tensors.retain(|name, _| !name.starts_with("attn_pool."));
             if self.renamed.tensors.len() < count {

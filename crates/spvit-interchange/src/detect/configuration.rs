@@ -135,11 +135,8 @@ fn of_timm(architecture: &str, json: &Value) -> Result<Told, String> {
     let empty = serde_json::Map::new();
     for (key, value) in json["model_args"].as_object().unwrap_or(&empty) {
         match key.as_str() {
-            "num_heads" | "attn_pool_num_heads" => {
-                if key == "num_heads" {
-                    told.heads = numbers(value);
-                }
-            }
+            "num_heads" => told.heads = numbers(value),
+            "attn_pool_num_heads" => told.pool_heads = number(value),
             "img_size" => told.image_size = sides(value),
             "window_size" => told.windows = numbers(value),
             "global_pool" => pool = value.as_str().map(str::to_string),
@@ -158,7 +155,11 @@ fn of_timm(architecture: &str, json: &Value) -> Result<Told, String> {
         }
     }
     // What pools over prefix tokens says so in its own arguments, not in this one.
-    let same = |pool: &str| pool == "avg" && told.pool == Some(Pool::AverageWithPrefix);
+    let same = |pool: &str| match told.pool {
+        Some(Pool::AverageWithPrefix) => pool == "avg",
+        Some(Pool::AttentionWithPrefix) => pool == "map",
+        _ => false,
+    };
     if let Some(pool) = pool.filter(|pool| !same(pool)) {
         told.pool = Some(pool.parse().map_err(|_| format!("global_pool is '{pool}'"))?);
     }
@@ -216,6 +217,7 @@ fn of_hugging_face(kind: &str, json: &Value) -> Result<Told, String> {
         image_size: Some(sides(&tower["image_size"]).unwrap_or([side; 2])),
         windows: numbers(&tower["window_size"]),
         pool: Some(pool),
+        pool_heads: None,
         activation: Some(activation(name).map_err(|_| name.to_string())),
         epsilon: Some(tower["layer_norm_eps"].as_f64().unwrap_or(epsilon)),
         post_norm: Some(false),

@@ -7,6 +7,7 @@
 
 mod configuration;
 mod names;
+mod parts;
 mod swin;
 mod timm;
 mod told;
@@ -14,10 +15,12 @@ mod vit;
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use spvit_layers::Activation;
+use spvit_layers::{Activation, FfnKind, NormKind};
 
 pub(crate) use configuration::beside;
 pub(crate) use names::{Canonical, Origin};
+pub use parts::AttentionPool;
+pub(crate) use parts::follows_from_rope;
 pub(crate) use timm::named;
 pub use told::{Pool, Rope, Told, activation};
 
@@ -85,6 +88,8 @@ pub struct Described {
     pub prefix_rows: usize,
     /// What the classifier looks at.
     pub pool: Pool,
+    /// The attention pool, if it looks through one.
+    pub attention_pool: Option<AttentionPool>,
     /// Norm before pooling.
     pub norm: bool,
     /// Norm after pooling.
@@ -93,6 +98,10 @@ pub struct Described {
     pub pre_norm: bool,
     /// ε of the norms.
     pub epsilon: f64,
+    /// Whether they take a mean and add a shift.
+    pub norm_kind: NormKind,
+    /// Whether FFNs are gated, and how.
+    pub ffn: FfnKind,
     /// Activation of the FFNs.
     pub activation: Activation,
     /// Whether branches are scaled before they are added.
@@ -101,6 +110,12 @@ pub struct Described {
     pub qkv_bias: Biases,
     /// Whether Q and K are normalised head by head.
     pub qk_norm: bool,
+    /// Whether every block has a table of biases for relative positions, without windows.
+    pub relative_bias: bool,
+    /// Whether there is a norm before attention's projection.
+    pub attn_norm: bool,
+    /// Whether there is a norm before the FFN's last map.
+    pub mlp_norm: bool,
     /// Whether the projection of patches has a bias.
     pub patch_bias: bool,
     /// Rotary positions.
@@ -165,12 +180,18 @@ features! {
     RelativeNetwork = "relative position bias by an MLP",
     /// Rotary positions.
     Rope = "RoPE",
+    /// Rotary positions of another kind, or learned.
+    OtherRope = "RoPE of another kind than EVA-02's and DINOv3's",
+    /// Rotary positions that no configuration describes.
+    UntoldRope = "RoPE of which no configuration tells",
     /// No position embedding at all that is known.
     Positionless = "no position embedding",
     /// A gated FFN.
     SwiGlu = "SwiGLU",
     /// Norms without a mean and a shift.
     RmsNorm = "RMSNorm",
+    /// Norms of two kinds.
+    MixedNorms = "norms with a shift and norms without one",
     /// Norms inside attention or FFN.
     SubNorm = "norms inside attention or FFN",
     /// Norms after attention and FFN.
@@ -179,6 +200,8 @@ features! {
     Parallel = "parallel blocks",
     /// Two softmaxes, subtracted.
     Differential = "differential attention",
+    /// What attention mixes is multiplied by a gate.
+    GatedAttention = "gated attention",
     /// Fewer heads of K and V than of Q.
     GroupedQuery = "grouped-query attention",
     /// Q and K normalised over all heads together.
@@ -191,6 +214,8 @@ features! {
     NoFinalNorm = "no norm after the last block",
     /// Queries of its own.
     AttentionPool = "attention pooling",
+    /// Another one than SigLIP's.
+    OtherAttentionPool = "attention pooling of another form than SigLIP's",
     /// Maxima.
     MaxPool = "max pooling",
     /// The mean over prefix tokens, too.

@@ -44,16 +44,18 @@ impl Origin {
 /// How a name begins there and here; nothing here where the tensor has no part in the logits.
 type Rule = (&'static str, Option<&'static str>);
 
-const TIMM_OUTSIDE: [Rule; 6] = [
+const TIMM_OUTSIDE: [Rule; 5] = [
     ("register_tokens", Some("reg_token")),
     ("mask_token", None),
     ("dist_head.", Some("head_dist.")),
-    ("rope.periods", None),
     ("shared_rel_pos.", Some("rel_pos_bias.rel_pos.")),
     ("patch_embed.grid", None),
 ];
 
-const TIMM_INSIDE: [Rule; 10] = [
+const TIMM_INSIDE: [Rule; 12] = [
+    // DINOv2's own.
+    ("mlp.w12.", Some("mlp.fc1.")),
+    ("mlp.w3.", Some("mlp.fc2.")),
     ("gamma_1", Some("ls1.gamma")),
     ("gamma_2", Some("ls2.gamma")),
     ("attn.q_proj.", Some("attn.q.")),
@@ -113,21 +115,26 @@ const HUGGING_FACE_INSIDE: [Rule; 31] = [
     ("attention.relative_position_bias_table", Some("attn.relative_position_bias_table")),
     ("intermediate.dense.", Some("mlp.fc1.")),
     ("output.dense.", Some("mlp.fc2.")),
-    ("mlp.weights_in.", Some("mlp.w12.")),
-    ("mlp.weights_out.", Some("mlp.w3.")),
+    ("mlp.weights_in.", Some("mlp.fc1.")),
+    ("mlp.weights_out.", Some("mlp.fc2.")),
     ("layer_scale1.lambda1", Some("ls1.gamma")),
     ("layer_scale2.lambda1", Some("ls2.gamma")),
     ("lambda_1", Some("ls1.gamma")),
     ("lambda_2", Some("ls2.gamma")),
 ];
 
-const TOWER_OUTSIDE: [Rule; 9] = [
+const TOWER_OUTSIDE: [Rule; 13] = [
     ("embeddings.class_embedding", Some("cls_token")),
     ("embeddings.position_embedding.weight", Some("pos_embed")),
     ("embeddings.position_ids", None),
     ("embeddings.patch_embedding.", Some("patch_embed.proj.")),
     ("pre_layrnorm.", Some("norm_pre.")),
     ("post_layernorm.", Some("norm.")),
+    ("head.probe", Some("attn_pool.latent")),
+    // q, K and V in one.
+    ("head.attention.in_proj_", Some("attn_pool.qkv.")),
+    ("head.attention.out_proj.", Some("attn_pool.proj.")),
+    ("head.layernorm.", Some("attn_pool.norm.")),
     ("head.", Some("attn_pool.")),
     ("classifier.", Some("head.")),
     ("vision_model.head.", Some("attn_pool.")),

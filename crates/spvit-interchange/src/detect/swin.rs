@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use spvit_layers::Activation;
+use spvit_layers::{Activation, FfnKind, NormKind};
 
 use super::{
     Biases, Described, Family, Feature, Pool, Shapes, Stage, Told, classes, patches, shape, square,
@@ -116,14 +116,20 @@ pub(super) fn detect(shapes: &Shapes, told: &Told) -> Result<Described, String> 
         positions: false,
         prefix_rows: 0,
         pool: told.pool.unwrap_or(Pool::Average),
+        attention_pool: None,
         norm: shapes.contains_key("norm.weight"),
         fc_norm: false,
         pre_norm: false,
         epsilon: told.epsilon.unwrap_or(1e-5),
+        norm_kind: NormKind::Layer,
+        ffn: FfnKind::Plain,
         activation,
         layer_scale: false,
         qkv_bias: if biased { Biases::All } else { Biases::None },
         qk_norm: false,
+        relative_bias: false,
+        attn_norm: false,
+        mlp_norm: false,
         patch_bias: shapes.contains_key("patch_embed.proj.bias"),
         rope: None,
         features,

@@ -1,5 +1,7 @@
 //! Descriptions of small lists of names.
 
+mod parts;
+
 use serde_json::{Value, json};
 
 use super::*;

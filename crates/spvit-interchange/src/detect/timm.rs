@@ -31,6 +31,7 @@ pub fn named(name: &str) -> Option<Told> {
         let rotary = || rope.clone().unwrap_or_else(|| plain(""));
         match key {
             "pool" => told.pool = value.parse().ok(),
+            "pool-heads" => told.pool_heads = value.parse().ok(),
             "act" => told.activation = Some(activation(value).map_err(|_| value.into())),
             "eps" => told.epsilon = value.parse().ok(),
             "window" => told.windows = numbers(value),

@@ -2,7 +2,7 @@
 
 use std::str::FromStr;
 
-use spvit_layers::Activation;
+use spvit_layers::{Activation, RopeKind};
 
 /// What the classifier looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,8 +17,12 @@ pub enum Pool {
     Max,
     /// The mean of these two.
     AverageMax,
-    /// Attention with a learned query, or another network.
+    /// Attention of a learned query to the patches' tokens.
     Attention,
+    /// Attention of a learned query to all tokens.
+    AttentionWithPrefix,
+    /// Attention with residuals (timm's `prr`).
+    Residual,
     /// The class token and the mean, one after the other.
     TokenAndAverage,
 }
@@ -31,8 +35,8 @@ const POOLS: [(&str, Pool); 10] = [
     ("max", Pool::Max),
     ("avgmax", Pool::AverageMax),
     ("map", Pool::Attention),
-    ("map+prefix", Pool::Attention),
-    ("prr", Pool::Attention),
+    ("map+prefix", Pool::AttentionWithPrefix),
+    ("prr", Pool::Residual),
     ("token+average", Pool::TokenAndAverage),
 ];
 
@@ -86,6 +90,41 @@ pub struct Rope {
     pub halves: bool,
 }
 
+impl Rope {
+    /// As the layers have it; a kind that they do not have is refused before.
+    pub(crate) fn layer(&self) -> spvit_layers::Rope {
+        let kind = match self.kind.as_str() {
+            "dinov3" => RopeKind::DinoV3,
+            _ => RopeKind::Eva,
+        };
+        spvit_layers::Rope {
+            kind,
+            temperature: self.theta,
+            offset: self.offset,
+            reference: self.reference,
+            columns_first: self.x_first,
+            half: self.halves,
+        }
+    }
+}
+
+impl From<spvit_layers::Rope> for Rope {
+    fn from(rope: spvit_layers::Rope) -> Self {
+        let kind = match rope.kind {
+            RopeKind::Eva => "cat",
+            RopeKind::DinoV3 => "dinov3",
+        };
+        Self {
+            kind: kind.into(),
+            theta: rope.temperature,
+            reference: rope.reference,
+            x_first: rope.columns_first,
+            offset: rope.offset,
+            halves: rope.half,
+        }
+    }
+}
+
 /// What is known beside the tensors; `None` where nobody tells.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Told {
@@ -99,6 +138,8 @@ pub struct Told {
     pub windows: Option<Vec<usize>>,
     /// What the classifier looks at.
     pub pool: Option<Pool>,
+    /// Heads of an attention pool; otherwise those of the blocks.
+    pub pool_heads: Option<usize>,
     /// Activation of the FFNs; `Err` has the name of one that nobody knows here.
     pub activation: Option<Result<Activation, String>>,
     /// ε of the norms.
@@ -126,6 +167,7 @@ impl Told {
             image_size: self.image_size.or(base.image_size),
             windows: self.windows.or(base.windows),
             pool: self.pool.or(base.pool),
+            pool_heads: self.pool_heads.or(base.pool_heads),
             activation: self.activation.or(base.activation),
             epsilon: self.epsilon.or(base.epsilon),
             post_norm: self.post_norm.or(base.post_norm),

@@ -2,34 +2,27 @@
 
 use std::collections::BTreeSet;
 
-use spvit_layers::Activation;
-
 use super::{
-    Biases, Described, Family, Feature, Origin, Pool, Shapes, Stage, Told, classes, patches, shape,
-    square,
+    Biases, Described, Family, Feature, Origin, Pool, Shapes, Stage, Told, classes, parts, patches,
+    shape, square,
 };
 
 /// Width of a head that most ViTs have.
 const HEAD: usize = 64;
 
 /// One model's tensors.
-struct Vit<'a> {
-    shapes: &'a Shapes,
-    told: &'a Told,
-    dim: usize,
+pub(super) struct Vit<'a> {
+    pub shapes: &'a Shapes,
+    pub told: &'a Told,
+    pub dim: usize,
     depth: usize,
-    features: BTreeSet<Feature>,
-    assumptions: Vec<String>,
+    pub features: BTreeSet<Feature>,
+    pub assumptions: Vec<String>,
 }
 
 pub(super) fn detect(shapes: &Shapes, origin: Origin, told: &Told) -> Result<Described, String> {
     let [dim, channels, patch_size] = patches(shapes)?;
-    let depth = (0..)
-        .take_while(|index| {
-            let start = format!("blocks.{index}.");
-            shapes.range(start.clone()..).next().is_some_and(|(name, _)| name.starts_with(&start))
-        })
-        .count();
+    let depth = parts::blocks(shapes);
     let (features, assumptions) = (BTreeSet::new(), Vec::new());
     let mut vit = Vit { shapes, told, dim, depth, features, assumptions };
     vit.look();
@@ -38,6 +31,7 @@ pub(super) fn detect(shapes: &Shapes, origin: Origin, told: &Told) -> Result<Des
     }
     let hidden = vit.hidden()?;
     let heads = vit.heads()?;
+    let rope = vit.rope(origin);
     let class_token = vit.has("cls_token");
     let distilled = vit.has("dist_token");
     let registers = shape(shapes, "reg_token").map_or(0, |[_, count, _]: [usize; 3]| count);
@@ -52,7 +46,7 @@ pub(super) fn detect(shapes: &Shapes, origin: Origin, told: &Told) -> Result<Des
         (false, false) => vit.features.insert(Feature::NoFinalNorm),
         _ => false,
     };
-    let activation = vit.activation();
+    let activation = vit.activation(origin);
     let epsilon = told.epsilon.unwrap_or_else(|| {
         let usual = origin.epsilon();
         vit.assumptions.push(format!("ε {usual:e}"));
@@ -61,12 +55,8 @@ pub(super) fn detect(shapes: &Shapes, origin: Origin, told: &Told) -> Result<Des
     if told.post_norm.is_none() {
         vit.assumptions.push("norms before attention and FFN, not after".into());
     }
-    let rope = told.rope.clone().flatten();
-    if rope.is_some() {
-        vit.features.insert(Feature::Rope);
-    } else if told.rope.is_none() && origin == Origin::Timm {
-        vit.assumptions.push("no RoPE".into());
-    }
+    let norm_kind = vit.norm_kind();
+    let attention_pool = vit.attention_pool(pool, heads);
     Ok(Described {
         family: Family::Vit,
         image_size,
@@ -83,14 +73,20 @@ pub(super) fn detect(shapes: &Shapes, origin: Origin, told: &Told) -> Result<Des
         positions: vit.has("pos_embed"),
         prefix_rows,
         pool,
+        attention_pool,
         norm,
         fc_norm,
         pre_norm: vit.has("norm_pre.weight"),
         epsilon,
+        norm_kind,
+        ffn: vit.ffn(),
         activation,
         layer_scale: vit.in_a_block("ls1.gamma"),
         qkv_bias: vit.qkv_bias(),
         qk_norm: vit.in_a_block("attn.q_norm.weight"),
+        relative_bias: vit.in_a_block("attn.relative_position_bias_table"),
+        attn_norm: vit.in_a_block("attn.norm.weight"),
+        mlp_norm: vit.in_a_block("mlp.norm.weight"),
         patch_bias: vit.has("patch_embed.proj.bias"),
         rope,
         mean_std: told.mean_std.clone(),
@@ -102,69 +98,18 @@ pub(super) fn detect(shapes: &Shapes, origin: Origin, told: &Told) -> Result<Des
 }
 
 impl Vit<'_> {
-    fn has(&self, name: &str) -> bool {
+    pub fn has(&self, name: &str) -> bool {
         self.shapes.contains_key(name)
     }
 
     /// Whether any block has a tensor of this name.
-    fn in_a_block(&self, rest: &str) -> bool {
+    pub fn in_a_block(&self, rest: &str) -> bool {
         (0..self.depth).any(|index| self.has(&format!("blocks.{index}.{rest}")))
     }
 
     /// The shape of the first block's tensor that has this name.
-    fn first<const D: usize>(&self, rest: &str) -> Option<[usize; D]> {
+    pub fn first<const D: usize>(&self, rest: &str) -> Option<[usize; D]> {
         (0..self.depth).find_map(|index| shape(self.shapes, &format!("blocks.{index}.{rest}")))
-    }
-
-    /// What names alone tell.
-    fn look(&mut self) {
-        let any = |part: &str| self.shapes.keys().any(|name| name.contains(part));
-        let inside = |rest: &str| self.in_a_block(rest);
-        let plain =
-            |norm: &str| inside(&format!("{norm}.weight")) && !inside(&format!("{norm}.bias"));
-        let bare =
-            |norm: &str| self.has(&format!("{norm}.weight")) && !self.has(&format!("{norm}.bias"));
-        let halves = [("ls1.gamma", "ls2.gamma"), ("ls2.gamma", "ls1.gamma")];
-        let found = [
-            (Feature::ConvolutionalStem, any("patch_embed.backbone.")),
-            (Feature::PatchNorm, any("patch_embed.norm.")),
-            (Feature::RelativeBias, inside("attn.relative_position_bias_table")),
-            (Feature::SharedRelativeBias, self.has("rel_pos_bias.relative_position_bias_table")),
-            (Feature::RelativeNetwork, any("rel_pos.mlp.")),
-            (Feature::Rope, any("rope.")),
-            (Feature::SwiGlu, self.gated()),
-            (Feature::RmsNorm, ["norm1", "norm2", "attn.q_norm"].iter().any(|norm| plain(norm))),
-            (Feature::RmsNorm, ["norm", "fc_norm", "norm_pre"].iter().any(|norm| bare(norm))),
-            (Feature::SubNorm, ["attn.norm.", "mlp.norm."].iter().any(|part| any(part))),
-            (Feature::HalfLayerScale, halves.iter().any(|(a, b)| inside(a) && !inside(b))),
-            (Feature::PostNorm, self.told.post_norm == Some(true)),
-            (Feature::Differential, any(".lambda_q1")),
-        ];
-        let found = found.into_iter().filter(|(_, found)| *found).map(|(feature, _)| feature);
-        self.features.extend(found.collect::<Vec<_>>());
-    }
-
-    /// Blocks of another form, whose tensors tell nothing more here.
-    fn other_blocks(&self) -> Option<String> {
-        let forms = [
-            (Feature::Parallel, ["attns.0.norm.weight", "in_proj.weight"]),
-            (Feature::ConvolutionalStem, ["conv1.weight", "conv.weight"]),
-        ];
-        let form =
-            forms.iter().find(|(_, names)| names.iter().any(|name| self.in_a_block(name)))?;
-        Some(format!("this model has {}, which spvit does not read", form.0))
-    }
-
-    /// Whether the FFN is gated: two maps of one width, or one of twice the width.
-    fn gated(&self) -> bool {
-        let twice = |(into, out): (&str, &str)| {
-            let [into, out] = [self.first::<2>(into), self.first::<2>(out)];
-            into.zip(out).is_some_and(|([rows, _], [_, columns])| rows == 2 * columns)
-        };
-        self.in_a_block("mlp.fc1_g.weight")
-            || [("mlp.w12.weight", "mlp.w3.weight"), ("mlp.fc1.weight", "mlp.fc2.weight")]
-                .into_iter()
-                .any(twice)
     }
 
     /// Hidden dimensions of every block's FFN.
@@ -174,7 +119,7 @@ impl Vit<'_> {
                 let shape: [usize; 2] = shape(self.shapes, &format!("blocks.{index}.mlp.{name}"))?;
                 (shape[0] == self.dim).then_some(shape[1])
             };
-            columns("fc2.weight").or_else(|| columns("w3.weight")).unwrap_or(0)
+            columns("fc2.weight").unwrap_or(0)
         };
         let hidden: Vec<usize> = (0..self.depth).map(width).collect();
         match hidden.iter().any(|&hidden| hidden > 0) {
@@ -253,6 +198,8 @@ impl Vit<'_> {
                 Feature::SharedRelativeBias,
                 Feature::RelativeNetwork,
                 Feature::Rope,
+                Feature::OtherRope,
+                Feature::UntoldRope,
             ];
             if self.told.rope.is_none() && !self.features.iter().any(|f| positioned.contains(f)) {
                 self.features.insert(Feature::Positionless);
@@ -307,46 +254,6 @@ impl Vit<'_> {
                 "pos_embed has {rows} rows, which may or may not be of {prefix} prefix tokens, too; \
                  give the number of prefix tokens in it"
             )),
-        }
-    }
-
-    fn pool(&mut self, class_token: bool) -> Pool {
-        let attention = self.shapes.keys().any(|name| name.starts_with("attn_pool."));
-        let pool = match self.told.pool {
-            Some(pool) => pool,
-            None if attention => Pool::Attention,
-            None => {
-                let average = !class_token || self.has("fc_norm.weight");
-                let pool = if average { Pool::Average } else { Pool::Token };
-                self.assumptions.push(match average {
-                    true => "pooling by average".into(),
-                    false => "pooling by class token".into(),
-                });
-                pool
-            }
-        };
-        let feature = match pool {
-            Pool::Token | Pool::Average => None,
-            Pool::AverageWithPrefix => Some(Feature::PrefixPool),
-            Pool::Max | Pool::AverageMax => Some(Feature::MaxPool),
-            Pool::Attention => Some(Feature::AttentionPool),
-            Pool::TokenAndAverage => Some(Feature::TokenAndAveragePool),
-        };
-        self.features.extend(feature);
-        pool
-    }
-
-    fn activation(&mut self) -> Activation {
-        match &self.told.activation {
-            Some(Ok(activation)) => *activation,
-            Some(Err(_)) => {
-                self.features.insert(Feature::OtherActivation);
-                Activation::Gelu
-            }
-            None => {
-                self.assumptions.push("GELU (exact)".into());
-                Activation::Gelu
-            }
         }
     }
 
