@@ -14,7 +14,10 @@ use crate::{
 };
 
 /// The parts that spvit's layers have beside what every vision transformer has.
-const READ: [Feature; 0] = [];
+const READ: [Feature; 2] = [
+    Feature::AttentionPool,
+    Feature::PrefixPool,
+];
 
 /// The shape of a tensor; `None` if there is none of this name, or it is empty, or it has another
 /// number of dimensions.
