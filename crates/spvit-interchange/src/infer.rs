@@ -14,9 +14,10 @@ use crate::{
 };
 
 /// The parts that spvit's layers have beside what every vision transformer has.
-const READ: [Feature; 2] = [
+const READ: [Feature; 3] = [
     Feature::AttentionPool,
     Feature::PrefixPool,
+    Feature::Rope,
 ];
 
 /// The shape of a tensor; `None` if there is none of this name, or it is empty, or it has another
