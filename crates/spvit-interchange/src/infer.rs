@@ -14,10 +14,11 @@ use crate::{
 };
 
 /// The parts that spvit's layers have beside what every vision transformer has.
-const READ: [Feature; 3] = [
+const READ: [Feature; 4] = [
     Feature::AttentionPool,
     Feature::PrefixPool,
     Feature::Rope,
+    Feature::SwiGlu,
 ];
 
 /// The shape of a tensor; `None` if there is none of this name, or it is empty, or it has another
