@@ -14,11 +14,13 @@ use crate::{
 };
 
 /// The parts that spvit's layers have beside what every vision transformer has.
-const READ: [Feature; 4] = [
+const READ: [Feature; 6] = [
     Feature::AttentionPool,
     Feature::PrefixPool,
     Feature::Rope,
     Feature::SwiGlu,
+    Feature::RmsNorm,
+    Feature::SubNorm,
 ];
 
 /// The shape of a tensor; `None` if there is none of this name, or it is empty, or it has another
