@@ -14,13 +14,14 @@ use crate::{
 };
 
 /// The parts that spvit's layers have beside what every vision transformer has.
-const READ: [Feature; 6] = [
+const READ: [Feature; 7] = [
     Feature::AttentionPool,
     Feature::PrefixPool,
     Feature::Rope,
     Feature::SwiGlu,
     Feature::RmsNorm,
     Feature::SubNorm,
+    Feature::RelativeBias,
 ];
 
 /// The shape of a tensor; `None` if there is none of this name, or it is empty, or it has another
