@@ -56,7 +56,7 @@ pub fn check(shape: &VitConfig) -> Result<(), String> {
     }
 }
 
-/// Free memory in bytes, within the container's limit, where Linux says it.
+/// Free memory in bytes, within the container's and the process's limits, where Linux says it.
 fn memory() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let info = read("/proc/meminfo")?;
@@ -65,7 +65,12 @@ fn memory() -> Option<u64> {
     let number = |path: &str| read(path).and_then(|text| text.trim().parse::<u64>().ok());
     let most = number("/sys/fs/cgroup/memory.max");
     let used = number("/sys/fs/cgroup/memory.current").unwrap_or(0);
-    Some(most.map_or(free, |most| free.min(most.saturating_sub(used))))
+    // `ulimit -v`, in bytes, or `unlimited`.
+    let limits = read("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"));
+    let own = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    let container = most.map(|most| most.saturating_sub(used));
+    Some([container, own].into_iter().flatten().fold(free, u64::min))
 }
 
 #[cfg(test)]
