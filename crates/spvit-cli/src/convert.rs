@@ -6,7 +6,7 @@ use spvit_core::TrainBackend;
 use spvit_search::Architecture;
 use spvit_train::{
     interchange::{ReadOptions, Target, read, read_search_result, search_result_shape, write},
-    write_atomically,
+    limits, write_atomically,
 };
 
 use crate::{
@@ -14,6 +14,7 @@ use crate::{
     device::{DeviceName, Work, dispatch},
     failure::Failure,
     output::{say, tell},
+    profile::impossible,
 };
 
 /// Reads one file and writes the other.
@@ -23,6 +24,9 @@ pub fn convert(arguments: &ConvertArguments) -> Result<(), Failure> {
         Some(form) => form,
         None => form_of(output)?,
     };
+    if let Some(path) = &arguments.model.architecture {
+        limits::check_file(path).map_err(|problem| impossible(path, problem))?;
+    }
     if let Some(operations) = &arguments.model.operations {
         if form != Form::Architecture {
             let problem = "a search result with --operations becomes an architecture: name a \

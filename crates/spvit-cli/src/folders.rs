@@ -67,6 +67,7 @@ fn go_on(root: &Path, arguments: &RunArguments) -> Result<Place, Failure> {
     };
     if let Some(part) = arguments.redo {
         folder.begin_anew(part.part())?;
+        tell(part.repeats());
     }
     check_changes(&folder, &before, &config)?;
     place(config, folder, lock)

@@ -35,7 +35,7 @@ pub fn show(arguments: &ProfileArguments) -> Result<(), Failure> {
     }
     if arguments.measure {
         limits::check(&architecture.model)
-            .map_err(|problem| Failure::run(format!("{}: {problem}", arguments.file.display())))?;
+            .map_err(|problem| impossible(&arguments.file, problem))?;
         let [own, whole] = dispatch(arguments.device, Measure { architecture, dense })?;
         let device = arguments.device.name();
         say(format!(
@@ -68,7 +68,11 @@ fn read(path: &Path, model: &ModelArguments) -> Result<Architecture, Failure> {
             let config = RunConfig::read(path, &[])?;
             Ok(Architecture::dense(config.model, config.search.cost_model))
         }
-        Some("json") => Ok(read_architecture(path)?),
+        Some("json") => {
+            // Before its figures are computed.
+            limits::check_file(path).map_err(|problem| impossible(path, problem))?;
+            Ok(read_architecture(path)?)
+        }
         Some("safetensors" | "pth" | "pt" | "bin") => {
             let (architecture, notes) = describe(path, &model.options())?;
             for note in notes {
@@ -82,6 +86,11 @@ fn read(path: &Path, model: &ModelArguments) -> Result<Architecture, Failure> {
             path.display()
         ))),
     }
+}
+
+/// A file whose model cannot be.
+pub fn impossible(path: &Path, problem: String) -> Failure {
+    Failure::run(format!("{}: {problem}", path.display()))
 }
 
 fn render(architecture: &Architecture, profile: &Profile, dense: &Profile) -> String {

@@ -7,6 +7,7 @@ use crate::{
     Phase, Run, TrainError,
     config::{InitialWeights, TrainingConfig},
     folder::{Part, write_atomically},
+    objectives::Teacher,
     read_architecture, results,
 };
 
@@ -85,7 +86,7 @@ impl<B: TrainBackend> Run<'_, B> {
             return Err(TrainError::Missing { path: weights, hint });
         }
         let folder = self.folder.clone();
-        if !folder.searched().exists() {
+        if !folder.searched().exists() && !folder.pruned().exists() {
             self.check_batch(Phase::Search, &self.config.search.training())?;
         }
         if folder.compact().exists() {
@@ -113,6 +114,28 @@ impl<B: TrainBackend> Run<'_, B> {
             true => self.check_architecture(),
             false => self.folder.begin_anew(Part::Prune),
         }
+    }
+
+    /// The dense model as a teacher, if fine-tuning follows one.
+    pub(crate) fn teacher(&mut self) -> Result<Option<Teacher<B>>, TrainError> {
+        let share = self.config.finetune.distillation;
+        if share == 0.0 {
+            return Ok(None);
+        }
+        let dense = self.dense::<B::InnerBackend>()?;
+        if dense.new_head {
+            let (classes, weights) = (self.config.model.classes, self.dense_path());
+            return Err(TrainError::Config {
+                source_name: format!("finetune.distillation = {share}"),
+                problem: format!(
+                    "the teacher, {}, has no head for {classes} classes: its predictions mean \
+                     nothing; set finetune.distillation = 0, or dense.weights to a model that was \
+                     trained on these classes",
+                    weights.display()
+                ),
+            });
+        }
+        Ok(Some(Teacher { model: dense.model, share }))
     }
 
     /// Whether there are images for a batch.

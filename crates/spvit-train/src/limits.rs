@@ -5,6 +5,10 @@ use spvit_layers::VitConfig;
 /// Most trained values of a model: a hundred times those of ViT-Huge.
 const PARAMETERS: u128 = 60_000_000_000;
 
+/// Most patches of an image, and most values: attention over more is out of reach.
+const PATCHES: u128 = 1_000_000;
+const VALUES: u128 = 1 << 32;
+
 /// Parameters of the dense model of a shape, roughly, without overflow.
 pub fn parameters(shape: &VitConfig) -> u128 {
     let wide = |value: usize| value as u128;
@@ -35,6 +39,18 @@ pub fn check(shape: &VitConfig) -> Result<(), String> {
             PARAMETERS = PARAMETERS as f64,
         ));
     }
+    let wide = |value: usize| value as u128;
+    let [height, width] = shape.image_size.map(wide);
+    let patch = wide(shape.patch_size.max(1));
+    let (patches, pixels) =
+        ((height / patch).saturating_mul(width / patch), height.saturating_mul(width));
+    let values = pixels.saturating_mul(wide(shape.channels));
+    if patches > PATCHES || values > VALUES {
+        return Err(format!(
+            "model.image_size gives {patches} patches and {values} values an image; at most {PATCHES} \
+             and {VALUES} are taken"
+        ));
+    }
     let largest = shape.kernels.iter().max().copied().unwrap_or(1);
     let sides = shape.image_size.map(|side| side / shape.patch_size.max(1));
     if largest > 2 * sides[0].max(sides[1]) + 1 {
@@ -54,6 +70,18 @@ pub fn check(shape: &VitConfig) -> Result<(), String> {
         )),
         _ => Ok(()),
     }
+}
+
+/// [`check`] of the model in an architecture file, if it has one that can be read.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_file(path: &std::path::Path) -> Result<(), String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let model = serde_json::from_str::<serde_json::Value>(&text).ok().and_then(|mut file| {
+        serde_json::from_value::<VitConfig>(file.get_mut("model")?.take()).ok()
+    });
+    model.map_or(Ok(()), |shape| check(&shape))
 }
 
 /// Free memory in bytes, within the container's and the process's limits, where Linux says it.
@@ -94,6 +122,8 @@ mod tests {
             VitConfig { depth: usize::MAX, ..tiny.clone() },
             VitConfig { classes: usize::MAX, ..tiny.clone() },
             VitConfig { channels: usize::MAX, ..tiny.clone() },
+            VitConfig { image_size: [1 << 40; 2], ..tiny.clone() },
+            VitConfig { image_size: [usize::MAX; 2], patch_size: 1, ..tiny.clone() },
             VitConfig { kernels: vec![1, 1_000_001], ..tiny },
         ] {
             assert!(check(&shape).is_err(), "{shape:?}");
