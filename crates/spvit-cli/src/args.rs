@@ -274,6 +274,6 @@ pub fn refuse(error: &clap::Error) -> ExitCode {
     }
     let words: Vec<&str> = text.lines().take_while(|line| !line.starts_with("Usage:")).collect();
     let words: Vec<&str> = words.iter().flat_map(|line| line.split_whitespace()).collect();
-    tell(format!("{}", words.join(" ").replace(" For more information, try '--help'.", "")));
+    tell(words.join(" ").replace(" For more information, try '--help'.", ""));
     ExitCode::from(2)
 }
