@@ -36,8 +36,8 @@ enum Task {
     },
     /// Run all tests
     Test,
-    /// Everything that must hold before a change lands: format, tests, the README's commands, other
-    /// programs' files, lints, documentation and the cuda feature's types
+    /// Everything that must hold before a change lands: format, tests, the README's commands, bad
+    /// days, other programs' files, lints, documentation and the cuda feature's types
     Ci,
     /// Write the bundled images anew from the full Fashion-MNIST
     BundleData {

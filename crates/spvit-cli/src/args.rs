@@ -16,7 +16,7 @@ use crate::output::tell;
 const AFTER_HELP: &str = "\
 Every command works on a run folder: config.toml (as resolved), metrics.jsonl, architecture.json,
 compact.safetensors, summary.json and checkpoints. Ctrl-C stops after a checkpoint; --resume goes on
-and gives the same result as a run that was never stopped.
+and gives the same result as a run that was never stopped; --redo does a part anew, by other values.
 
 FLOPs are multiply-adds counted once. Paths in a configuration are relative to the current folder.
 
@@ -105,6 +105,16 @@ pub enum Redo {
 }
 
 impl Redo {
+    /// What is done anew.
+    pub fn repeats(self) -> &'static str {
+        match self {
+            Self::Pretrain => "pretraining and all that follows it are done anew",
+            Self::Search => "the search, the architecture and fine-tuning are done anew",
+            Self::Prune => "the architecture and fine-tuning are done anew",
+            Self::Finetune => "fine-tuning is done anew",
+        }
+    }
+
     /// As the run folder takes it.
     pub fn part(self) -> Part {
         match self {
@@ -294,6 +304,6 @@ pub fn refuse(error: &clap::Error) -> ExitCode {
     }
     let words: Vec<&str> = text.lines().take_while(|line| !line.starts_with("Usage:")).collect();
     let words: Vec<&str> = words.iter().flat_map(|line| line.split_whitespace()).collect();
-    tell(format!("{}", words.join(" ").replace(" For more information, try '--help'.", "")));
+    tell(words.join(" ").replace(" For more information, try '--help'.", ""));
     ExitCode::from(2)
 }

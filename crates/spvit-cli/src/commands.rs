@@ -126,7 +126,7 @@ impl Work for OnRun {
         let mut display = Display::new();
         let backend = (name.name(), device);
         let mut run = Run::<B>::new(config, folder.clone(), backend, &mut display)?;
-        tell(format!("{opening}"));
+        tell(opening);
         let trained = |outcome: Outcome, result: std::path::PathBuf| match outcome {
             Outcome::Finished => End::Wrote(result.display().to_string()),
             Outcome::Stopped => End::Stopped,

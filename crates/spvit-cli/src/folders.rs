@@ -1,19 +1,16 @@
 //! Which configuration and run folder a command works with.
 
-use std::{
-    fs::File,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
-use spvit_train::{RunConfig, RunFolder, TrainError, check_changes, write_config};
+use spvit_train::{Lock, RunConfig, RunFolder, TrainError, check_changes, write_config};
 
-use crate::{args::RunArguments, failure::Failure};
+use crate::{args::RunArguments, failure::Failure, output::tell};
 
 /// A command's configuration and folder, which stays locked as long as this lives.
 pub struct Place {
     pub config: RunConfig,
     pub folder: RunFolder,
-    _lock: File,
+    _lock: Lock,
 }
 
 /// For a command that starts a run, or goes on with `--resume`.
@@ -31,8 +28,9 @@ pub fn start(command: &str, arguments: &RunArguments) -> Result<Place, Failure> 
             "--redo does a part of a run anew: name the run with --resume DIR",
         ));
     }
+    let lock = RunFolder::create(&root)?.lock()?;
+    // Asked again: another program may have had the lock until now.
     let folder = RunFolder::create(&root)?;
-    let lock = folder.lock()?;
     place(config, folder, lock)
 }
 
@@ -61,20 +59,24 @@ pub fn either(command: &str, arguments: &RunArguments) -> Result<Place, Failure>
 
 fn go_on(root: &Path, arguments: &RunArguments) -> Result<Place, Failure> {
     let folder = RunFolder::open(root).map_err(|error| Failure::usage(error.to_string()))?;
+    let lock = folder.lock()?;
     let before = RunConfig::read(&folder.config(), &[])?;
     let config = match &arguments.config {
         Some(_) => configuration(arguments)?,
         None => RunConfig::read(&folder.config(), &settings(arguments))?,
     };
-    let lock = folder.lock()?;
     if let Some(part) = arguments.redo {
         folder.begin_anew(part.part())?;
+        tell(part.repeats());
     }
     check_changes(&folder, &before, &config)?;
     place(config, folder, lock)
 }
 
-fn place(config: RunConfig, folder: RunFolder, lock: File) -> Result<Place, Failure> {
+fn place(config: RunConfig, folder: RunFolder, lock: Lock) -> Result<Place, Failure> {
+    if let Some(note) = &lock.note {
+        tell(note);
+    }
     folder.tidy();
     write_config(&folder, &config)?;
     Ok(Place { config, folder, _lock: lock })

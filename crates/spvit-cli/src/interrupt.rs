@@ -18,7 +18,7 @@ pub fn listen(trains: bool) -> Result<(), Failure> {
         if STOP.swap(true, Ordering::Relaxed) {
             std::process::exit(i32::from(INTERRUPTED));
         }
-        tell(format!("stopping after a checkpoint; once more stops at once"));
+        tell("stopping after a checkpoint; once more stops at once");
     })
     .map_err(|error| Failure::run(format!("cannot listen for Ctrl-C: {error}")))
 }

@@ -33,7 +33,7 @@ pub fn show(arguments: &ProfileArguments) -> Result<(), Failure> {
     }
     if arguments.measure {
         limits::check(&architecture.model)
-            .map_err(|problem| Failure::run(format!("{}: {problem}", arguments.file.display())))?;
+            .map_err(|problem| impossible(&arguments.file, problem))?;
         let [own, whole] = dispatch(arguments.device, Measure { architecture, dense })?;
         let device = arguments.device.name();
         say(format!(
@@ -66,7 +66,11 @@ fn read(path: &Path, model: &ModelArguments) -> Result<Architecture, Failure> {
             let config = RunConfig::read(path, &[])?;
             Ok(Architecture::dense(config.model, config.search.cost_model))
         }
-        Some("json") => Ok(read_architecture(path)?),
+        Some("json") => {
+            // Before its figures are computed.
+            limits::check_file(path).map_err(|problem| impossible(path, problem))?;
+            Ok(read_architecture(path)?)
+        }
         extension if path.is_dir() || extension.is_some_and(|e| WEIGHTS.contains(&e)) => {
             let described = Described { path, options: model.options() };
             let (architecture, notes) = dispatch(DeviceName::FIRST, described)?;
@@ -99,6 +103,11 @@ impl Work for Described<'_> {
         let read = read_model::<B::InnerBackend>(self.path, &self.options, 0, &device)?;
         Ok((read.architecture, read.notes))
     }
+}
+
+/// A file whose model cannot be.
+pub fn impossible(path: &Path, problem: String) -> Failure {
+    Failure::run(format!("{}: {problem}", path.display()))
 }
 
 fn render(architecture: &Architecture, profile: &Profile, dense: &Profile) -> String {

@@ -29,7 +29,7 @@ impl Display {
     fn line(&self, text: &str) {
         match &self.bar {
             Some(bar) => bar.println(text),
-            None => tell(format!("{text}")),
+            None => tell(text),
         }
     }
 

@@ -8,6 +8,7 @@ use crate::{
     Phase, Run, TrainError,
     config::{InitialWeights, TrainingConfig},
     folder::{Part, write_atomically},
+    objectives::Teacher,
     results,
 };
 
@@ -86,7 +87,7 @@ impl<B: TrainBackend> Run<'_, B> {
             return Err(TrainError::Missing { path: weights, hint });
         }
         let folder = self.folder.clone();
-        if !folder.searched().exists() {
+        if !folder.searched().exists() && !folder.pruned().exists() {
             self.check_batch(Phase::Search, &self.config.search.training())?;
         }
         if folder.compact().exists() {
@@ -114,6 +115,28 @@ impl<B: TrainBackend> Run<'_, B> {
             true => self.check_architecture(),
             false => self.folder.begin_anew(Part::Prune),
         }
+    }
+
+    /// The dense model as a teacher, if fine-tuning follows one.
+    pub(crate) fn teacher(&mut self) -> Result<Option<Teacher<B>>, TrainError> {
+        let share = self.config.finetune.distillation;
+        if share == 0.0 {
+            return Ok(None);
+        }
+        let dense = self.dense::<B::InnerBackend>()?;
+        if dense.new_head {
+            let (classes, weights) = (self.config.model.classes(), self.dense_path());
+            return Err(TrainError::Config {
+                source_name: format!("finetune.distillation = {share}"),
+                problem: format!(
+                    "the teacher, {}, has no head for {classes} classes: its predictions mean \
+                     nothing; set finetune.distillation = 0, or dense.weights to a model that was \
+                     trained on these classes",
+                    weights.display()
+                ),
+            });
+        }
+        Ok(Some(Teacher { model: dense.model, share }))
     }
 
     /// Whether there are images for a batch.

@@ -55,7 +55,11 @@ impl RunFolder {
         let folder = Self { root: root.to_path_buf() };
         let begun = || Phase::ALL.into_iter().any(|phase| folder.begun(phase));
         let hint = match folder.config().exists() {
-            true => return Ok(folder),
+            true => {
+                // Somebody may have removed it, as it is empty after a run.
+                let _ = fs::create_dir(root.join("checkpoints"));
+                return Ok(folder);
+            }
             false if begun() => {
                 "the folder holds the results of a run; put its configuration back, whose values are \
                  held against the results"
@@ -188,19 +192,34 @@ impl RunFolder {
         }
     }
 
-    /// Keeps other programs out of the folder as long as the file that it returns is open.
+    /// Keeps other programs out of the folder as long as what it returns lives.
     ///
     /// # Errors
     /// [`TrainError::Busy`] if another program has it.
-    pub fn lock(&self) -> Result<fs::File, TrainError> {
+    pub fn lock(&self) -> Result<Lock, TrainError> {
         let path = self.root.join(".lock");
         let file = fs::File::create(&path).map_err(|error| TrainError::io(&path, error))?;
-        match file.try_lock() {
-            Ok(()) => Ok(file),
-            Err(fs::TryLockError::WouldBlock) => Err(TrainError::Busy { path: self.root.clone() }),
-            Err(fs::TryLockError::Error(error)) => Err(TrainError::io(&path, error)),
-        }
+        let note = match file.try_lock() {
+            Ok(()) => None,
+            Err(fs::TryLockError::WouldBlock) => {
+                return Err(TrainError::Busy { path: self.root.clone() });
+            }
+            // Network file systems without a lock service.
+            Err(fs::TryLockError::Error(error)) => Some(format!(
+                "{} cannot be locked ({error}): see that no other spvit works in it",
+                self.root.display()
+            )),
+        };
+        Ok(Lock { note, _file: file })
     }
+}
+
+/// Keeps other programs out of a run folder.
+#[derive(Debug)]
+pub struct Lock {
+    /// Why it does not, if the file system cannot.
+    pub note: Option<String>,
+    _file: fs::File,
 }
 
 /// Writes the configuration as resolved into the run folder.
@@ -211,15 +230,12 @@ pub fn write_config(folder: &RunFolder, config: &RunConfig) -> Result<(), TrainE
     write_atomically(&folder.config(), config.to_toml()?.as_bytes())
 }
 
-/// Writes a file whole or not at all ([`spvit_formats::write_whole`]), and its folder if that is not
-/// there.
+/// Writes a file whole or not at all ([`spvit_formats::write_whole`]). Its folder must be there: that of
+/// a run which somebody moved away is not begun again.
 ///
 /// # Errors
-/// [`TrainError::Format`] naming the file, [`TrainError::Io`] naming the folder.
+/// [`TrainError::Format`] naming the file.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), TrainError> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent).map_err(|error| TrainError::io(parent, error))?;
-    }
     Ok(spvit_formats::write_whole(path, |out| out.write_all(bytes))?)
 }
 

@@ -36,7 +36,7 @@ pub use config::RunConfig;
 pub use epochs::Outcome;
 pub use error::TrainError;
 pub use events::{EpochReport, Event, Observer, Progress, Silent};
-pub use folder::{Part, RunFolder, write_atomically, write_config};
+pub use folder::{Lock, Part, RunFolder, write_atomically, write_config};
 pub use loss::cross_entropy;
 pub use micro_batch::MicroBatch;
 pub use objectives::{Classification, SearchObjective, Searched, Teacher, Uniforms};

@@ -5,6 +5,10 @@ use spvit_layers::{Family, ModelConfig};
 /// Most trained values of a model: a hundred times those of ViT-Huge.
 const PARAMETERS: u128 = 60_000_000_000;
 
+/// Most patches of an image, and most values: attention over more is out of reach.
+const PATCHES: u128 = 1_000_000;
+const VALUES: u128 = 1 << 32;
+
 /// Parameters of the dense model of a shape, roughly, without overflow.
 pub fn parameters(shape: &ModelConfig) -> u128 {
     let wide = |value: usize| value as u128;
@@ -22,13 +26,16 @@ pub fn parameters(shape: &ModelConfig) -> u128 {
         }
         Family::Swin(swin) => {
             let (mut blocks, mut width) = (0u128, dim);
-            for &depth in &swin.depths {
+            for (stage, &depth) in swin.depths.iter().enumerate() {
+                if stage > 0 {
+                    // A merging of 8·D².
+                    let merging = width.saturating_mul(width).saturating_mul(8);
+                    blocks = blocks.saturating_add(merging);
+                    width = width.saturating_mul(2);
+                }
                 let hidden = (width as f64 * swin.mlp_ratio) as u128;
                 let stage = block(width, hidden).saturating_mul(wide(depth));
-                // And a merging of 8·D².
-                let merging = width.saturating_mul(width).saturating_mul(8);
-                blocks = blocks.saturating_add(stage).saturating_add(merging);
-                width = width.saturating_mul(2);
+                blocks = blocks.saturating_add(stage);
             }
             (blocks, 0, width)
         }
@@ -53,6 +60,18 @@ pub fn check(shape: &ModelConfig) -> Result<(), String> {
             PARAMETERS = PARAMETERS as f64,
         ));
     }
+    let wide = |value: usize| value as u128;
+    let [height, width] = shape.image_size().map(wide);
+    let patch = wide(shape.patch_size().max(1));
+    let (patches, pixels) =
+        ((height / patch).saturating_mul(width / patch), height.saturating_mul(width));
+    let values = pixels.saturating_mul(wide(shape.channels()));
+    if patches > PATCHES || values > VALUES {
+        return Err(format!(
+            "model.image_size gives {patches} patches and {values} values an image; at most {PATCHES} \
+             and {VALUES} are taken"
+        ));
+    }
     let largest = shape.space.kernels.iter().max().copied().unwrap_or(1);
     let sides = shape.image_size().map(|side| side / shape.patch_size().max(1));
     if largest > 2 * sides[0].max(sides[1]) + 1 {
@@ -74,7 +93,19 @@ pub fn check(shape: &ModelConfig) -> Result<(), String> {
     }
 }
 
-/// Free memory in bytes, within the container's limit, where Linux says it.
+/// [`check`] of the model in an architecture file, if it has one that can be read.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_file(path: &std::path::Path) -> Result<(), String> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let model = serde_json::from_str::<serde_json::Value>(&text).ok().and_then(|mut file| {
+        serde_json::from_value::<ModelConfig>(file.get_mut("model")?.take()).ok()
+    });
+    model.map_or(Ok(()), |shape| check(&shape))
+}
+
+/// Free memory in bytes, within the container's and the process's limits, where Linux says it.
 fn memory() -> Option<u64> {
     let read = |path: &str| std::fs::read_to_string(path).ok();
     let info = read("/proc/meminfo")?;
@@ -83,7 +114,12 @@ fn memory() -> Option<u64> {
     let number = |path: &str| read(path).and_then(|text| text.trim().parse::<u64>().ok());
     let most = number("/sys/fs/cgroup/memory.max");
     let used = number("/sys/fs/cgroup/memory.current").unwrap_or(0);
-    Some(most.map_or(free, |most| free.min(most.saturating_sub(used))))
+    // `ulimit -v`, in bytes, or `unlimited`.
+    let limits = read("/proc/self/limits").unwrap_or_default();
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max address space"));
+    let own = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    let container = most.map(|most| most.saturating_sub(used));
+    Some([container, own].into_iter().flatten().fold(free, u64::min))
 }
 
 #[cfg(test)]
@@ -112,6 +148,8 @@ mod tests {
             VitConfig { depth: usize::MAX, ..tiny.clone() },
             VitConfig { classes: usize::MAX, ..tiny.clone() },
             VitConfig { channels: usize::MAX, ..tiny.clone() },
+            VitConfig { image_size: [1 << 40; 2], ..tiny.clone() },
+            VitConfig { image_size: [usize::MAX; 2], patch_size: 1, ..tiny.clone() },
         ] {
             assert!(check(&shape.clone().into()).is_err(), "{shape:?}");
         }

@@ -22,7 +22,6 @@ use crate::{
     epochs::{self, Outcome, Surroundings},
     evaluate,
     folder::{Part, RunFolder, write_atomically},
-    objectives::Teacher,
     random::{self, Purpose},
     report::{ModelFigures, Summary},
     results,
@@ -185,7 +184,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
 
     /// The dense model, on a backend with or without a graph. Weights that are to be trained must
     /// be made on the one with: a module remembers whether its parameters want gradients.
-    fn dense<A>(&mut self) -> Result<Dense<A>, TrainError>
+    pub(crate) fn dense<A>(&mut self) -> Result<Dense<A>, TrainError>
     where
         A: FusedOps + Backend<Device = B::Device>,
     {
@@ -203,28 +202,6 @@ impl<'a, B: TrainBackend> Run<'a, B> {
             }
         }
         Ok(dense)
-    }
-
-    /// The dense model as a teacher, if fine-tuning follows one.
-    pub(crate) fn teacher(&mut self) -> Result<Option<Teacher<B>>, TrainError> {
-        let share = self.config.finetune.distillation;
-        if share == 0.0 {
-            return Ok(None);
-        }
-        let dense = self.dense::<B::InnerBackend>()?;
-        if dense.new_head {
-            let (classes, weights) = (self.config.model.classes(), self.dense_path());
-            return Err(TrainError::Config {
-                source_name: format!("finetune.distillation = {share}"),
-                problem: format!(
-                    "the teacher, {}, has no head for {classes} classes: its predictions mean \
-                     nothing; set finetune.distillation = 0, or dense.weights to a model that was \
-                     trained on these classes",
-                    weights.display()
-                ),
-            });
-        }
-        Ok(Some(Teacher { model: dense.model, share }))
     }
 
     /// Searches from the dense model; writes `searched.safetensors`.
@@ -308,8 +285,10 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         write_atomically(&json, text.as_bytes())?;
         let (pruned, origin) = (self.folder.pruned(), self.origin(Phase::Search)?);
         let before = results::about(&pruned).checksum;
+        let tuned = results::about(&self.folder.compact()).origin.and_then(|origin| origin.from);
         results::write(&pruned, state::export(&compact), Some(&architecture), &origin)?;
-        if before.is_none() || before != results::about(&pruned).checksum {
+        let now = results::about(&pruned).checksum;
+        if now != before && now != tuned {
             self.folder.begin_anew(Part::Finetune)?;
         }
         Ok(architecture)
@@ -412,10 +391,11 @@ impl<'a, B: TrainBackend> Run<'a, B> {
     /// [`TrainError`].
     pub fn run(&mut self) -> Result<Option<Summary>, TrainError> {
         self.check_plan()?;
-        if !self.folder.searched().exists() && self.search()? == Outcome::Stopped {
-            return Ok(None);
-        }
+        // What is pruned needs no search any more.
         if !self.folder.pruned().exists() {
+            if !self.folder.searched().exists() && self.search()? == Outcome::Stopped {
+                return Ok(None);
+            }
             self.prune()?;
         }
         if !self.folder.compact().exists() && self.finetune()? == Outcome::Stopped {

@@ -17,7 +17,7 @@ use crate::shell::{self, Failure, cargo, release};
 use place::{Dice, Place};
 
 /// What to try.
-#[derive(clap::Args)]
+#[derive(clap::Args, Default)]
 pub struct Arguments {
     /// A hundred kills of each kind and a thousand broken inputs
     #[arg(long)]

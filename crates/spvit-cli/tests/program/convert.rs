@@ -72,7 +72,6 @@ fn assumptions_are_one_line_that_options_and_a_configuration_make_needless() {
         let text = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.success() && !text.contains("assumed"), "{text}");
     }
-    let error = place.fail("convert model out.onnx", 1);
-    assert!(error.contains("layer_scale"), "{error}");
+    place.succeed("convert model out.onnx");
     assert!(place.succeed("profile model").contains("msa"));
 }

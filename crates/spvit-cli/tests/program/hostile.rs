@@ -1,10 +1,9 @@
-//! What shared machines, full disks, killed programs and curious people do to a run.
+//! Runs that are killed, damaged, edited or mixed up.
 #![cfg(unix)]
 
 use std::{
     fs,
-    os::unix::fs::{FileTypeExt, PermissionsExt, symlink},
-    process::{Command, Output, Stdio},
+    process::{Command, Output},
 };
 
 use crate::{Place, checkout, small};
@@ -13,7 +12,7 @@ const USAGE: i32 = 2;
 const FAILED: i32 = 1;
 
 /// A place with a dense model and options of a run from it that checkpoints after every step.
-fn begun() -> (Place, String) {
+pub fn begun() -> (Place, String) {
     let place = Place::new();
     place.succeed(&format!("pretrain --out dense{}", small()));
     let options = small()
@@ -23,7 +22,7 @@ fn begun() -> (Place, String) {
 }
 
 /// Runs a line of shell in which `$SPVIT` is the program.
-fn shell(place: &Place, line: &str) -> Output {
+pub fn shell(place: &Place, line: &str) -> Output {
     let mut command = Command::new("bash");
     command.current_dir(place.path("")).env("SPVIT", env!("CARGO_BIN_EXE_spvit"));
     command.args(["-c", line]).output().unwrap()
@@ -35,7 +34,7 @@ const PROMOTION: &str = "rename";
 
 /// Ends a run with a kill before the n-th of some calls: whether it was met. `None` where there is no strace
 /// to do it.
-fn killed(place: &Place, line: &str, calls: &str, rename: usize) -> Option<bool> {
+pub fn killed(place: &Place, line: &str, calls: &str, rename: usize) -> Option<bool> {
     let line = format!(
         "strace -f -qq -o /dev/null -e trace={calls} -e inject={calls}:signal=KILL:when={rename} \
          $SPVIT {line}"
@@ -49,7 +48,7 @@ fn killed(place: &Place, line: &str, calls: &str, rename: usize) -> Option<bool>
     Some(!output.status.success())
 }
 
-fn same(place: &Place, one: &str, other: &str) {
+pub fn same(place: &Place, one: &str, other: &str) {
     for name in
         ["architecture.json", "searched.safetensors", "compact.safetensors", "metrics.jsonl"]
     {
@@ -58,7 +57,7 @@ fn same(place: &Place, one: &str, other: &str) {
     }
 }
 
-fn leftovers(place: &Place, run: &str) -> Vec<String> {
+pub fn leftovers(place: &Place, run: &str) -> Vec<String> {
     let folders = [place.path(run), place.path(run).join("checkpoints")];
     let entries = folders.iter().flat_map(|folder| fs::read_dir(folder).unwrap());
     let names = entries.map(|entry| entry.unwrap().file_name().to_string_lossy().into_owned());
@@ -312,116 +311,4 @@ fn weights_of_another_model_are_told() {
         }
     }
     place.succeed("evaluate --out run");
-}
-
-#[test]
-fn sizes_that_cannot_be_are_told_before_memory_is_asked_for() {
-    let place = Place::new();
-    for setting in [
-        "model.dim=1000000",
-        "model.hidden=100000000000",
-        "model.depth=4000000000",
-        "model.classes=9223372036854775807",
-        "model.kernels=[1,1000001]",
-    ] {
-        let error = place.fail(&format!("run --set {setting}"), USAGE);
-        assert!(error.contains("model"), "{error}");
-    }
-}
-
-#[test]
-fn links_devices_and_modes_stay_as_they_are() {
-    let place = Place::new();
-    let model = checkout("models/vit_micro-fashion-mnist.safetensors");
-    place.succeed(&format!("convert {model} /dev/null --form onnx"));
-    assert!(fs::metadata("/dev/null").unwrap().file_type().is_char_device());
-    place.write("elsewhere/a.json", "before");
-    symlink("elsewhere/a.json", place.path("link.json")).unwrap();
-    place.succeed(&format!("convert {model} link.json"));
-    assert!(place.path("link.json").symlink_metadata().unwrap().is_symlink());
-    assert!(fs::read_to_string(place.path("elsewhere/a.json")).unwrap().contains("blocks"));
-    let output = shell(
-        &place,
-        &format!("$SPVIT convert {model} /dev/stdout --form architecture | head -c 1"),
-    );
-    assert_eq!(output.stdout, b"{");
-
-    shell(
-        &place,
-        &format!(
-            "umask 027; $SPVIT convert {model} own.json; $SPVIT profile {model} --svg own.svg"
-        ),
-    );
-    for name in ["own.json", "own.svg"] {
-        let mode = fs::metadata(place.path(name)).unwrap().permissions().mode() & 0o777;
-        assert_eq!(mode, 0o640, "{name}");
-    }
-}
-
-#[test]
-fn what_does_not_apply_is_told() {
-    let place = Place::new();
-    let model = checkout("models/vit_micro-fashion-mnist.safetensors");
-    for heads in ["--heads 0", "--classes 0", "--image-size 0"] {
-        place.fail(&format!("profile {model} {heads}"), USAGE);
-    }
-    let error = place.fail(&format!("profile {} --heads 3", checkout("configs/demo.toml")), USAGE);
-    assert!(error.contains("--heads"), "{error}");
-    let error = place.fail("run --seed 9223372036854775808", USAGE);
-    assert!(error.contains("--seed") && !error.contains("--set"), "{error}");
-    let error = place.fail("run --set search.budget=1e300", USAGE);
-    assert!(error.contains("1e300") && error.len() < 200, "{error}");
-    place.fail("evaluate --out WRONG", USAGE);
-    assert!(!place.path("WRONG").exists(), "nothing is created");
-
-    assert!(Command::new("mkfifo").arg(place.path("pipe.pth")).status().unwrap().success());
-    let error = place.fail("convert pipe.pth a.onnx", FAILED);
-    assert!(error.contains("pipe"), "{error}");
-
-    let line = format!("pretrain --out run{} --set data.validation=0", small());
-    let output = place.call(&line);
-    let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success() && !said.contains("validation"), "{said}");
-}
-
-#[test]
-fn limits_of_the_system_are_told() {
-    let place = Place::new();
-    let line = format!("ulimit -f 1; $SPVIT pretrain --out run{}", small());
-    let output = shell(&place, &line);
-    let error = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(FAILED), "{error}");
-    assert!(error.contains("File too large"), "{error}");
-    place.succeed(&format!("pretrain --out run{}", small()));
-}
-
-#[test]
-fn leftovers_of_killed_programs_go() {
-    let (place, options) = begun();
-    place.succeed(&format!("run --out run{options}"));
-    for name in [
-        ".tmpAbC123",
-        "checkpoints/.spvit-xyz.part",
-        "checkpoints/search-step0000000003.safetensors",
-    ] {
-        place.write(&format!("run/{name}"), "half");
-    }
-    place.write("run/notes.txt", "a person's own");
-    place.write("run/.tmp-of-somebody-else", "a person's own");
-    place.succeed("run --resume run");
-    assert_eq!(leftovers(&place, "run"), [""; 0]);
-    assert!(!place.path("run/.tmpAbC123").exists());
-    assert!(
-        place.path("run/notes.txt").exists() && place.path("run/.tmp-of-somebody-else").exists()
-    );
-}
-
-/// No home, no temporary folder, a current folder that cannot be written.
-#[test]
-fn a_bare_container_runs() {
-    let place = Place::new();
-    let mut command = place.command(&format!("pretrain --out run{}", small()));
-    command.env_clear().stdout(Stdio::null()).stderr(Stdio::null());
-    command.env("TMPDIR", "/nonexistent");
-    assert!(command.status().unwrap().success());
 }

@@ -5,6 +5,7 @@ mod errors;
 mod hostile;
 mod profile;
 mod runs;
+mod shared;
 mod stopping;
 
 use std::{

@@ -2,6 +2,7 @@
 
 use spvit_interchange::{ReadOptions, Target, describe, network, weights, write};
 use spvit_layers::state;
+use spvit_search::{Architecture, CostModel};
 
 use crate::support::{B, data, golden, imported, two_heads};
 
@@ -58,11 +59,18 @@ fn a_run_reads_an_exported_model() {
 fn onnx_of_what_its_writer_does_not_know_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.onnx");
-    let read = imported(&data("timm_layer_scale.pth"), &two_heads());
-    let error = write(&path, Target::Onnx, &read.model, &read.architecture).unwrap_err();
-    assert!(error.to_string().contains("model.layer_scale = true"), "{error}");
+    let mut vit = spvit_layers::VitConfig::deit([16, 8, 3, 5, 32, 2, 2]);
+    vit.style.norm = spvit_layers::NormKind::Rms;
+    let config = spvit_layers::ModelConfig::from(vit);
+    let mut init = spvit_layers::Init::new(0, &Default::default());
+    let model =
+        spvit_layers::Vit::<crate::support::B>::new(&config, &config.dense_blocks(), &mut init);
+    let architecture = Architecture::dense(config, CostModel::Paper);
+    let error = write(&path, Target::Onnx, &model, &architecture).unwrap_err();
+    assert!(error.to_string().contains("RMSNorm"), "{error}");
     assert!(!path.exists());
-    // Zeros stand in for biases that are not there.
-    let read = imported(&data("timm_without_qkv_bias.pth"), &two_heads());
-    write(&path, Target::Onnx, &read.model, &read.architecture).unwrap();
+    for file in ["timm_layer_scale.pth", "timm_without_qkv_bias.pth"] {
+        let read = imported(&data(file), &two_heads());
+        write(&path, Target::Onnx, &read.model, &read.architecture).unwrap();
+    }
 }
