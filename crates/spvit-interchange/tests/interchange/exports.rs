@@ -1,7 +1,7 @@
 //! What is written here is read here again, whole and unchanged.
 
 use spvit_interchange::{ReadOptions, Target, describe, network, weights, write};
-use spvit_layers::state;
+use spvit_layers::{Family, Rope, RopeKind, state};
 
 use crate::support::{B, data, golden, imported, two_heads};
 
@@ -59,9 +59,14 @@ fn onnx_of_what_its_writer_does_not_know_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.onnx");
     let read = imported(&data("timm_layer_scale.pth"), &two_heads());
-    let error = write(&path, Target::Onnx, &read.model, &read.architecture).unwrap_err();
-    assert!(error.to_string().contains("model.layer_scale = true"), "{error}");
+    let mut rotary = read.architecture.clone();
+    if let Family::Vit(vit) = &mut rotary.model.family {
+        vit.style.rope = Some(Rope::new(RopeKind::Eva));
+    }
+    let error = write(&path, Target::Onnx, &read.model, &rotary).unwrap_err();
+    assert!(error.to_string().contains("rotary position embedding"), "{error}");
     assert!(!path.exists());
+    write(&path, Target::Onnx, &read.model, &read.architecture).unwrap();
     // Zeros stand in for biases that are not there.
     let read = imported(&data("timm_without_qkv_bias.pth"), &two_heads());
     write(&path, Target::Onnx, &read.model, &read.architecture).unwrap();
