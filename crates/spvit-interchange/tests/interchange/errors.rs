@@ -99,16 +99,23 @@ fn layers_that_there_are_not_here_are_named() {
     };
     let error = refusal(&|state| {
         let table = HostTensor::new([12, 2], vec![0.0; 24]).unwrap();
+        let name = "relative_position_bias.relative_position_bias_table";
+        state.insert(format!("vit.encoder.{name}"), table);
+    });
+    assert_names(&error, &["relative position bias shared by all blocks, which".into()]);
+    // A table in one block of two.
+    let error = refusal(&|state| {
+        let table = HostTensor::new([12, 2], vec![0.0; 24]).unwrap();
         let name = "attention.attention.relative_position_bias.relative_position_bias_table";
         state.insert(format!("{LAYER}.{name}"), table);
     });
-    assert_names(&error, &["this model has relative position bias, which".into()]);
+    assert_names(&error, &["missing".into(), "relative_position_bias_table".into()]);
     let error = refusal(&|state| {
         for index in [0, 1] {
             state.remove(&format!("vit.encoder.layer.{index}.layernorm_before.bias"));
         }
     });
-    assert_names(&error, &["RMSNorm".into()]);
+    assert_names(&error, &["norms with a shift and norms without one".into()]);
     let error = refusal(&|state| {
         state.remove("vit.layernorm.weight");
         state.remove("vit.layernorm.bias");

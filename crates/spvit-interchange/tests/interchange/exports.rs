@@ -1,8 +1,7 @@
 //! What is written here is read here again, whole and unchanged.
 
 use spvit_interchange::{ReadOptions, Target, describe, network, weights, write};
-use spvit_layers::state;
-use spvit_search::{Architecture, CostModel};
+use spvit_layers::{Family, Rope, RopeKind, state};
 
 use crate::support::{B, data, golden, imported, two_heads};
 
@@ -59,18 +58,16 @@ fn a_run_reads_an_exported_model() {
 fn onnx_of_what_its_writer_does_not_know_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.onnx");
-    let mut vit = spvit_layers::VitConfig::deit([16, 8, 3, 5, 32, 2, 2]);
-    vit.style.norm = spvit_layers::NormKind::Rms;
-    let config = spvit_layers::ModelConfig::from(vit);
-    let mut init = spvit_layers::Init::new(0, &Default::default());
-    let model =
-        spvit_layers::Vit::<crate::support::B>::new(&config, &config.dense_blocks(), &mut init);
-    let architecture = Architecture::dense(config, CostModel::Paper);
-    let error = write(&path, Target::Onnx, &model, &architecture).unwrap_err();
-    assert!(error.to_string().contains("RMSNorm"), "{error}");
-    assert!(!path.exists());
-    for file in ["timm_layer_scale.pth", "timm_without_qkv_bias.pth"] {
-        let read = imported(&data(file), &two_heads());
-        write(&path, Target::Onnx, &read.model, &read.architecture).unwrap();
+    let read = imported(&data("timm_layer_scale.pth"), &two_heads());
+    let mut rotary = read.architecture.clone();
+    if let Family::Vit(vit) = &mut rotary.model.family {
+        vit.style.rope = Some(Rope::new(RopeKind::Eva));
     }
+    let error = write(&path, Target::Onnx, &read.model, &rotary).unwrap_err();
+    assert!(error.to_string().contains("rotary position embedding"), "{error}");
+    assert!(!path.exists());
+    write(&path, Target::Onnx, &read.model, &read.architecture).unwrap();
+    // Zeros stand in for biases that are not there.
+    let read = imported(&data("timm_without_qkv_bias.pth"), &two_heads());
+    write(&path, Target::Onnx, &read.model, &read.architecture).unwrap();
 }
