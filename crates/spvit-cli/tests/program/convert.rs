@@ -62,8 +62,8 @@ fn assumptions_are_one_line_that_options_and_a_configuration_make_needless() {
     let (ok, text) = said("--timm vit_base_patch16_224");
     assert!(!ok && text.contains("dim 768") && text.contains("dim 32"), "{text}");
 
-    place.write("model/model.pth", &fs::read(&file).unwrap());
-    place.write("model/pytorch_model.bin", &fs::read(&file).unwrap());
+    place.write("model/model.pth", fs::read(&file).unwrap());
+    place.write("model/pytorch_model.bin", fs::read(&file).unwrap());
     let config = r#"{"architecture": "deit3_small_patch16_224", "model_args":
         {"embed_dim": 32, "num_heads": 2, "img_size": 16}}"#;
     place.write("model/config.json", config.as_bytes());

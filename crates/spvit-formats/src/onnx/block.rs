@@ -180,7 +180,7 @@ fn activation(graph: &mut GraphBuilder<'_>, name: &str, kind: Activation, x: &st
             // (1 + tanh u)/2 is σ(2u), with u = √(2/π)·(x + 0.044715·x³).
             let cubic = graph.float("gelu_cubic", 0.044_715);
             let one = graph.float("one", 1.0);
-            let twice_root = graph.float("gelu_twice_root", 1.595_769_1);
+            let twice_root = graph.float("gelu_twice_root", 1.595_769);
             let g = graph.node("Mul", part("square"), &[x, x], &[]);
             let g = graph.node("Mul", part("cubic"), &[&g, &cubic], &[]);
             let g = graph.node("Add", part("cubic_and_one"), &[&g, &one], &[]);

@@ -105,7 +105,7 @@ fn one_block(block: &BlockDescription, field: &dyn Fn(&str) -> String) -> Result
     constant(&field("window"), &[windows.max(block.heads), tokens, tokens])
 }
 
-fn sizes<'a, const N: usize>(sizes: [(&'a str, usize); N]) -> Result<(), Fault> {
+fn sizes<const N: usize>(sizes: [(&str, usize); N]) -> Result<(), Fault> {
     match sizes.into_iter().find(|(_, size)| !(1..=LARGEST_SIZE).contains(size)) {
         Some((name, size)) => Err(wrong(format!("{name} from 1 to {LARGEST_SIZE}"), size)),
         None => Ok(()),

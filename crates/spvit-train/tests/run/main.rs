@@ -27,6 +27,7 @@ fn config(name: &str, settings: &[&str]) -> RunConfig {
 }
 
 /// Runs, or goes on with, the run in a folder.
+#[allow(clippy::result_large_err)]
 fn run<B: FusedOps>(
     config: &RunConfig,
     root: &Path,
