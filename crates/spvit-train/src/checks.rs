@@ -23,7 +23,8 @@ impl<B: TrainBackend> Run<'_, B> {
             }
             let begun_with = match phase {
                 Phase::Finetune => results::about(&self.folder.pruned()).checksum,
-                Phase::Pretrain | Phase::Search => None,
+                Phase::Search => results::file_digest(&self.dense_path()),
+                Phase::Pretrain => None,
             };
             let now = self.origin(phase)?.beginning_with(begun_with);
             match results::about(&path).origin {

@@ -19,7 +19,8 @@ pub struct Origin {
     pub data: String,
     /// The device's name.
     pub device: String,
-    /// Checksum of the weights that it began with, if they are a file of the run.
+    /// Of the weights that it began with: SHA-256 of the dense model's file, or the checksum of the
+    /// pruned model.
     pub from: Option<String>,
 }
 
@@ -95,9 +96,13 @@ impl Origin {
         if let (Some(old), Some(new)) = (&self.from, &now.from)
             && old != new
         {
+            let place = match phase {
+                Phase::Finetune => "pruned.safetensors",
+                Phase::Pretrain | Phase::Search => "the dense model's file",
+            };
             return mixed(format!(
-                "it began with other weights than pruned.safetensors holds now; put those back, or \
-                 do the phase anew with --redo {phase}"
+                "it began with other weights than {place} holds now; put those back, or do the phase \
+                 anew with --redo {phase}"
             ));
         }
         match (self.device == now.device, going_on) {

@@ -225,7 +225,8 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         let model = expand(&dense.model, &self.config.model, &mut init);
         let mut subject = Search::<B>::new(model, &self.config, &self.device);
         let training = self.config.search.training();
-        let outcome = self.train(&mut subject, training, Purpose::SearchData, None)?;
+        let from = results::file_digest(&self.dense_path());
+        let outcome = self.train(&mut subject, training, Purpose::SearchData, from)?;
         if outcome == Outcome::Finished {
             self.promote(Phase::Search, &self.folder.searched())?;
         }

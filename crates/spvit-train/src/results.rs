@@ -1,9 +1,10 @@
 //! Results in a run folder: safetensors files with what they were computed with and a checksum.
 
-use std::{collections::BTreeMap, io::Read, path::Path};
+use std::{collections::BTreeMap, fs::File, io::Read, path::Path};
 
 use burn::tensor::backend::Backend;
 use serde::Deserialize;
+use sha2::{Digest, Sha256};
 use spvit_core::FusedOps;
 use spvit_interchange::weights;
 use spvit_layers::{
@@ -99,7 +100,7 @@ pub(crate) fn about(path: &Path) -> About {
         metadata: BTreeMap<String, String>,
     }
     let header = || -> Option<Header> {
-        let mut file = std::fs::File::open(path).ok()?;
+        let mut file = File::open(path).ok()?;
         let mut length = [0; 8];
         file.read_exact(&mut length).ok()?;
         let length = u64::from_le_bytes(length);
@@ -113,6 +114,22 @@ pub(crate) fn about(path: &Path) -> About {
         checksum: metadata.get(CHECKSUM).cloned(),
         architecture: metadata.get(weights::ARCHITECTURE).cloned(),
     }
+}
+
+/// SHA-256 of a file's bytes in lower-case hexadecimal; `None` if it cannot be read, which whoever
+/// needs it will say.
+pub(crate) fn file_digest(path: &Path) -> Option<String> {
+    // A pipe would wait for a writer.
+    let mut file =
+        path.metadata().ok().filter(|data| data.is_file()).and_then(|_| File::open(path).ok())?;
+    let (mut hash, mut buffer) = (Sha256::new(), vec![0; 1 << 16]);
+    loop {
+        match file.read(&mut buffer).ok()? {
+            0 => break,
+            count => hash.update(&buffer[..count]),
+        }
+    }
+    Some(hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
 /// A compact model of the run's shape.

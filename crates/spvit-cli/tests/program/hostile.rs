@@ -285,6 +285,20 @@ fn a_plan_that_cannot_be_carried_out_is_told_before_the_first_step() {
     assert!(!place.path("run/searched.safetensors").exists());
     let line = format!("search --out run{options}");
     place.succeed(&line);
+
+    // What was done to the weights is said once.
+    let line = format!("search --out noted{options} --set dense.weights=three.safetensors");
+    let said = String::from_utf8(place.call(&line).stderr).unwrap();
+    assert_eq!(said.lines().filter(|line| line.contains(" head")).count(), 1, "{said}");
+
+    // Another dense model under the same name.
+    let dense = place.path("dense/dense.safetensors");
+    let own = fs::read(&dense).unwrap();
+    fs::copy(place.path("three.safetensors"), &dense).unwrap();
+    let error = place.fail("run --resume run", USAGE);
+    assert!(error.contains("other weights") && error.contains("--redo search"), "{error}");
+    fs::write(&dense, own).unwrap();
+
     fs::rename(place.path("dense"), place.path("moved")).unwrap();
     let error = place.fail("run --resume run", FAILED);
     assert!(error.contains("dense.safetensors"), "{error}");
