@@ -83,7 +83,7 @@ pub struct BlockDescription {
     pub dim: usize,
     /// Attention heads; a head, and the inside of a bottleneck convolution, is D / heads wide.
     pub heads: usize,
-    /// Hidden dimensions that the FFN kept; with 0 of them only `mlp.bias` of shape [D] is left.
+    /// Hidden dimensions that the FFN kept; with 0 of them only `mlp.bias` of D values is left.
     pub hidden: usize,
     /// Rows and columns of the map of patches.
     pub map: [usize; 2],
