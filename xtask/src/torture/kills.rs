@@ -82,11 +82,13 @@ pub fn signalled(place: &Place, dice: &mut Dice, _: usize) -> Verdict {
 
 /// A line under strace that does something at the n-th call of a kind.
 fn traced(line: &str, calls: &str, action: &str) -> String {
-    format!("strace -f -qq -o /dev/null -e trace={calls} -e inject={calls}:{action} $spvit {line}")
+    format!(
+        "strace -f -qq --seccomp-bpf -o /dev/null -e trace={calls} -e inject={calls}:{action} $spvit {line}"
+    )
 }
 
 fn no_strace(place: &Place) -> Option<Verdict> {
-    let works = place.run("strace -qq -o /dev/null true").succeeded();
+    let works = place.run("strace -f -qq --seccomp-bpf -o /dev/null true").succeeded();
     (!works).then(|| Verdict::Skipped("no strace here".into()))
 }
 
