@@ -83,8 +83,8 @@ pub fn broken(place: &Place, dice: &mut Dice, _: usize) -> Verdict {
     let free = ["config.toml", "architecture.json"].contains(&name.as_str());
     if result.is_ok() && end.succeeded() && !free {
         let names = &RESULTS[..if name == "metrics.jsonl" { 3 } else { 4 }];
-        // A result is not checked again where nothing is left to be computed from it.
-        let unused = from == "whole" && name == "searched.safetensors";
+        // A search's result is not asked for again once it is pruned.
+        let unused = from != "in-search" && name == "searched.safetensors";
         let names: Vec<&str> = names
             .iter()
             .copied()

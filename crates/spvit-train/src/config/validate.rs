@@ -3,6 +3,9 @@
 use super::{RunConfig, TrainingConfig};
 use crate::limits;
 
+/// Most epochs of a phase.
+const MOST: usize = 1_000_000;
+
 impl RunConfig {
     /// Whether the values are in their ranges and fit each other; names the first that is not.
     pub(super) fn validate(&self) -> Result<(), String> {
@@ -47,6 +50,9 @@ impl TrainingConfig {
     fn validate(&self) -> Result<(), String> {
         if self.epochs == 0 || self.batch_size == 0 {
             return Err("epochs and batch_size must be at least 1".into());
+        }
+        if self.epochs > MOST {
+            return Err(format!("epochs = {}: expected at most {MOST}", self.epochs));
         }
         check("learning_rate", self.learning_rate, self.learning_rate > 0.0, "above 0")?;
         let least = self.min_learning_rate;
