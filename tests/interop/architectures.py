@@ -45,6 +45,9 @@ def facts(name, make):
         eva = type(model).__name__ == "Eva" and pool == "map"
         if eva or getattr(model, "pool_include_prefix", False) and pool != "prr":
             pool += "+prefix"
+        names = dict(model.named_parameters())
+        if not any(name in names for name in ("norm.weight", "fc_norm.weight")):
+            out.append("no-norm")
         if type(block).__name__ in POST_NORM:
             out.append("post-norm")
         if isinstance(full.get("img_size"), tuple) and len(set(full["img_size"])) > 1:

@@ -3,14 +3,19 @@
     python check_exports.py FOLDER
 
 exported.safetensors and network.onnx are written from the file's tensors (spvit-formats),
-model.safetensors and model.onnx from a model that was loaded and written again (spvit-interchange; not
-where an FFN is empty, which a model cannot be). The logits of FOLDER/networks/*/io.safetensors
-must come out of
+model.safetensors and model.onnx from a model that was loaded and written again (spvit-interchange).
+The logits of FOLDER/networks/*/io.safetensors must come out of
   - compact.py, which loads the safetensors strictly (within 1e-5),
   - timm, where network.json names one of its models, likewise,
   - onnxruntime, with two batch sizes (within 1e-4).
+
+dense.* and compact.* in FOLDER/styles/*, and spvit's logits of each (dense.io.safetensors, ...):
+these must come out of onnxruntime likewise, and timm's (io.safetensors) of the dense ONNX. timm
+must load the dense safetensors of those that style.json names, strictly, and give its own logits,
+but for those of NOT_TIMMS.
 """
 
+import itertools
 import json
 import pathlib
 import sys
@@ -22,6 +27,11 @@ import torch
 from safetensors.torch import load_file
 
 import compact
+
+#: Styles that spvit does not write in timm's names: blocks of one kind have one name here, while
+#: timm's BEiT and EVA name LayerScale `gamma_1` and have q, k and v or their biases apart.
+NOT_TIMMS = {"beit_bias_tables", "dinov3", "dinov3_swiglu", "eva02", "eva02_inner_norms",
+             "rope_and_positions"}
 
 
 @torch.no_grad()
@@ -47,21 +57,45 @@ def logits(net, stem, weights, graph, image):
     yield f"onnxruntime {stem}", onnx_logits(graph, image), 1e-4
 
 
+def networks(folder):
+    """Name, program, found and expected logits, and limit of the networks."""
+    for here in sorted((folder / "networks").iterdir()):
+        net = json.loads((here / "network.json").read_text())
+        io = load_file(here / "io.safetensors")
+        files = [("tensors", "exported.safetensors", "network.onnx"),
+                 ("model", "model.safetensors", "model.onnx")]
+        for stem, weights, graph in files:
+            for program, found, limit in logits(net, stem, here / weights, here / graph,
+                                                io["input"]):
+                yield here.name, program, found, io["logits"], limit
+
+
+def styles(folder):
+    """The same of the small models of every style."""
+    for here in sorted((folder / "styles").iterdir()):
+        for form in ("dense", "compact"):
+            io = load_file(here / f"{form}.io.safetensors")
+            found = onnx_logits(here / f"{form}.onnx", io["input"])
+            yield here.name, f"onnxruntime {form}", found, io["logits"], 1e-4
+            if form == "dense" and (here / "io.safetensors").exists():
+                theirs = load_file(here / "io.safetensors")["logits"]
+                yield here.name, "its logits, in ONNX", found, theirs, 1e-4
+        style = here / "style.json"
+        if style.exists() and here.name not in NOT_TIMMS:
+            style, io = json.loads(style.read_text()), load_file(here / "io.safetensors")
+            model = timm.create_model(style["timm"], **style["arguments"])
+            found = torch_logits(model, here / "dense.safetensors", io["input"])
+            yield here.name, "timm dense", found, io["logits"], 1e-5
+
+
 def main():
     failed = 0
-    for folder in sorted((pathlib.Path(sys.argv[1]) / "networks").iterdir()):
-        net = json.loads((folder / "network.json").read_text())
-        io = load_file(folder / "io.safetensors")
-        files = [("tensors", "exported.safetensors", "network.onnx")]
-        if all(block["hidden"] > 0 for block in net["blocks"]):
-            files.append(("model", "model.safetensors", "model.onnx"))
-        for stem, weights, graph in files:
-            for program, found, limit in logits(
-                    net, stem, folder / weights, folder / graph, io["input"]):
-                off = (found - io["logits"]).abs().max().item()
-                sound = off <= limit
-                failed += not sound
-                print(f"{'ok' if sound else 'FAIL':4} {folder.name:20} {program:20} off by {off:.1e}")
+    folder = pathlib.Path(sys.argv[1])
+    for name, program, found, expected, limit in itertools.chain(networks(folder), styles(folder)):
+        off = (found - expected).abs().max().item()
+        sound = off <= limit
+        failed += not sound
+        print(f"{'ok' if sound else 'FAIL':4} {name:24} {program:22} off by {off:.1e}")
     sys.exit(f"{failed} checks failed" if failed else 0)
 
 

@@ -9,7 +9,8 @@ and read by WORKER, the example `logits` of spvit-interchange. One row each:
     equal     logits differ by at most TOLERANCE of the largest one
     assumed   they differ, and the file had no configuration: notes told what was assumed
     refused   with the reason
-    wrong     they differ, or the worker panicked
+    wrong     they differ, or the worker panicked, or those of the model as ONNX, which onnxruntime
+              computes, differ from spvit's by more than 1e-4
 
 FOLDER holds the files meanwhile. Ends with 1 if a row is wrong, or one that coverage.txt lists as
 equal is not. --update writes coverage.txt anew; it wants all rows.
@@ -31,10 +32,13 @@ from safetensors.torch import save_file
 from timm.models import save_for_hf
 
 import small
+from check_exports import onnx_logits
 
 #: Ten times what float32 loses on the way; a tanh GELU in place of the exact one makes 1e-4.
 TOLERANCE = 2e-5
 LIST = pathlib.Path(__file__).with_name("coverage.txt")
+#: Of the logits of ONNX.
+ONNX_TOLERANCE = 1e-4
 #: Every eighth model of timm is read as a bare checkpoint, too.
 BARE = 8
 
@@ -141,6 +145,17 @@ def judge(answer, expected, bare):
     return "wrong", f"off by {off:.1e}: {notes}"
 
 
+def judge_onnx(answer, path, image):
+    """What the ONNX file adds to a row of equal logits."""
+    try:
+        found = onnx_logits(path, image)
+    except Exception as error:  # whatever onnxruntime or the checker raise
+        return "wrong", f"ONNX: {error}"
+    expected = torch.tensor(answer["logits"]).view(answer["shape"])
+    off = float((found - expected).abs().max())
+    return "equal" if off <= ONNX_TOLERANCE else "wrong", f"ONNX off by {off:.1e}"
+
+
 @torch.no_grad()
 def check(rows, folder, program):
     worker = Worker(program)
@@ -153,8 +168,11 @@ def check(rows, folder, program):
         file, image, expected = make(here)
         save_file({"input": image}, folder / "input.safetensors")
         answer = worker.ask(here / file, folder / "input.safetensors")
-        results[name] = judge(answer, expected, file == "model.pth")
-        status, text = results[name]
+        status, text = judge(answer, expected, file == "model.pth")
+        if status == "equal":
+            status, more = judge_onnx(answer, here / "again.onnx", image)
+            text = f"{text}, {more}"
+        results[name] = status, text
         print(f"{status:8} {name:56} {text[:160]}", flush=True)
     shutil.rmtree(folder / "model", ignore_errors=True)
     return results

@@ -9,6 +9,7 @@ FOLDER/hugging_face/NAME/*: random models of Hugging Face's transformers, with t
 FOLDER/resized/HEIGHTxWIDTH/*: weights at 224×224, and timm's position embedding and logits after
     it resized them to another resolution.
 FOLDER/networks/NAME/*: networks to export: weights.safetensors, network.json, io.safetensors.
+FOLDER/styles/NAME/*: small models of every style, and a Swin (styles.py).
 """
 
 import json
@@ -23,6 +24,7 @@ from timm.models.vision_transformer import checkpoint_filter_fn
 
 import compact
 import packagings
+import styles
 
 MODELS = ["deit_tiny", "deit_small", "deit_base"]
 TEST_DATA = pathlib.Path(__file__).parents[2] / "crates/spvit-formats/tests/data"
@@ -51,14 +53,15 @@ def save_io(folder, model, image_size, batch=3, **more):
 def network(image_size, patch_size, classes, dim, heads, blocks, shortcut_adds_norm=False, **more):
     """A DeiT's description with these operations and FFNs; spvit's NetworkDescription."""
     block = {"dim": dim, "heads": heads, "map": [side // patch_size for side in image_size],
-             "prefix_tokens": 1, "window": None, "epsilon": 1e-6, "activation": "gelu",
-             "qkv_bias": True, "qk_norm": False, "layer_scale": False,
-             "shortcut_adds_norm": shortcut_adds_norm}
+             "prefix_tokens": 1, "window": None, "epsilon": 1e-6, "norm_kind": "layer",
+             "ffn": "plain", "activation": "gelu", "qkv_bias": True, "qk_norm": False,
+             "relative_positions": False, "rope": None, "attn_norm": False, "mlp_norm": False,
+             "layer_scale": False, "shortcut_adds_norm": shortcut_adds_norm}
     return {"image_size": image_size, "patch_size": patch_size, "channels": 3, "classes": classes,
-            "dim": dim, "epsilon": 1e-6, "batch_norm_epsilon": 1e-5, "patch_bias": True,
-            "patch_norm": False, "class_token": True, "distilled": False, "registers": 0,
-            "positions": "all", "pre_norm": False, "norm": True, "fc_norm": False, "pool": "token",
-            "head": "head", "merges": [],
+            "dim": dim, "epsilon": 1e-6, "norm_kind": "layer", "batch_norm_epsilon": 1e-5,
+            "patch_bias": True, "patch_norm": False, "class_token": True, "distilled": False,
+            "registers": 0, "positions": "all", "pre_norm": False, "norm": True, "fc_norm": False,
+            "pool": "token", "pool_prefix": False, "head": "head", "merges": [],
             "blocks": [{"name": f"blocks.{i}", "operation": op, "hidden": hidden, **block}
                        for i, (op, hidden) in enumerate(blocks)], **more}
 
@@ -155,6 +158,7 @@ def main():
     resized_cases(folder)
     for name in models:
         timm_cases(folder, name)
+    styles.cases(folder)
 
 
 if __name__ == "__main__":

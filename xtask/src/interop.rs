@@ -26,7 +26,7 @@ pub fn python() -> Result<PathBuf, Failure> {
     Ok(python)
 }
 
-/// Makes files with PyTorch and timm, reads them here, and reads ours there. The files (9 GB) stay
+/// Makes files with PyTorch and timm, reads them here, and reads ours there. The files (12 GB) stay
 /// only if a check fails.
 pub fn check(shapes: &[String]) -> Result<(), Failure> {
     let python = python()?;

@@ -1,17 +1,16 @@
 //! What a person types.
 
-use std::{path::PathBuf, process::ExitCode, str::FromStr};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use spvit_interchange::{
-    ReadOptions,
-    detect::{Pool, activation},
-};
-use spvit_layers::Activation;
 use spvit_train::Part;
 
-use crate::device::DeviceName;
-use crate::output::tell;
+use crate::{
+    budget::Budget,
+    device::DeviceName,
+    model_arguments::{ModelArguments, at_least_one},
+    output::tell,
+};
 
 const AFTER_HELP: &str = "\
 Every command works on a run folder: config.toml (as resolved), metrics.jsonl, architecture.json,
@@ -21,6 +20,8 @@ and gives the same result as a run that was never stopped; --redo does a part an
 FLOPs are multiply-adds counted once. Paths in a configuration are relative to the current folder.
 
 Examples:
+  spvit run --weights deit_small_patch16_224.pth --data imagenet --budget 60%
+  spvit predict runs/run-0/compact.safetensors photos/
   spvit run --config configs/demo.toml --out runs/demo
   spvit run --config configs/demo.toml --set search.budget=0.5 --seed 1
   spvit run --resume runs/demo
@@ -46,8 +47,13 @@ pub enum Command {
     Prune(RunArguments),
     /// Fine-tune the pruned model: compact.safetensors
     Finetune(RunArguments),
-    /// Evaluate a run's models on the test split: summary.json
-    Evaluate(RunArguments),
+    /// Evaluate a run's models on the test split: summary.json; or, with --weights, any model on any
+    /// images: top-1, top-5, by class
+    Evaluate(EvaluateArguments),
+    /// Classify images
+    Predict(PredictArguments),
+    /// Show what augmentation does to some images, on a contact sheet (.png)
+    Preview(PreviewArguments),
     /// Search, prune, fine-tune and evaluate
     Run(RunArguments),
     /// Show what every block of a model costs
@@ -56,25 +62,50 @@ pub enum Command {
     Convert(ConvertArguments),
 }
 
-/// What all commands that train or evaluate take.
+/// What a run is made of.
 #[derive(Debug, Args)]
-pub struct RunArguments {
-    /// Configuration to start from [default: the built-in values]
+pub struct ConfigArguments {
+    /// The dense model's weights, of timm, DeiT, Microsoft's Swin, Hugging Face or spvit. They give the
+    /// model's shape and its preprocessing, unless a configuration has its own
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<PathBuf>,
+
+    /// Images: folders of classes (in train, val and test, or not), a CSV of paths and labels, tar
+    /// shards, IDX or CIFAR files
+    #[arg(long, value_name = "FOLDER")]
+    pub data: Option<PathBuf>,
+
+    /// The budget: a share (60%), FLOPs (1.3G) or parameters (12M params)
+    #[arg(long, value_name = "BUDGET")]
+    pub budget: Option<Budget>,
+
+    /// The name of timm's architecture, where the weights' file does not say enough
+    #[arg(long, value_name = "NAME")]
+    pub timm: Option<String>,
+
+    /// Configuration to start from, which may hold only what differs [default: the built-in values]
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
 
-    /// Changes one value of the configuration, such as search.budget=0.5; can be repeated
+    /// Changes one value of the configuration, such as search.epochs=5; can be repeated
     #[arg(long = "set", value_name = "KEY=VALUE")]
     pub settings: Vec<String>,
-
-    /// What computes: flex, ndarray, cuda, wgpu, vulkan or tch (libtorch's CPU)
-    #[arg(long, default_value = DeviceName::DEFAULT)]
-    pub device: DeviceName,
 
     /// Seed of every random decision [default: the configuration's]
     // A configuration's whole numbers end there.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(..=i64::MAX as u64))]
     pub seed: Option<u64>,
+}
+
+/// What all commands that train or evaluate take.
+#[derive(Debug, Args)]
+pub struct RunArguments {
+    #[command(flatten)]
+    pub values: ConfigArguments,
+
+    /// What computes: flex, ndarray, cuda, wgpu, vulkan or tch (libtorch's CPU)
+    #[arg(long, default_value = DeviceName::DEFAULT)]
+    pub device: DeviceName,
 
     /// The run folder; pretrain, search and run want a new one, the others one that holds a run
     /// [default: runs/COMMAND-SEED]
@@ -89,6 +120,84 @@ pub struct RunArguments {
     /// with --set by other values if need be
     #[arg(long, value_name = "PART")]
     pub redo: Option<Redo>,
+
+    /// Checks data, weights, disk and memory, times some steps, prints the plan, and writes nothing
+    #[arg(long, conflicts_with_all = ["resume", "redo"])]
+    pub dry_run: bool,
+}
+
+#[derive(Debug, Args)]
+pub struct PredictArguments {
+    /// A model of spvit or another program (.safetensors, .pth, .pt, .bin, or a folder with one)
+    #[arg(value_name = "MODEL")]
+    pub file: PathBuf,
+
+    /// Images, or folders of images
+    #[arg(value_name = "IMAGE", required = true)]
+    pub images: Vec<PathBuf>,
+
+    /// Likeliest classes to show
+    #[arg(long, value_name = "N", default_value_t = 5, value_parser = at_least_one)]
+    pub top: usize,
+
+    /// Prints one JSON object a line for each image
+    #[arg(long)]
+    pub json: bool,
+
+    /// Changes how images come to the model, such as data.transform.crop_pct=1.0; can be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE")]
+    pub settings: Vec<String>,
+
+    /// What computes: flex, ndarray, cuda, wgpu, vulkan or tch (libtorch's CPU)
+    #[arg(long, default_value = DeviceName::DEFAULT)]
+    pub device: DeviceName,
+
+    #[command(flatten)]
+    pub model: ModelArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct EvaluateArguments {
+    #[command(flatten)]
+    pub run: RunArguments,
+
+    /// With --weights: the images to look at, train, validation or test
+    #[arg(long, value_name = "SPLIT", default_value = "test")]
+    pub split: Split,
+
+    /// With --weights: prints the figures as JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A part of a data set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Split {
+    /// what weights are trained on
+    Train,
+    /// what decisions are made on
+    #[value(alias = "val")]
+    Validation,
+    /// what is reported on
+    Test,
+}
+
+#[derive(Debug, Args)]
+pub struct PreviewArguments {
+    #[command(flatten)]
+    pub values: ConfigArguments,
+
+    /// The contact sheet to write (.png)
+    #[arg(value_name = "FILE")]
+    pub output: PathBuf,
+
+    /// Images, each in a row
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
+    pub images: usize,
+
+    /// Variants of each image
+    #[arg(long, value_name = "N", default_value_t = 8, value_parser = at_least_one)]
+    pub variants: usize,
 }
 
 /// A part of a run that can be done anew.
@@ -96,6 +205,8 @@ pub struct RunArguments {
 pub enum Redo {
     /// everything
     Pretrain,
+    /// the dense model's new head, and all that follows it
+    Transfer,
     /// the search, the architecture and fine-tuning
     Search,
     /// the architecture and fine-tuning
@@ -109,6 +220,7 @@ impl Redo {
     pub fn repeats(self) -> &'static str {
         match self {
             Self::Pretrain => "pretraining and all that follows it are done anew",
+            Self::Transfer => "the transfer and all that follows it are done anew",
             Self::Search => "the search, the architecture and fine-tuning are done anew",
             Self::Prune => "the architecture and fine-tuning are done anew",
             Self::Finetune => "fine-tuning is done anew",
@@ -119,6 +231,7 @@ impl Redo {
     pub fn part(self) -> Part {
         match self {
             Self::Pretrain => Part::Pretrain,
+            Self::Transfer => Part::Transfer,
             Self::Search => Part::Search,
             Self::Prune => Part::Prune,
             Self::Finetune => Part::Finetune,
@@ -182,114 +295,6 @@ pub enum Form {
     Onnx,
     /// the architecture alone, as JSON
     Architecture,
-}
-
-/// What a file of another program may not say about its model.
-#[derive(Debug, Args)]
-#[command(next_help_heading = "What a file of another program does not say")]
-pub struct ModelArguments {
-    /// The entry of a training checkpoint that holds the weights, such as model_ema
-    #[arg(long, value_name = "NAME")]
-    pub entry: Option<String>,
-
-    /// The name of timm's architecture, such as vit_base_patch16_clip_224
-    #[arg(long, value_name = "NAME")]
-    pub timm: Option<String>,
-
-    /// Attention heads [default: what is known, or one for each 64 dimensions, which is said]
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    pub heads: Option<usize>,
-
-    /// What the classifier looks at: token, average or max
-    #[arg(long, value_name = "POOL")]
-    pub pool: Option<Pool>,
-
-    /// Activation of the FFNs: gelu, gelu_tanh, quick_gelu, relu or silu
-    #[arg(long, value_name = "NAME", value_parser = activation)]
-    pub activation: Option<Activation>,
-
-    /// ε of the layer norms
-    #[arg(long, value_name = "NUMBER")]
-    pub epsilon: Option<f64>,
-
-    /// Rows of the position embedding that belong to class token, registers and the like
-    #[arg(long, value_name = "N")]
-    pub prefix_tokens: Option<usize>,
-
-    /// Pixels of an image, as SIDE or HEIGHTxWIDTH; the position embedding is resized
-    #[arg(long, value_name = "SIZE")]
-    pub image_size: Option<ImageSize>,
-
-    /// Number of classes; another one than the file's means a new head
-    #[arg(long, value_name = "N", value_parser = at_least_one)]
-    pub classes: Option<usize>,
-
-    /// An architecture that says which hidden dimensions a compact model kept
-    #[arg(long, value_name = "FILE")]
-    pub architecture: Option<PathBuf>,
-
-    /// The operations (.json) of a search result of the published code
-    #[arg(long, value_name = "FILE")]
-    pub operations: Option<PathBuf>,
-
-    /// Shortcuts add norm1(x), as in models that the published code fine-tuned
-    #[arg(long)]
-    pub shortcut_adds_norm: bool,
-}
-
-impl ModelArguments {
-    /// As the reader takes them.
-    pub fn options(&self) -> ReadOptions {
-        ReadOptions {
-            entry: self.entry.clone(),
-            timm: self.timm.clone(),
-            heads: self.heads,
-            pool: self.pool,
-            activation: self.activation,
-            epsilon: self.epsilon,
-            prefix_tokens: self.prefix_tokens,
-            image_size: self.image_size.map(|size| size.0),
-            classes: self.classes,
-            architecture: self.architecture.clone(),
-            shortcut_adds_norm: self.shortcut_adds_norm,
-        }
-    }
-}
-
-fn at_least_one(text: &str) -> Result<usize, String> {
-    text.parse().ok().filter(|&count| count > 0).ok_or("expected a whole number from 1 on".into())
-}
-
-impl ModelArguments {
-    /// The first option that was given, as it is typed.
-    pub fn given(&self) -> Option<&'static str> {
-        let all = [
-            ("--entry", self.entry.is_some()),
-            ("--heads", self.heads.is_some()),
-            ("--image-size", self.image_size.is_some()),
-            ("--classes", self.classes.is_some()),
-            ("--architecture", self.architecture.is_some()),
-            ("--operations", self.operations.is_some()),
-            ("--shortcut-adds-norm", self.shortcut_adds_norm),
-        ];
-        all.into_iter().find(|(_, given)| *given).map(|(name, _)| name)
-    }
-}
-
-/// Height and width in pixels.
-#[derive(Debug, Clone, Copy)]
-pub struct ImageSize(pub [usize; 2]);
-
-impl FromStr for ImageSize {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        let (height, width) = text.split_once('x').unwrap_or((text, text));
-        match (height.parse(), width.parse()) {
-            (Ok(height), Ok(width)) if height > 0 && width > 0 => Ok(Self([height, width])),
-            _ => Err("expected SIDE or HEIGHTxWIDTH, such as 224 or 224x160".into()),
-        }
-    }
 }
 
 /// Ends on arguments that cannot be read: one line on stderr; help and version go to stdout.

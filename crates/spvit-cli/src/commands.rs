@@ -1,17 +1,18 @@
 //! One call into `spvit-train` for each command.
 
 use spvit_core::TrainBackend;
-use spvit_train::{Outcome, Phase, Run, RunConfig, RunFolder, Summary};
+use spvit_data::Dataset;
+use spvit_train::{Outcome, Phase, Plan, Resolved, Run, RunConfig, RunFolder, Summary};
 
 use crate::{
-    args::{Command, RunArguments},
+    args::{Command, RunArguments, Split},
     convert,
     device::{DeviceName, Work, dispatch},
     failure::Failure,
     folders::{self, Place},
     interrupt,
     output::{say, tell},
-    profile,
+    plan, predict, profile,
     progress::Display,
     table,
 };
@@ -24,7 +25,22 @@ pub fn execute(command: Command) -> Result<(), Failure> {
         Command::Search(arguments) => (Search, arguments),
         Command::Prune(arguments) => (Prune, arguments),
         Command::Finetune(arguments) => (Finetune, arguments),
-        Command::Evaluate(arguments) => (Evaluate, arguments),
+        Command::Evaluate(arguments) => {
+            // In a run's folder they are the dense model's.
+            let run = &arguments.run;
+            match &run.values.weights {
+                Some(weights) if run.resume.is_none() && run.out.is_none() => {
+                    return predict::evaluate(&arguments, weights);
+                }
+                _ if arguments.json || arguments.split != Split::Test => {
+                    let problem = "--json and --split go with --weights MODEL";
+                    return Err(Failure::usage(problem));
+                }
+                _ => (Evaluate, arguments.run),
+            }
+        }
+        Command::Predict(arguments) => return predict::predict(&arguments),
+        Command::Preview(arguments) => return plan::preview(&arguments),
         Command::Run(arguments) => (Whole, arguments),
         Command::Profile(arguments) => return profile::show(&arguments),
         Command::Convert(arguments) => return convert::convert(&arguments),
@@ -41,6 +57,7 @@ enum Task {
     Finetune,
     Evaluate,
     Whole,
+    Rehearse,
 }
 
 impl Task {
@@ -51,7 +68,7 @@ impl Task {
             Self::Prune => "prune",
             Self::Finetune => "finetune",
             Self::Evaluate => "evaluate",
-            Self::Whole => "run",
+            Self::Whole | Self::Rehearse => "run",
         }
     }
 
@@ -61,18 +78,21 @@ impl Task {
             Self::Pretrain => Some(Phase::Pretrain),
             Self::Search => Some(Phase::Search),
             Self::Finetune => Some(Phase::Finetune),
-            Self::Prune | Self::Evaluate | Self::Whole => None,
+            Self::Prune | Self::Evaluate | Self::Whole | Self::Rehearse => None,
         }
     }
 }
 
 fn on_run(task: Task, arguments: &RunArguments) -> Result<(), Failure> {
     let command = task.command();
+    if arguments.dry_run {
+        return rehearse(task, arguments);
+    }
     let place = match task {
         Task::Pretrain | Task::Search | Task::Whole => folders::start(command, arguments)?,
         Task::Prune | Task::Finetune => folders::continued(command, arguments)?,
         // A dense model can be evaluated without a run.
-        Task::Evaluate => folders::either(command, arguments)?,
+        Task::Evaluate | Task::Rehearse => folders::either(command, arguments)?,
     };
     let Place { config, folder, .. } = &place;
     let root = folder.root().display().to_string();
@@ -83,8 +103,13 @@ fn on_run(task: Task, arguments: &RunArguments) -> Result<(), Failure> {
         return say(format!("{result} is there; nothing to do (remove it to do the {phase} anew)"));
     }
     interrupt::listen(task == Task::Whole || task.phase().is_some())?;
-    let work =
-        OnRun { task, config: config.clone(), folder: folder.clone(), name: arguments.device };
+    let work = OnRun {
+        task,
+        config: config.clone(),
+        folder: folder.clone(),
+        data: place.data.clone(),
+        name: arguments.device,
+    };
     match dispatch(arguments.device, work)? {
         End::Stopped => {
             let device = match arguments.device.name() {
@@ -99,20 +124,44 @@ fn on_run(task: Task, arguments: &RunArguments) -> Result<(), Failure> {
             say(table::render(&summary).trim_end())?;
             say(format!("Run folder: {root}"))?;
         }
+        // Shown by whoever asks for it.
+        End::Planned(_) => {}
     }
     Ok(())
+}
+
+/// Checks and times a run, in a folder that is gone afterwards.
+fn rehearse(task: Task, arguments: &RunArguments) -> Result<(), Failure> {
+    if !matches!(task, Task::Whole | Task::Search) {
+        let problem = "--dry-run belongs to `spvit run` and `spvit search`";
+        return Err(Failure::usage(problem));
+    }
+    let place = tempfile::tempdir()
+        .map_err(|error| Failure::run(format!("a folder for temporary files: {error}")))?;
+    let folder = RunFolder::create(place.path())?;
+    let Resolved { config, notes, data, .. } = folders::resolve(&arguments.values, None)?;
+    notes.iter().for_each(tell);
+    let root = arguments.out.clone().unwrap_or_else(|| "runs".into());
+    let (task, name) = (Task::Rehearse, arguments.device);
+    let work = OnRun { task, config: config.clone(), folder, data, name };
+    match dispatch(name, work)? {
+        End::Planned(plan) => plan::show(&plan, &config, &root),
+        _ => Ok(()),
+    }
 }
 
 enum End {
     Stopped,
     Wrote(String),
     Evaluated(Summary),
+    Planned(Plan),
 }
 
 struct OnRun {
     task: Task,
     config: RunConfig,
     folder: RunFolder,
+    data: Option<Dataset>,
     name: DeviceName,
 }
 
@@ -120,13 +169,15 @@ impl Work for OnRun {
     type Output = End;
 
     fn on<B: TrainBackend>(self, device: B::Device) -> Result<End, Failure> {
-        let Self { task, config, folder, name } = self;
+        let Self { task, config, folder, data, name } = self;
         let (root, seed) = (folder.root().display(), config.seed);
         let opening = format!("run folder {root}, device {}, seed {seed}", name.name());
         let mut display = Display::new();
         let backend = (name.name(), device);
-        let mut run = Run::<B>::new(config, folder.clone(), backend, &mut display)?;
-        tell(opening);
+        let mut run = Run::<B>::with_data(config, folder.clone(), data, backend, &mut display)?;
+        if task != Task::Rehearse {
+            tell(opening);
+        }
         let trained = |outcome: Outcome, result: std::path::PathBuf| match outcome {
             Outcome::Finished => End::Wrote(result.display().to_string()),
             Outcome::Stopped => End::Stopped,
@@ -142,6 +193,7 @@ impl Work for OnRun {
             Task::Finetune => trained(run.finetune()?, folder.compact()),
             Task::Evaluate => End::Evaluated(run.evaluate()?),
             Task::Whole => run.run()?.map_or(End::Stopped, End::Evaluated),
+            Task::Rehearse => End::Planned(run.rehearse()?),
         })
     }
 }

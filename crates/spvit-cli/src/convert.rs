@@ -8,14 +8,14 @@ use spvit_interchange::{
 };
 use spvit_layers::Family;
 use spvit_search::Architecture;
-use spvit_train::{limits, write_atomically};
+use spvit_train::write_atomically;
 
 use crate::{
-    args::{ConvertArguments, Form, ModelArguments},
+    args::{ConvertArguments, Form},
     device::{DeviceName, Work, dispatch},
     failure::Failure,
+    model_arguments::ModelArguments,
     output::{say, tell},
-    profile::impossible,
 };
 
 /// Reads one file and writes the other.
@@ -25,9 +25,6 @@ pub fn convert(arguments: &ConvertArguments) -> Result<(), Failure> {
         Some(form) => form,
         None => form_of(output)?,
     };
-    if let Some(path) = &arguments.model.architecture {
-        limits::check_file(path).map_err(|problem| impossible(path, problem))?;
-    }
     if let Some(operations) = &arguments.model.operations {
         if form != Form::Architecture {
             let problem = "a search result with --operations becomes an architecture: name a \

@@ -67,15 +67,18 @@ static PANIC: Mutex<Option<String>> = Mutex::new(None);
 
 /// Runs the program; an error becomes one line, and so does a panic of a library below.
 pub fn catch(program: impl FnOnce() -> Result<(), Failure> + panic::UnwindSafe) -> ExitCode {
-    if std::env::var_os("RUST_BACKTRACE").is_none() {
-        panic::set_hook(Box::new(|info| {
-            let mut first = PANIC.lock().unwrap_or_else(PoisonError::into_inner);
-            first.get_or_insert_with(|| {
-                let place = info.location().map(|at| format!(" ({at})")).unwrap_or_default();
-                format!("{}{place}", info.payload_as_str().unwrap_or("a panic"))
-            });
-        }));
-    }
+    let usual = std::env::var_os("RUST_BACKTRACE").map(|_| panic::take_hook());
+    panic::set_hook(Box::new(move |info| {
+        let mut first = PANIC.lock().unwrap_or_else(PoisonError::into_inner);
+        first.get_or_insert_with(|| {
+            let place = info.location().map(|at| format!(" ({at})")).unwrap_or_default();
+            format!("{}{place}", info.payload_as_str().unwrap_or("a panic"))
+        });
+        drop(first);
+        if let Some(usual) = &usual {
+            usual(info);
+        }
+    }));
     let failure = match panic::catch_unwind(program) {
         Ok(Ok(())) => return ExitCode::SUCCESS,
         Ok(Err(failure)) => failure,
@@ -91,15 +94,20 @@ pub fn catch(program: impl FnOnce() -> Result<(), Failure> + panic::UnwindSafe) 
     ExitCode::from(failure.code)
 }
 
+/// The message where there cannot be another thread.
+pub fn no_thread(cause: impl std::fmt::Display) -> String {
+    format!(
+        "the system refuses another thread; raise the limit of processes (ulimit -u, or the \
+         container's pids limit), or set RAYON_NUM_THREADS=1 ({cause})"
+    )
+}
+
 /// A panic as a message: of what the system refused, or of a bug.
 fn explain(cause: String) -> String {
     let threads =
         ["failed to spawn thread", "ThreadPoolBuildError", "Resource temporarily unavailable"];
     if threads.iter().any(|words| cause.contains(words)) {
-        return format!(
-            "the system refuses another thread; raise the limit of processes (ulimit -u, or the \
-             container's pids limit), or set RAYON_NUM_THREADS=1 ({cause})"
-        );
+        return no_thread(cause);
     }
     format!("internal error, which is a bug of spvit or its backend: {cause}")
 }

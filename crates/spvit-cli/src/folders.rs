@@ -1,15 +1,30 @@
 //! Which configuration and run folder a command works with.
 
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
-use spvit_train::{Lock, RunConfig, RunFolder, TrainError, check_changes, write_config};
+use spvit_data::Dataset;
+use spvit_interchange::ReadOptions;
+use spvit_train::{
+    Given, Lock, Part, Resolved, RunConfig, RunFolder, TrainError, check_changes, config::SET,
+    toml_string, write_config_from,
+};
 
-use crate::{args::RunArguments, failure::Failure, output::tell};
+use crate::{
+    args::{ConfigArguments, RunArguments},
+    budget::Budget,
+    failure::Failure,
+    output::tell,
+};
 
 /// A command's configuration and folder, which stays locked as long as this lives.
 pub struct Place {
     pub config: RunConfig,
     pub folder: RunFolder,
+    /// The images, if they were looked at.
+    pub data: Option<Dataset>,
     _lock: Lock,
 }
 
@@ -18,20 +33,23 @@ pub fn start(command: &str, arguments: &RunArguments) -> Result<Place, Failure> 
     if let Some(root) = &arguments.resume {
         return go_on(root, arguments);
     }
-    let config = configuration(arguments)?;
-    let root = match &arguments.out {
-        Some(out) => out.clone(),
-        None => free_folder(&format!("{command}-{}", config.seed)),
-    };
     if arguments.redo.is_some() {
         return Err(Failure::usage(
             "--redo does a part of a run anew: name the run with --resume DIR",
         ));
     }
+    let root = match &arguments.out {
+        Some(out) => out.clone(),
+        None => {
+            let seed = given(&arguments.values, None)?.seed().map_err(named)?;
+            free_folder(&format!("{command}-{seed}"))
+        }
+    };
+    let resolved = resolve(&arguments.values, Some(&root))?;
     let lock = RunFolder::create(&root)?.lock()?;
     // Asked again: another program may have had the lock until now.
     let folder = RunFolder::create(&root)?;
-    place(config, folder, lock)
+    place(resolved, folder, lock)
 }
 
 /// For a command that goes on with a run in `--out` or `--resume`.
@@ -49,7 +67,9 @@ pub fn either(command: &str, arguments: &RunArguments) -> Result<Place, Failure>
     let Some(root) = arguments.resume.as_ref().or(arguments.out.as_ref()) else {
         return start(command, arguments);
     };
-    let dense = || configuration(arguments).is_ok_and(|c| !c.dense.weights.as_os_str().is_empty());
+    let dense = || {
+        configuration(arguments).is_ok_and(|config| !config.dense.weights.as_os_str().is_empty())
+    };
     match arguments.resume.is_none() && RunFolder::open(root).is_err() && dense() {
         true => start(command, arguments),
         // Where there is neither a run nor a model, nothing is created.
@@ -61,44 +81,93 @@ fn go_on(root: &Path, arguments: &RunArguments) -> Result<Place, Failure> {
     let folder = RunFolder::open(root).map_err(|error| Failure::usage(error.to_string()))?;
     let lock = folder.lock()?;
     let before = RunConfig::read(&folder.config(), &[])?;
-    let config = match &arguments.config {
+    let mut sources = BTreeMap::new();
+    let config = match &arguments.values.config {
         Some(_) => configuration(arguments)?,
-        None => RunConfig::read(&folder.config(), &settings(arguments))?,
+        None => {
+            let settings = settings(&arguments.values)?;
+            sources.extend(settings.iter().filter_map(|(name, setting)| {
+                Some((setting.split_once('=')?.0.trim().to_string(), name.clone()))
+            }));
+            let plain: Vec<String> = settings.into_iter().map(|(_, setting)| setting).collect();
+            RunConfig::read(&folder.config(), &plain)?
+        }
     };
     if let Some(part) = arguments.redo {
+        if part.part() == Part::Transfer && !config.dense.transfer {
+            return Err(Failure::usage(
+                "--redo transfer: this run has no transfer (dense.transfer is false)",
+            ));
+        }
         folder.begin_anew(part.part())?;
         tell(part.repeats());
     }
     check_changes(&folder, &before, &config)?;
-    place(config, folder, lock)
+    place(Resolved { config, sources, notes: Vec::new(), data: None }, folder, lock)
 }
 
-fn place(config: RunConfig, folder: RunFolder, lock: Lock) -> Result<Place, Failure> {
-    if let Some(note) = &lock.note {
+fn place(resolved: Resolved, folder: RunFolder, lock: Lock) -> Result<Place, Failure> {
+    let Resolved { config, sources, notes, data } = resolved;
+    for note in notes.iter().chain(&lock.note) {
         tell(note);
     }
     folder.tidy();
-    write_config(&folder, &config)?;
-    Ok(Place { config, folder, _lock: lock })
+    write_config_from(&folder, &config, &sources)?;
+    Ok(Place { config, folder, data, _lock: lock })
 }
 
 fn configuration(arguments: &RunArguments) -> Result<RunConfig, Failure> {
-    let settings = settings(arguments);
-    let config = match &arguments.config {
-        Some(file) => RunConfig::read(file, &settings),
-        None => RunConfig::parse("", "built-in configuration", &settings),
-    };
-    config.map_err(|error| match error {
+    Ok(resolve(&arguments.values, None)?.config)
+}
+
+/// The whole configuration; an index of the images is kept in `index`.
+pub fn resolve(arguments: &ConfigArguments, index: Option<&Path>) -> Result<Resolved, Failure> {
+    given(arguments, index)?.resolve().map_err(named)
+}
+
+/// A configuration that cannot be read is an argument that cannot.
+fn named(error: TrainError) -> Failure {
+    match error {
         TrainError::Io { path, error } => {
             Failure::usage(format!("--config {}: {error}", path.display()))
         }
         error => error.into(),
+    }
+}
+
+/// What is typed of a run's values.
+pub fn given(arguments: &ConfigArguments, index: Option<&Path>) -> Result<Given, Failure> {
+    Ok(Given {
+        file: arguments.config.clone(),
+        settings: settings(arguments)?,
+        read: ReadOptions { timm: arguments.timm.clone(), ..ReadOptions::default() },
+        index: index.map(Path::to_path_buf),
     })
 }
 
-fn settings(arguments: &RunArguments) -> Vec<String> {
-    let seed = arguments.seed.map(|seed| format!("seed={seed}"));
-    arguments.settings.iter().cloned().chain(seed).collect()
+/// What is typed, as settings, each with the option's name.
+fn settings(arguments: &ConfigArguments) -> Result<Vec<(String, String)>, Failure> {
+    let ConfigArguments { weights, data, budget, settings, seed, .. } = arguments;
+    let typed = |name: &str, setting: String| (name.to_string(), setting);
+    let mut out: Vec<(String, String)> =
+        settings.iter().map(|setting| typed(SET, setting.clone())).collect();
+    for (name, key, path) in
+        [("--weights", "dense.weights", weights), ("--data", "data.folder", data)]
+    {
+        let Some(path) = path else { continue };
+        let Some(text) = path.to_str() else {
+            let problem = "expected a path of UTF-8, which a configuration can hold";
+            return Err(Failure::usage(format!("{name} {}: {problem}", path.display())));
+        };
+        out.push(typed(name, format!("{key}={}", toml_string(text))));
+    }
+    if let Some(Budget { target, parameters }) = budget {
+        let unit = if *parameters { "parameters" } else { "flops" };
+        out.push(typed("--budget", format!("search.budget={target:?}")));
+        out.push(typed("--budget", format!("search.budget_unit={unit}")));
+    }
+    out.extend(seed.iter().map(|seed| typed("--seed", format!("seed={seed}"))));
+    Ok(out)
 }
 
 /// `runs/NAME`, or the first of `runs/NAME-2`, `runs/NAME-3`, ... that is free.

@@ -1,6 +1,7 @@
 //! The `spvit` program: arguments to configuration to one call into `spvit-train`.
 
 mod args;
+mod budget;
 mod commands;
 mod convert;
 mod device;
@@ -8,8 +9,11 @@ mod failure;
 mod folders;
 mod interrupt;
 mod memory;
+mod model_arguments;
 mod output;
 mod picture;
+mod plan;
+mod predict;
 mod profile;
 mod progress;
 mod table;
@@ -18,12 +22,25 @@ use std::process::ExitCode;
 
 use clap::Parser;
 
+/// Bytes of the stack that everything is called on: what Linux gives by default.
+const STACK: usize = 8 << 20;
+
 fn main() -> ExitCode {
     memory::keep();
+    memory::tell_when_it_runs_out();
     interrupt::survive_size_limits();
     let arguments = match args::Arguments::try_parse() {
         Ok(arguments) => arguments,
         Err(error) => return args::refuse(&error),
     };
-    failure::catch(|| commands::execute(arguments.command))
+    // A stack of its own size, whatever `ulimit -s` says.
+    let worker = std::thread::Builder::new().name("spvit".into()).stack_size(STACK);
+    match worker.spawn(|| failure::catch(|| commands::execute(arguments.command))) {
+        // A panic is caught in there.
+        Ok(worker) => worker.join().unwrap_or(ExitCode::FAILURE),
+        Err(error) => {
+            let message = failure::no_thread(error);
+            failure::catch(|| Err(failure::Failure::run(message)))
+        }
+    }
 }

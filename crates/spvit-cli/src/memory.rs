@@ -1,9 +1,18 @@
 //! The allocator: tensors are allocated and freed by the thousand in every step.
 
-use std::ffi::{c_int, c_long};
+use std::{
+    alloc::{GlobalAlloc, Layout},
+    ffi::{c_int, c_long},
+    sync::atomic::{AtomicUsize, Ordering},
+};
+
+use mimalloc::MiMalloc;
+
+#[cfg(unix)]
+use crate::interrupt::system;
 
 #[global_allocator]
-static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+static ALLOCATOR: Noting = Noting;
 
 /// `mi_option_purge_delay` of mimalloc 2 and 3: milliseconds until freed memory goes back to the
 /// system, -1 for never.
@@ -29,6 +38,90 @@ pub fn keep() {
     }
 }
 
+/// Bytes that the system last refused; 0 where it has refused none.
+static REFUSED: AtomicUsize = AtomicUsize::new(0);
+
+/// mimalloc, with a note of what it could not give: without memory the standard library ends the
+/// program by SIGABRT, and a handler can tell this end from others.
+struct Noting;
+
+fn noted(pointer: *mut u8, size: usize) -> *mut u8 {
+    if pointer.is_null() {
+        REFUSED.store(size, Ordering::Relaxed);
+    }
+    pointer
+}
+
+// SAFETY: mimalloc keeps the contract; its results pass through unchanged.
+#[allow(unsafe_code)]
+unsafe impl GlobalAlloc for Noting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller promises.
+        noted(unsafe { MiMalloc.alloc(layout) }, layout.size())
+    }
+
+    unsafe fn alloc_zeroed(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as the caller promises.
+        noted(unsafe { MiMalloc.alloc_zeroed(layout) }, layout.size())
+    }
+
+    unsafe fn realloc(&self, old: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        // SAFETY: as the caller promises.
+        noted(unsafe { MiMalloc.realloc(old, layout, size) }, size)
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        // SAFETY: as the caller promises.
+        unsafe { MiMalloc.dealloc(pointer, layout) }
+    }
+}
+
+/// Makes memory that runs out an error like others: one line and exit code 1.
+pub fn tell_when_it_runs_out() {
+    // The handler makes calls alone that a handler may.
+    #[cfg(unix)]
+    system::signal(system::SIGABRT, ran_out as *const () as usize);
+}
+
+/// Says what was asked for. An end for another reason is as if there were no handler.
+#[cfg(unix)]
+extern "C" fn ran_out(_: c_int) {
+    #[allow(unsafe_code)]
+    // SAFETY: POSIX's declarations; both may be called in a handler.
+    unsafe extern "C" {
+        fn write(file: c_int, bytes: *const u8, count: usize) -> isize;
+        safe fn _exit(code: c_int) -> !;
+        safe fn raise(number: c_int) -> c_int;
+    }
+    let refused = REFUSED.load(Ordering::Relaxed);
+    if refused == 0 {
+        // Delivered when the handler has returned.
+        system::signal(system::SIGABRT, system::DEFAULT);
+        raise(system::SIGABRT);
+        return;
+    }
+    let (mut digits, mut rest, mut start) = ([b'0'; 20], refused.div_ceil(1_000_000), 20);
+    while rest > 0 {
+        start -= 1;
+        digits[start] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+    }
+    for part in [
+        b"error: the memory has run out: another ",
+        &digits[start..],
+        b" MB were asked for; make batch_size or the model smaller, set run.micro_batches, or raise \
+          the limit (ulimit -v, the container's). A run goes on from its last checkpoint with \
+          --resume\n",
+    ] {
+        // SAFETY: the bytes live as long as the call.
+        #[allow(unsafe_code)]
+        unsafe {
+            write(2, part.as_ptr(), part.len());
+        }
+    }
+    _exit(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -41,5 +134,11 @@ mod tests {
             keep();
             assert_eq!(mi_option_get(PURGE_DELAY), -1);
         }
+    }
+
+    #[test]
+    fn memory_that_is_refused_is_noted() {
+        assert!(Vec::<u8>::new().try_reserve_exact(isize::MAX as usize / 2).is_err());
+        assert_eq!(REFUSED.load(Ordering::Relaxed), isize::MAX as usize / 2);
     }
 }

@@ -4,16 +4,17 @@ use std::path::Path;
 
 use comfy_table::{CellAlignment, LineStyle, Table, presets};
 use spvit_core::TrainBackend;
-use spvit_interchange::{ReadOptions, read as read_model, weights::read_architecture};
+use spvit_interchange::{ReadOptions, memory, read as read_model, weights::read_architecture};
 use spvit_layers::{BlockConfig, Init, Vit};
 use spvit_search::{Architecture, Cost, CostModel, Profile};
-use spvit_train::{LATENCY_BATCH, RunConfig, evaluate, limits, write_atomically};
+use spvit_train::{LATENCY_BATCH, RunConfig, evaluate, write_atomically};
 
 use crate::{
-    args::{ModelArguments, ProfileArguments},
+    args::ProfileArguments,
     convert,
     device::{DeviceName, Work, dispatch},
     failure::Failure,
+    model_arguments::ModelArguments,
     output::{say, tell},
     picture,
     progress::flops_text,
@@ -32,8 +33,9 @@ pub fn show(arguments: &ProfileArguments) -> Result<(), Failure> {
         say(format!("wrote {}", path.display()))?;
     }
     if arguments.measure {
-        limits::check(&architecture.model)
-            .map_err(|problem| impossible(&arguments.file, problem))?;
+        let (own, whole) = (memory::check_architecture(&architecture), memory::check(&dense.model));
+        own.and(whole)
+            .map_err(|problem| Failure::run(format!("{}: {problem}", arguments.file.display())))?;
         let [own, whole] = dispatch(arguments.device, Measure { architecture, dense })?;
         let device = arguments.device.name();
         say(format!(
@@ -66,11 +68,7 @@ fn read(path: &Path, model: &ModelArguments) -> Result<Architecture, Failure> {
             let config = RunConfig::read(path, &[])?;
             Ok(Architecture::dense(config.model, config.search.cost_model))
         }
-        Some("json") => {
-            // Before its figures are computed.
-            limits::check_file(path).map_err(|problem| impossible(path, problem))?;
-            Ok(read_architecture(path)?)
-        }
+        Some("json") => Ok(read_architecture(path)?),
         extension if path.is_dir() || extension.is_some_and(|e| WEIGHTS.contains(&e)) => {
             let described = Described { path, options: model.options() };
             let (architecture, notes) = dispatch(DeviceName::FIRST, described)?;
@@ -103,11 +101,6 @@ impl Work for Described<'_> {
         let read = read_model::<B::InnerBackend>(self.path, &self.options, 0, &device)?;
         Ok((read.architecture, read.notes))
     }
-}
-
-/// A file whose model cannot be.
-pub fn impossible(path: &Path, problem: String) -> Failure {
-    Failure::run(format!("{}: {problem}", path.display()))
 }
 
 fn render(architecture: &Architecture, profile: &Profile, dense: &Profile) -> String {

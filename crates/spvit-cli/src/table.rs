@@ -40,10 +40,14 @@ pub fn render(summary: &Summary) -> String {
     );
     let reached = summary.models.iter().rev().find(|model| model.name != "dense");
     if let Some(model) = reached {
-        let (target, reached) = (summary.target_flops, model.flops);
-        let error = 100.0 * (reached as f64 / target as f64 - 1.0);
-        let (target, reached) = (flops_text(target), flops_text(reached));
-        text += &format!("Budget {target} FLOPs, reached {reached}: {error:+.3} %.\n");
+        let flops = summary.target_flops.map(|target| (target, model.flops, "FLOPs"));
+        let parameters = summary.target_parameters;
+        let parameters = parameters.map(|target| (target, model.parameters as u64, "parameters"));
+        if let Some((target, reached, unit)) = flops.or(parameters) {
+            let error = 100.0 * (reached as f64 / target as f64 - 1.0);
+            let (target, reached) = (flops_text(target), flops_text(reached));
+            text += &format!("Budget {target} {unit}, reached {reached}: {error:+.3} %.\n");
+        }
     }
     text
 }

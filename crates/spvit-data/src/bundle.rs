@@ -8,10 +8,11 @@ use flate2::{Compression, GzBuilder};
 use sha2::{Digest, Sha256};
 
 use crate::checksums::LIST;
+use crate::dataset::fingerprint;
 use crate::error::DataError;
 use crate::idx::{CLASS_NAMES, TEST_IMAGES, TEST_LABELS, TRAIN_IMAGES, TRAIN_LABELS, encode};
 use crate::load::{Format, read};
-use crate::set::{ImageSet, fingerprint, hex};
+use crate::set::{ImageSet, hex};
 
 /// The last images of the source's training file, from which the subset's validation images come and its training
 /// images do not. Figures on the subset and figures on the full set with this validation split are then comparable:

@@ -7,7 +7,9 @@ use std::path::{Path, PathBuf};
 pub(crate) const KNOWN_FORMATS: &str = "one of: MNIST-family IDX files (train-images-idx3-ubyte, \
 train-labels-idx1-ubyte, t10k-images-idx3-ubyte and t10k-labels-idx1-ubyte, each plain or .gz); CIFAR-10's binary \
 version (data_batch_1.bin to data_batch_5.bin and test_batch.bin, or the folder cifar-10-batches-bin that holds \
-them); CIFAR-100's binary version (train.bin and test.bin, or the folder cifar-100-binary that holds them)";
+them); CIFAR-100's binary version (train.bin and test.bin, or the folder cifar-100-binary that holds them); image \
+files (a folder for every class, inside train, val and test or without them; a CSV list of path and label; WebDataset \
+.tar shards)";
 
 /// An image set that could not be read, split, loaded or written.
 #[derive(Debug, thiserror::Error)]
@@ -102,6 +104,29 @@ pub enum DataError {
         found: String,
         /// What to do.
         advice: &'static str,
+    },
+    /// An image cannot be read or decoded.
+    #[error("{name}: {problem}")]
+    Image {
+        /// Its path, or its archive's and its name there.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// More images are broken than may be left out.
+    #[error(
+        "{count} of {images} images are broken, more than `broken_limit` = {limit} allows; the first: {first}. \
+             Mend or remove them, or raise `broken_limit`"
+    )]
+    Broken {
+        /// The broken images met so far.
+        count: usize,
+        /// All images of the split.
+        images: usize,
+        /// The share that may be broken, 0 to 1.
+        limit: f64,
+        /// The first broken image and its fault.
+        first: String,
     },
     /// An option is outside its range, or does not fit the images.
     #[error("{option}: expected {expected}, found {found}")]

@@ -1,17 +1,15 @@
-//! Batches of an epoch, made in the background.
+//! What a loader is asked for, and the loader.
 
-use std::iter::FusedIterator;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, sync_channel};
-use std::thread::{Builder, JoinHandle};
+use std::sync::{Arc, Mutex};
 
-use crate::augment::AugmentConfig;
+use crate::augment::crop::EvalTransform;
+use crate::augment::{AugmentConfig, repeat};
+use crate::broken::{BrokenImages, Faults};
+use crate::epoch::Epoch;
 use crate::error::DataError;
-use crate::pipeline::{Batch, Pipeline, Scratch};
-use crate::set::ImageSet;
+use crate::pipeline::Pipeline;
+use crate::source::ImageSource;
 
-/// Batches that each thread finishes ahead of their use. Two keep a thread busy while one is taken.
-const AHEAD: usize = 2;
 const MAX_SIDE: usize = 4096;
 const MAX_THREADS: usize = 256;
 /// Values of one batch: 16 GiB of them is a mistake in an option.
@@ -20,17 +18,22 @@ const MAX_VALUES: usize = u32::MAX as usize;
 /// How a [`Loader`] makes batches.
 #[derive(Clone, Debug, PartialEq)]
 pub struct LoaderOptions {
-    /// Height and width of the model's input in pixels. Images of another size are resized bilinearly, one by one:
-    /// pixel centres at half-integers as PyTorch with `align_corners=False`, and with a filter as wide as the ratio
-    /// where they are shrunk (torchvision's `antialias=True`). The aspect is not kept.
+    /// Height and width of the model's input in pixels. Where neither `transform` nor the augmentation of bytes says
+    /// otherwise, images of another size are resized bilinearly in float32, without rounding: pixel centres at
+    /// half-integers as PyTorch with `align_corners=False`, and with a filter as wide as the ratio where they are
+    /// shrunk (torchvision's `antialias=True`). The aspect is not kept.
     pub image_size: [usize; 2],
     /// Images in each batch; the last batch of an epoch may have fewer.
     pub batch_size: usize,
     /// What all random decisions come from.
     pub seed: u64,
-    /// Threads that make batches in the background; with 0 they are made where they are taken. The batches are the
-    /// same whatever the number.
+    /// Threads that make batches in the background, together on each; with 0 they are made where they are taken. The
+    /// batches are the same whatever the number.
     pub threads: usize,
+    /// How images that are not cropped at random come to `image_size`: those of an evaluation, and of a training
+    /// without `random_resized_crop`. Resizing is done to bytes, as Pillow does it. Without, they are resized as said
+    /// there.
+    pub transform: Option<EvalTransform>,
     /// Changes to images and targets. Without, images are only normalised and targets are one-hot.
     pub augment: Option<AugmentConfig>,
     /// Whether each epoch draws the images in an order of its own, or in that of the set.
@@ -48,7 +51,13 @@ impl LoaderOptions {
         augment: AugmentConfig,
     ) -> Self {
         let augment = Some(augment);
-        Self { image_size, batch_size, seed, threads: 1, augment, shuffle: true, drop_last: true }
+        Self {
+            seed,
+            augment,
+            shuffle: true,
+            drop_last: true,
+            ..Self::evaluation(image_size, batch_size)
+        }
     }
 
     /// For evaluation: every image once, as it is, in the set's order, one background thread.
@@ -58,13 +67,19 @@ impl LoaderOptions {
             batch_size,
             seed: 0,
             threads: 1,
+            transform: None,
             augment: None,
             shuffle: false,
             drop_last: false,
         }
     }
 
-    fn validate(&self, set: &ImageSet, mean: &[f32], std: &[f32]) -> Result<(), DataError> {
+    pub(crate) fn validate(
+        &self,
+        set: &dyn ImageSource,
+        mean: &[f32],
+        std: &[f32],
+    ) -> Result<(), DataError> {
         let [height, width] = self.image_size;
         if !self.image_size.iter().all(|side| (1..=MAX_SIDE).contains(side)) {
             let expected = format!("height and width of 1 to {MAX_SIDE} pixels");
@@ -95,7 +110,28 @@ impl LoaderOptions {
                 format!("{std:?}"),
             ));
         }
-        self.augment.as_ref().map_or(Ok(()), |augment| augment.validate(self.image_size))
+        if let Some(transform) = &self.transform {
+            transform.validate()?;
+            if ![1, 3].contains(&channels) {
+                let expected = "images of 1 or 3 channels for a transform";
+                return Err(DataError::option("channels", expected, channels));
+            }
+        }
+        if let Some(augment) = &self.augment {
+            augment.validate(self.image_size)?;
+            augment.validate_channels(channels)?;
+        }
+        Ok(())
+    }
+
+    /// Times that an image comes in an epoch.
+    pub(crate) fn repeats(&self) -> usize {
+        self.augment.as_ref().map_or(1, |augment| augment.repeated)
+    }
+
+    /// Images of an epoch, of a set of `images`.
+    pub(crate) fn drawn(&self, images: usize) -> usize {
+        repeat::drawn(images, self.repeats())
     }
 }
 
@@ -105,6 +141,8 @@ impl LoaderOptions {
 /// nor the batches drawn before changes a bit of it.
 pub struct Loader {
     pipeline: Arc<Pipeline>,
+    faults: Arc<Mutex<Faults>>,
+    broken: BrokenImages,
 }
 
 impl Loader {
@@ -116,23 +154,37 @@ impl Loader {
     /// [`DataError::Option`] when an option is out of range or does not fit the set, when the set is empty, or when an
     /// epoch would have no batch.
     pub fn new(
-        set: Arc<ImageSet>,
+        set: Arc<dyn ImageSource>,
         mean: &[f32],
         std: &[f32],
         options: LoaderOptions,
     ) -> Result<Self, DataError> {
-        options.validate(&set, mean, std)?;
+        options.validate(&*set, mean, std)?;
         if set.is_empty() {
             return Err(DataError::option("images", "at least one image to load", "an empty set"));
         }
-        if options.drop_last && set.len() < options.batch_size {
+        let drawn = options.drawn(set.len());
+        if options.drop_last && drawn < options.batch_size {
             let expected = format!(
-                "at most the {} images there are, since unfilled batches are left out",
-                set.len()
+                "at most the {drawn} images there are, since unfilled batches are left out",
             );
             return Err(DataError::option("batch_size", expected, options.batch_size));
         }
-        Ok(Self { pipeline: Arc::new(Pipeline::new(set, mean, std, options)) })
+        let pipeline = Arc::new(Pipeline::new(set, mean, std, options)?);
+        Ok(Self { pipeline, faults: Arc::default(), broken: BrokenImages::default() })
+    }
+
+    /// Names broken images among `broken` ([`Dataset::broken`](crate::Dataset::broken)) and stops at its limit,
+    /// rather than at 1 % and with notes of its own.
+    #[must_use]
+    pub fn sharing(mut self, broken: &BrokenImages) -> Self {
+        self.broken = broken.clone();
+        self
+    }
+
+    /// The broken images met, and what is to be said about them.
+    pub fn broken(&self) -> &BrokenImages {
+        &self.broken
     }
 
     /// The number of batches in an epoch, at least 1.
@@ -141,8 +193,8 @@ impl Loader {
     }
 
     /// The images that batches are drawn from.
-    pub fn set(&self) -> &ImageSet {
-        self.pipeline.set()
+    pub fn set(&self) -> &dyn ImageSource {
+        self.pipeline.source()
     }
 
     /// The options this loader was made with.
@@ -154,116 +206,7 @@ impl Loader {
     ///
     /// Threads start here and end when the epoch is drawn or dropped.
     pub fn epoch(&self, epoch: u64, start_batch: usize) -> Epoch {
-        let maker = Maker {
-            pipeline: self.pipeline.clone(),
-            order: self.pipeline.order(epoch).into(),
-            epoch,
-        };
-        let end = self.batches_per_epoch();
-        let next = start_batch.min(end);
-        let threads = self.pipeline.options().threads.min(end - next);
-        let workers = (0..threads)
-            .map(|lane| Worker::start(maker.clone(), (next + lane..end).step_by(threads)));
-        Epoch {
-            workers: workers.collect(),
-            maker,
-            start: next,
-            next,
-            end,
-            scratch: Scratch::default(),
-        }
-    }
-}
-
-/// Makes any batch of one epoch.
-#[derive(Clone)]
-struct Maker {
-    pipeline: Arc<Pipeline>,
-    order: Arc<[usize]>,
-    epoch: u64,
-}
-
-impl Maker {
-    fn batch(&self, index: usize, scratch: &mut Scratch) -> Batch {
-        self.pipeline.batch(&self.order, self.epoch, index, scratch)
-    }
-}
-
-/// A background thread that makes every n-th batch, in order.
-struct Worker {
-    batches: Option<Receiver<Batch>>,
-    thread: Option<JoinHandle<()>>,
-}
-
-impl Worker {
-    fn start(maker: Maker, indices: impl Iterator<Item = usize> + Send + 'static) -> Self {
-        let (sender, receiver) = sync_channel(AHEAD - 1);
-        let work = move || {
-            let mut scratch = Scratch::default();
-            for index in indices {
-                // The receiver is gone when the epoch was dropped.
-                if sender.send(maker.batch(index, &mut scratch)).is_err() {
-                    return;
-                }
-            }
-        };
-        // Where the system refuses a thread, the sender is dropped and the epoch makes these batches itself.
-        let thread = Builder::new().name("spvit-data loader".to_owned()).spawn(work).ok();
-        Self { batches: Some(receiver), thread }
-    }
-}
-
-impl Drop for Worker {
-    fn drop(&mut self) {
-        // Without a receiver, the thread ends at its next batch.
-        self.batches = None;
-        if let Some(thread) = self.thread.take() {
-            // A thread that panicked has nothing more to say: its batches were made in its stead.
-            let _ = thread.join();
-        }
-    }
-}
-
-/// The batches of one epoch, in order. Made by [`Loader::epoch`].
-///
-/// Dropping it ends its threads and waits for them, which takes at most as long as one batch.
-pub struct Epoch {
-    workers: Vec<Worker>,
-    maker: Maker,
-    start: usize,
-    next: usize,
-    end: usize,
-    scratch: Scratch,
-}
-
-impl Iterator for Epoch {
-    type Item = Batch;
-
-    fn next(&mut self) -> Option<Batch> {
-        if self.next == self.end {
-            return None;
-        }
-        let index = self.next;
-        self.next += 1;
-        // Worker n makes the batches start + n, start + n + workers, ...: taking them in turn keeps their order.
-        let worker = (index - self.start)
-            .checked_rem(self.workers.len())
-            .and_then(|lane| self.workers.get(lane));
-        let ready = worker.and_then(|worker| worker.batches.as_ref()?.recv().ok());
-        Some(ready.unwrap_or_else(|| self.maker.batch(index, &mut self.scratch)))
-    }
-
-    fn size_hint(&self) -> (usize, Option<usize>) {
-        (self.end - self.next, Some(self.end - self.next))
-    }
-}
-
-impl ExactSizeIterator for Epoch {}
-impl FusedIterator for Epoch {}
-
-impl Drop for Epoch {
-    fn drop(&mut self) {
-        // All receivers first, so that the threads end at the same time and not one after the other.
-        self.workers.iter_mut().for_each(|worker| worker.batches = None);
+        let broken = (self.faults.clone(), self.broken.clone());
+        Epoch::start(self.pipeline.clone(), (epoch, start_batch), broken)
     }
 }

@@ -2,12 +2,18 @@
 
 use std::sync::Arc;
 
-use crate::augment::image::ImageChange;
 use crate::augment::mix::{Mix, targets};
+use crate::augment::repeat::{self, Member};
+use crate::broken::Fault;
+use crate::error::DataError;
 use crate::loader::LoaderOptions;
-use crate::resize::Resizer;
+use crate::prepare::{Prepare, Scratch};
 use crate::rng::{Purpose, Stream};
-use crate::set::ImageSet;
+use crate::source::ImageSource;
+
+/// Values that one thread makes at a time: few enough that a batch of photographs is shared by many threads, and
+/// enough that a batch of small images is made by one, without being put together from pieces.
+const PIECE_VALUES: usize = 1 << 19;
 
 /// Images ready for a model, with their labels and soft targets.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,136 +34,112 @@ pub struct Batch {
 
 /// All that batches are made from. Shared by threads, changed by none.
 pub(crate) struct Pipeline {
-    set: Arc<ImageSet>,
+    source: Arc<dyn ImageSource>,
     options: LoaderOptions,
-    /// Normalised value of each byte, per channel.
-    normalised: Vec<[f32; 256]>,
-    resizer: Option<Resizer>,
+    prepare: Prepare,
 }
 
-/// Buffers that one thread uses again for every image.
+/// Some consecutive images of a batch.
 #[derive(Default)]
-pub(crate) struct Scratch {
-    source: Vec<f32>,
-    resized: Vec<f32>,
-    rows: Vec<f32>,
+pub(crate) struct Piece {
+    images: Vec<f32>,
+    labels: Vec<u16>,
+    faults: Vec<Fault>,
 }
 
 impl Pipeline {
-    /// `mean` and `std` have one value for each channel of `set`.
+    /// `mean` and `std` have one value for each channel of `source`.
     pub(crate) fn new(
-        set: Arc<ImageSet>,
+        source: Arc<dyn ImageSource>,
         mean: &[f32],
         std: &[f32],
         options: LoaderOptions,
-    ) -> Self {
-        let table = |(mean, std): (&f32, &f32)| {
-            std::array::from_fn(|pixel| {
-                ((pixel as f64 / 255.0 - f64::from(*mean)) / f64::from(*std)) as f32
-            })
-        };
-        let normalised = mean.iter().zip(std).map(table).collect();
-        let stored = [set.height(), set.width()];
-        let resizer =
-            (stored != options.image_size).then(|| Resizer::new(stored, options.image_size));
-        Self { set, options, normalised, resizer }
+    ) -> Result<Self, DataError> {
+        let prepare = Prepare::new(&*source, mean, std, &options)?;
+        Ok(Self { source, options, prepare })
     }
 
     pub(crate) fn options(&self) -> &LoaderOptions {
         &self.options
     }
 
-    pub(crate) fn set(&self) -> &ImageSet {
-        &self.set
+    pub(crate) fn source(&self) -> &dyn ImageSource {
+        &*self.source
     }
 
     pub(crate) fn batches(&self) -> usize {
-        let (images, batch) = (self.set.len(), self.options.batch_size);
+        let (images, batch) = (self.options.drawn(self.source.len()), self.options.batch_size);
         if self.options.drop_last { images / batch } else { images.div_ceil(batch) }
     }
 
     /// The order of an epoch's images.
-    pub(crate) fn order(&self, epoch: u64) -> Vec<usize> {
-        if self.options.shuffle {
-            Stream::new(self.options.seed, Purpose::Order, epoch, 0).permutation(self.set.len())
+    pub(crate) fn order(&self, epoch: u64) -> Vec<Member> {
+        let images = if self.options.shuffle {
+            Stream::new(self.options.seed, Purpose::Order, epoch, 0).permutation(self.source.len())
         } else {
-            (0..self.set.len()).collect()
-        }
+            (0..self.source.len()).collect()
+        };
+        repeat::order(images, self.options.repeats())
     }
 
-    /// Batch `index` of an epoch whose images come in `order`.
-    pub(crate) fn batch(
-        &self,
-        order: &[usize],
-        epoch: u64,
-        index: usize,
-        scratch: &mut Scratch,
-    ) -> Batch {
-        let LoaderOptions { image_size, batch_size, seed, augment, .. } = &self.options;
-        let [height, width] = *image_size;
-        let members: Vec<usize> =
-            order.iter().copied().skip(index * batch_size).take(*batch_size).collect();
-        let channels = self.set.channels();
-        let image = channels * height * width;
-        let mut images = vec![0.0; members.len() * image];
-        for (&member, target) in members.iter().zip(images.chunks_exact_mut(image)) {
-            let source = self.normalised_image(member, scratch);
-            match augment {
-                Some(config) => {
-                    // The image's own number, not its place: what happens to it does not depend on the batch size.
-                    let mut stream = Stream::new(*seed, Purpose::Image, epoch, member as u64);
-                    ImageChange::draw(config, *image_size, &mut stream).apply(
-                        source,
-                        target,
-                        *image_size,
-                    );
-                }
-                None => target.copy_from_slice(source),
+    /// Images that one thread makes at a time, at least 1.
+    pub(crate) fn piece(&self) -> usize {
+        (PIECE_VALUES / self.image_values().max(1)).clamp(1, self.options.batch_size)
+    }
+
+    fn image_values(&self) -> usize {
+        let [height, width] = self.options.image_size;
+        self.source.channels() * height * width
+    }
+
+    /// The images with these numbers, but for those that cannot be decoded.
+    pub(crate) fn images(&self, epoch: u64, members: &[Member], scratch: &mut Scratch) -> Piece {
+        let image = self.image_values();
+        let mut piece = Piece { images: vec![0.0; members.len() * image], ..Piece::default() };
+        for &Member { index: member, repeat } in members {
+            let start = piece.labels.len() * image;
+            let target = &mut piece.images[start..start + image];
+            // The image's own number, not its place: what happens to it does not depend on the batch size.
+            let (seed, purpose) = (self.options.seed, Purpose::Image);
+            let mut stream = Stream::repeated(seed, purpose, epoch, member as u64, repeat);
+            match self.prepare.image(&*self.source, member, &mut stream, target, scratch) {
+                Ok(()) => piece.labels.push(self.source.label(member).unwrap_or_default()),
+                Err(error) => piece.faults.push(Fault {
+                    index: member,
+                    name: self.source.name(member),
+                    problem: error.to_string(),
+                }),
             }
         }
-        let mix = augment.as_ref().map_or(Mix::None, |config| {
-            Mix::draw(
-                config,
-                *image_size,
-                &mut Stream::new(*seed, Purpose::Mix, epoch, index as u64),
-            )
-        });
-        mix.apply(&mut images, image, *image_size);
-        let labels: Vec<u16> =
-            members.iter().filter_map(|&member| self.set.label(member)).collect();
-        let classes = self.set.classes();
-        let smoothing = augment.as_ref().map_or(0.0, |config| config.label_smoothing);
-        let targets = targets(&labels, classes, smoothing, mix.lambda(*image_size));
-        Batch {
-            index,
-            images,
-            shape: [members.len(), channels, height, width],
-            labels,
-            targets,
-            classes,
-        }
+        piece.images.truncate(piece.labels.len() * image);
+        piece
     }
 
-    /// An image at the model's size, `[channels, height, width]`.
-    fn normalised_image<'a>(&self, index: usize, scratch: &'a mut Scratch) -> &'a [f32] {
-        let Scratch { source, resized, rows } = scratch;
-        let plane = self.set.height() * self.set.width();
-        source.clear();
-        for (pixels, table) in
-            self.set.image(index).unwrap_or_default().chunks_exact(plane).zip(&self.normalised)
-        {
-            source.extend(pixels.iter().map(|&pixel| table[usize::from(pixel)]));
+    /// Batch `index` of an epoch, put together from its pieces, and what could not be decoded of it.
+    pub(crate) fn batch(
+        &self,
+        epoch: u64,
+        index: usize,
+        pieces: impl IntoIterator<Item = Piece>,
+    ) -> (Batch, Vec<Fault>) {
+        let LoaderOptions { image_size, seed, augment, .. } = &self.options;
+        let mut pieces = pieces.into_iter();
+        let Piece { mut images, mut labels, mut faults } = pieces.next().unwrap_or_default();
+        for piece in pieces {
+            images.extend_from_slice(&piece.images);
+            labels.extend_from_slice(&piece.labels);
+            faults.extend(piece.faults);
         }
-        let Some(resizer) = &self.resizer else {
-            return source;
-        };
-        let [height, width] = self.options.image_size;
-        resized.resize(self.set.channels() * height * width, 0.0);
-        for (source, target) in
-            source.chunks_exact(plane).zip(resized.chunks_exact_mut(height * width))
-        {
-            resizer.plane(source, target, rows);
-        }
-        resized
+        let mix = augment.as_ref().map_or(Mix::None, |config| {
+            let mut stream = Stream::new(*seed, Purpose::Mix, epoch, index as u64);
+            Mix::draw(config, *image_size, &mut stream)
+        });
+        mix.apply(&mut images, self.image_values(), *image_size);
+        let classes = self.source.classes();
+        let smoothing = augment.as_ref().map_or(0.0, |config| config.label_smoothing);
+        let targets = targets(&labels, classes, smoothing, mix.lambda(*image_size));
+        let [height, width] = *image_size;
+        let shape = [labels.len(), self.source.channels(), height, width];
+        (Batch { index, images, shape, labels, targets, classes }, faults)
     }
 }

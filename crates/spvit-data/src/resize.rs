@@ -1,4 +1,4 @@
-//! Bilinear resizing.
+//! Bilinear resizing in float32, for loaders that do nothing to bytes: the others resize as `augment::resample` does.
 
 /// Resizes planes from one size to another, bilinearly.
 ///

@@ -12,6 +12,8 @@ pub(crate) enum Purpose {
     Image = 2,
     /// How one batch is mixed.
     Mix = 3,
+    /// Which images of a class belong to which split.
+    Split = 16,
 }
 
 /// A stream of random numbers.
@@ -23,9 +25,21 @@ pub(crate) struct Stream(ChaCha8Rng);
 impl Stream {
     /// The stream of the decision on `purpose` for item `index` of `epoch`.
     pub(crate) fn new(seed: u64, purpose: Purpose, epoch: u64, index: u64) -> Self {
-        // The four numbers are the cipher's key: no two decisions share one, and nothing is mixed or lost.
+        Self::repeated(seed, purpose, epoch, index, 0)
+    }
+
+    /// The same for an item that comes more than once in an epoch; the first `repeat` is 0.
+    pub(crate) fn repeated(
+        seed: u64,
+        purpose: Purpose,
+        epoch: u64,
+        index: u64,
+        repeat: u32,
+    ) -> Self {
+        // These numbers are the cipher's key: no two decisions share one, and nothing is mixed or lost.
+        let purpose = purpose as u64 | u64::from(repeat) << 32;
         let mut key = [0; 32];
-        for (bytes, word) in key.chunks_exact_mut(8).zip([seed, purpose as u64, epoch, index]) {
+        for (bytes, word) in key.chunks_exact_mut(8).zip([seed, purpose, epoch, index]) {
             bytes.copy_from_slice(&word.to_le_bytes());
         }
         Self(ChaCha8Rng::from_seed(key))
@@ -89,9 +103,20 @@ impl Stream {
     }
 
     /// Standard normal, by Box and Muller.
-    fn normal(&mut self) -> f64 {
+    pub(crate) fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.unit()).cos()
+    }
+
+    /// Standard normal values, two at a time.
+    pub(crate) fn fill_normal(&mut self, values: &mut [f32]) {
+        for pair in values.chunks_mut(2) {
+            let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
+            let (sin, cos) = (std::f64::consts::TAU * self.unit()).sin_cos();
+            pair.iter_mut()
+                .zip([radius * cos, radius * sin])
+                .for_each(|(to, from)| *to = from as f32);
+        }
     }
 }
 
@@ -117,6 +142,10 @@ mod tests {
         assert_ne!(reference, first(1, Purpose::Mix, 2, 3));
         assert_ne!(reference, first(1, Purpose::Image, 3, 3));
         assert_ne!(reference, first(1, Purpose::Image, 2, 4));
+        let repeat = |repeat| Stream::repeated(1, Purpose::Image, 2, 3, repeat).0.next_u64();
+        assert_eq!(reference, repeat(0));
+        assert_ne!(reference, repeat(1));
+        assert_ne!(repeat(1), repeat(2));
     }
 
     #[test]

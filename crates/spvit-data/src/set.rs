@@ -1,9 +1,5 @@
 //! Images and labels in memory.
 
-use std::sync::Arc;
-
-use sha2::{Digest, Sha256};
-
 use crate::error::DataError;
 
 /// Images of one size with one label each.
@@ -162,7 +158,8 @@ impl ImageSet {
     }
 }
 
-fn channel_mean_and_std(counts: &[u64; 256]) -> (f32, f32) {
+/// Mean and standard deviation of pixels scaled to 0..1, of which this many have each value.
+pub(crate) fn channel_mean_and_std(counts: &[u64; 256]) -> (f32, f32) {
     let total = counts.iter().sum::<u64>() as f64;
     let average = |value: &dyn Fn(f64) -> f64| {
         let weighted = counts
@@ -175,72 +172,6 @@ fn channel_mean_and_std(counts: &[u64; 256]) -> (f32, f32) {
     let std = average(&|pixel| (pixel - mean).powi(2)).sqrt();
     // Rounding leaves about 1e-17 where all pixels are equal; a real deviation is at least of order 1e-3 / sqrt(total).
     (mean as f32, if std > 1e-9 { std as f32 } else { 1.0 })
-}
-
-/// A data set split three ways, with what is needed to normalise and to recognise it.
-#[derive(Clone, Debug)]
-pub struct Dataset {
-    /// The data folder's name.
-    pub name: String,
-    /// What the weights are trained on.
-    pub train: Arc<ImageSet>,
-    /// What decisions are made on: the last images of the training files, never trained on. May be empty.
-    pub validation: Arc<ImageSet>,
-    /// What is reported on.
-    pub test: Arc<ImageSet>,
-    /// One name for each class: the data set's own where it comes with them, `class 0`, `class 1`, ... otherwise.
-    pub class_names: Vec<String>,
-    /// Each channel's mean over the training split, pixels scaled to 0..1.
-    pub mean: Vec<f32>,
-    /// Each channel's standard deviation over the training split, pixels scaled to 0..1; 1 for a constant channel.
-    pub std: Vec<f32>,
-    /// SHA-256 over the three splits' shapes, labels and pixels, in lower-case hexadecimal: equal for two data sets
-    /// if and only if their splits are.
-    pub fingerprint: String,
-}
-
-impl Dataset {
-    /// Computes normalisation and fingerprint of three splits that agree in shape and classes.
-    pub(crate) fn from_splits(
-        name: String,
-        class_names: Vec<String>,
-        splits: [ImageSet; 3],
-    ) -> Self {
-        let [train, validation, test] = splits;
-        let fingerprint = fingerprint([&train, &validation, &test]);
-        let (mean, std) = train.mean_and_std();
-        Self {
-            name,
-            train: Arc::new(train),
-            validation: Arc::new(validation),
-            test: Arc::new(test),
-            class_names,
-            mean,
-            std,
-            fingerprint,
-        }
-    }
-
-    /// [`Dataset::fingerprint`] of what weights and decisions depend on: the test split is left out.
-    pub fn training_fingerprint(&self) -> String {
-        fingerprint([&self.train, &self.validation, &self.test.select(&[])])
-    }
-}
-
-/// SHA-256 over training, validation and test split, in lower-case hexadecimal.
-pub(crate) fn fingerprint(splits: [&ImageSet; 3]) -> String {
-    let mut hash = Sha256::new();
-    hash.update(b"spvit-data 1\n");
-    for set in splits {
-        // Sizes come first, so that no two different splits give the same bytes.
-        for size in [set.len(), set.channels, set.height, set.width, set.classes] {
-            hash.update((size as u64).to_le_bytes());
-        }
-        let labels: Vec<u8> = set.labels.iter().flat_map(|label| label.to_le_bytes()).collect();
-        hash.update(&labels);
-        hash.update(&set.pixels);
-    }
-    hex(&hash.finalize())
 }
 
 /// Bytes in lower-case hexadecimal.

@@ -36,7 +36,7 @@ fn loader(options: LoaderOptions) -> Loader {
 }
 
 fn draw(options: LoaderOptions, epoch: u64, start: usize) -> Vec<Batch> {
-    loader(options).epoch(epoch, start).collect()
+    loader(options).epoch(epoch, start).map(Result::unwrap).collect()
 }
 
 #[test]
@@ -131,7 +131,7 @@ fn cutmix_shows_the_share_of_the_partner_that_the_target_says() {
     let options =
         LoaderOptions { shuffle: false, ..LoaderOptions::training([16, 16], 8, 0, augment) };
     let loader = Loader::new(set, &[0.0], &[1.0], options).unwrap();
-    for batch in (0..50).flat_map(|epoch| loader.epoch(epoch, 0)) {
+    for batch in (0..50).flat_map(|epoch| loader.epoch(epoch, 0)).map(Result::unwrap) {
         for (index, image) in batch.images.chunks(256).enumerate() {
             let value = index as f32 * 30.0 / 255.0;
             let own =
@@ -146,7 +146,7 @@ fn images_are_resized_to_the_size_of_the_model() {
     let constant = Arc::new(ImageSet::new([1, 4, 4], 1, vec![51; 16], vec![0]).unwrap());
     let loader =
         Loader::new(constant, &[0.0], &[1.0], LoaderOptions::evaluation([7, 3], 1)).unwrap();
-    let batch = loader.epoch(0, 0).next().unwrap();
+    let batch = loader.epoch(0, 0).next().unwrap().unwrap();
     assert_eq!(batch.shape, [1, 1, 7, 3]);
     assert!(batch.images.iter().all(|value| (value - 0.2).abs() < 1e-6));
 }

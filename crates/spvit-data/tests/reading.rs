@@ -22,10 +22,17 @@ fn idx_images_come_back_as_they_were_written() {
     let folder = tempdir().unwrap();
     write_idx(folder.path(), 10, 4);
     let data = load(folder.path(), &DatasetOptions::new(0)).unwrap();
-    assert_eq!((data.train.channels(), data.train.height(), data.train.width()), (1, 4, 5));
-    assert_eq!(data.train.pixels(), pixels(10, 20));
-    assert_eq!(data.test.pixels(), pixels(4, 20));
-    assert_eq!(data.train.labels(), [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]);
+    assert_eq!(
+        (
+            data.train.channels(),
+            data.train.in_memory().unwrap().height(),
+            data.train.in_memory().unwrap().width()
+        ),
+        (1, 4, 5)
+    );
+    assert_eq!(data.train.in_memory().unwrap().pixels(), pixels(10, 20));
+    assert_eq!(data.test.in_memory().unwrap().pixels(), pixels(4, 20));
+    assert_eq!(data.train.in_memory().unwrap().labels(), [0, 1, 2, 0, 1, 2, 0, 1, 2, 0]);
     assert!(data.validation.is_empty());
     assert_eq!(data.class_names, ["class 0", "class 1", "class 2"]);
     assert_eq!(data.name, folder.path().file_name().unwrap().to_str().unwrap());
@@ -38,12 +45,12 @@ fn validation_is_the_end_of_the_training_file_and_limits_leave_it_alone() {
     let all = pixels(10, 20);
     let split = |options: DatasetOptions| load(folder.path(), &options).unwrap();
     let plain = split(options(3, None, None));
-    assert_eq!(plain.train.pixels(), &all[..7 * 20]);
-    assert_eq!(plain.validation.pixels(), &all[7 * 20..]);
-    assert_eq!(plain.validation.labels(), [1, 2, 0]);
+    assert_eq!(plain.train.in_memory().unwrap().pixels(), &all[..7 * 20]);
+    assert_eq!(plain.validation.in_memory().unwrap().pixels(), &all[7 * 20..]);
+    assert_eq!(plain.validation.in_memory().unwrap().labels(), [1, 2, 0]);
     let limited = split(options(3, Some(2), Some(1)));
-    assert_eq!(limited.train.pixels(), &all[..2 * 20]);
-    assert_eq!(limited.validation, plain.validation);
+    assert_eq!(limited.train.in_memory().unwrap().pixels(), &all[..2 * 20]);
+    assert_eq!(limited.validation.in_memory(), plain.validation.in_memory());
     assert_eq!(limited.test.len(), 1);
     let generous = split(options(3, Some(99), Some(99)));
     assert_eq!((generous.train.len(), generous.test.len()), (7, 4));
@@ -79,11 +86,18 @@ fn cifar10_is_read_in_the_order_of_its_batches() {
     write_cifar10(folder.path());
     fs::write(folder.path().join("batches.meta.txt"), "a\nb\nc\nd\ne\nf\ng\nh\ni\nj\n\n").unwrap();
     let data = load(folder.path(), &DatasetOptions::new(1)).unwrap();
-    assert_eq!((data.train.channels(), data.train.height(), data.train.width()), (3, 32, 32));
-    assert_eq!(data.train.labels(), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
-    assert_eq!(data.validation.labels(), [9]);
-    assert_eq!(data.test.labels(), [3, 4]);
-    assert_eq!(data.test.image(1).unwrap(), [40; 3072]);
+    assert_eq!(
+        (
+            data.train.channels(),
+            data.train.in_memory().unwrap().height(),
+            data.train.in_memory().unwrap().width()
+        ),
+        (3, 32, 32)
+    );
+    assert_eq!(data.train.in_memory().unwrap().labels(), [0, 1, 2, 3, 4, 5, 6, 7, 8]);
+    assert_eq!(data.validation.in_memory().unwrap().labels(), [9]);
+    assert_eq!(data.test.in_memory().unwrap().labels(), [3, 4]);
+    assert_eq!(data.test.in_memory().unwrap().image(1).unwrap(), [40; 3072]);
     assert_eq!(data.class_names[9], "j");
 }
 
@@ -102,8 +116,11 @@ fn cifar100_has_its_fine_labels() {
     write_cifar(&inner.join("train.bin"), &[(&[19, 99], 1), (&[0, 42], 2)]);
     write_cifar(&inner.join("test.bin"), &[(&[7, 7], 3)]);
     let data = load(folder.path(), &DatasetOptions::new(0)).unwrap();
-    assert_eq!((data.train.labels(), data.train.classes()), (&[99, 42][..], 100));
-    assert_eq!(data.train.image(1).unwrap(), [2; 3072]);
+    assert_eq!(
+        (data.train.in_memory().unwrap().labels(), data.train.classes()),
+        (&[99, 42][..], 100)
+    );
+    assert_eq!(data.train.in_memory().unwrap().image(1).unwrap(), [2; 3072]);
     assert_eq!(data.class_names.len(), 100);
 }
 

@@ -17,7 +17,14 @@ fn it_has_the_documented_counts_and_fingerprint() {
     assert_eq!(data.train.class_counts(), [900; 10]);
     assert_eq!(data.validation.class_counts(), [100; 10]);
     assert_eq!(data.test.class_counts(), [200; 10]);
-    assert_eq!((data.train.channels(), data.train.height(), data.train.width()), (1, 28, 28));
+    assert_eq!(
+        (
+            data.train.channels(),
+            data.train.in_memory().unwrap().height(),
+            data.train.in_memory().unwrap().width()
+        ),
+        (1, 28, 28)
+    );
     assert_eq!(
         (data.class_names[0].as_str(), data.class_names[9].as_str()),
         ("T-shirt/top", "Ankle boot")

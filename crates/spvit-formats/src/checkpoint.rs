@@ -19,9 +19,14 @@ impl HostTensor {
     }
 }
 
-/// The product of a shape's dimensions, or `None` where it overflows.
+/// Most values that a tensor may claim: sums of a few shapes do not overflow.
+const MOST: usize = isize::MAX as usize / 64;
+
+/// The product of a shape's dimensions, or `None` where it is beyond all memory. So it is where one
+/// of them is 0 and the others are: whoever reads the shape computes with them.
 pub(crate) fn element_count(shape: &[usize]) -> Option<usize> {
-    shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d))
+    let others = shape.iter().try_fold(1usize, |n, &d| n.checked_mul(d.max(1)))?;
+    (others <= MOST).then(|| if shape.contains(&0) { 0 } else { others })
 }
 
 /// Tensors by name, in the alphabetical order of their names.

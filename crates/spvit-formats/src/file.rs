@@ -1,7 +1,7 @@
 //! Reading within a file's bounds, and writing a file whole or not at all.
 
 use std::fs::File;
-use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{BufWriter, ErrorKind, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use crate::error::{Fault, FormatError};
@@ -103,7 +103,12 @@ pub fn write_whole(
     let mut writer = BufWriter::with_capacity(1 << 16, temporary.as_file());
     fill(&mut writer).and_then(|()| writer.flush()).map_err(io("write the file"))?;
     drop(writer);
-    temporary.as_file().sync_all().map_err(io("sync the file"))?;
+    match temporary.as_file().sync_all() {
+        // Some file systems of networks and of user space cannot; the file is as safe as others are.
+        Err(error) if [ErrorKind::Unsupported, ErrorKind::InvalidInput].contains(&error.kind()) => {
+        }
+        synced => synced.map_err(io("sync the file"))?,
+    }
     temporary.persist(&target).map_err(|e| io("rename the temporary file to its name")(e.error))?;
     // The rename itself is durable once the folder is synced; not every system can.
     #[cfg(unix)]

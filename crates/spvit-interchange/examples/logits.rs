@@ -3,7 +3,7 @@
 //! Each line on stdin is `{"model": FILE, "input": FILE}`; the input has a tensor `input`
 //! `[batch, channels, height, width]`. Each line on stdout answers one: `{"logits": [...], "shape":
 //! [batch, classes], "notes": [...]}`, `{"refused": MESSAGE}` or `{"panic": MESSAGE}`. A model is
-//! also written beside its file and read again.
+//! also written beside its file and read again, and as ONNX: again.safetensors and again.onnx.
 
 use std::{
     io::{BufRead, Write},
@@ -58,6 +58,8 @@ fn answer(request: &Request) -> Result<Value, Box<dyn std::error::Error>> {
     if again.model.forward(input, &Mode::Evaluate).into_data() != logits.clone().into_data() {
         return Ok(json!({"panic": "written and read again, it is another model"}));
     }
+    let onnx = request.model.with_file_name("again.onnx");
+    write(&onnx, Target::Onnx, &read.model, &read.architecture)?;
     let (shape, values) = (logits.dims(), logits.into_data());
     let values: Vec<f32> = values.iter::<f32>().collect();
     Ok(json!({"logits": values, "shape": shape, "notes": read.notes}))

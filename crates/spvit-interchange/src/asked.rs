@@ -22,9 +22,11 @@ pub(super) fn told(config: &ModelConfig, shapes: &Shapes) -> Told {
         Some((spvit_layers::Pool::Map, _)) if !pooled => None,
         Some((spvit_layers::Pool::Map, false)) => Some(detect::Pool::Attention),
         Some((spvit_layers::Pool::Map, true)) => Some(detect::Pool::AttentionWithPrefix),
+        Some((spvit_layers::Pool::TokenAverage, _)) => Some(detect::Pool::TokenAndAverage),
         Some((spvit_layers::Pool::Average, true)) => Some(detect::Pool::AverageWithPrefix),
         Some((spvit_layers::Pool::Average, false)) | None => Some(detect::Pool::Average),
     };
+    let bare = vit.is_some_and(|vit| !vit.final_norm && !vit.fc_norm);
     Told {
         heads: Some(heads(match &config.family {
             Family::Vit(vit) => vec![vit.heads],
@@ -41,6 +43,8 @@ pub(super) fn told(config: &ModelConfig, shapes: &Shapes) -> Told {
         epsilon: Some(style.epsilon),
         post_norm: Some(false),
         rope: Some(style.rope.map(detect::Rope::from)),
+        // Where the file has one, it is not left out because the shape does not want it.
+        final_norm: (bare && !shapes.contains_key("norm.weight")).then_some(false),
         ..Told::default()
     }
 }

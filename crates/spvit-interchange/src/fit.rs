@@ -132,7 +132,9 @@ pub(super) fn biases(renamed: &mut Renamed, config: &ModelConfig, notes: &mut Ve
             let end = bias.rsplit_once("blocks.").map(|(_, rest)| rest.split_once('.'));
             end.flatten().is_some_and(|(_, end)| other.ends_with(end))
         });
-        let rows = renamed.tensors[name].shape.to_vec().first().copied().unwrap_or(0);
+        let shape = renamed.tensors[name].shape.to_vec();
+        // An empty tensor may claim any number of rows.
+        let rows = shape.first().copied().filter(|_| !shape.contains(&0)).unwrap_or(0);
         (wanted && !taken && alone).then_some((bias, rows))
     };
     let missing: Vec<(String, usize)> = renamed.tensors.keys().filter_map(missing).collect();

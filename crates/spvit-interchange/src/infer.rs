@@ -11,6 +11,7 @@ use crate::{
     InterchangeError, ReadOptions,
     detect::{self, Biases, Described, Family, Feature, Told, detect},
     names::Renamed,
+    published,
 };
 
 /// The parts that spvit's layers have beside what every vision transformer has.
@@ -103,6 +104,11 @@ pub(super) fn infer(
         family: family(described, classes, &blocks).ok_or_else(|| wrong("it has no blocks"))?,
         space: SearchSpace { kernels: kernels(tensors, &blocks), ..SearchSpace::default() },
     };
+    config.space.alpha = options.alpha.unwrap_or(match &config.family {
+        Shape::Vit(_) => config.space.alpha,
+        Shape::Swin(_) if published::is_fine_tuned(tensors) => published::SWIN_ALPHA,
+        Shape::Swin(_) => config.space.alpha,
+    });
     match &mut config.family {
         Shape::Vit(vit) => vit.style.shortcut_adds_norm = options.shortcut_adds_norm,
         Shape::Swin(swin) => swin.style.shortcut_adds_norm = options.shortcut_adds_norm,
@@ -172,6 +178,7 @@ fn family(described: &Described, classes: usize, blocks: &[BlockConfig]) -> Opti
         pool: match (described.pool, pool) {
             (_, Some(_)) => Pool::Map,
             (detect::Pool::Token, None) => Pool::Token,
+            (detect::Pool::TokenAndAverage, None) => Pool::TokenAverage,
             (_, None) => Pool::Average,
         },
         pool_prefix: [detect::Pool::AverageWithPrefix, detect::Pool::AttentionWithPrefix]
@@ -188,6 +195,8 @@ fn family(described: &Described, classes: usize, blocks: &[BlockConfig]) -> Opti
         embed_prefix: described.prefix_rows > 0 || !prefix,
         patch_bias: described.patch_bias,
         pre_norm: described.pre_norm,
+        patch_norm: described.patch_norm,
+        final_norm: described.norm,
         fc_norm: described.fc_norm,
         style,
         ..VitConfig::deit(base)

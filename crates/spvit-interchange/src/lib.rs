@@ -15,6 +15,8 @@ pub mod detect;
 mod error;
 mod fit;
 mod infer;
+mod input;
+pub mod memory;
 mod names;
 mod network;
 mod published;
@@ -30,6 +32,7 @@ use spvit_layers::Vit;
 use spvit_search::Architecture;
 
 pub use error::InterchangeError;
+pub use input::{INPUT, Input};
 pub use network::network;
 pub use published::{read_operations, read_search_result, search_result_shape};
 pub use read::{describe, examine, read, read_dense};
@@ -62,6 +65,9 @@ pub struct ReadOptions {
     pub architecture: Option<PathBuf>,
     /// Whether shortcuts add norm1(x), as they do in models that the published code fine-tuned.
     pub shortcut_adds_norm: bool,
+    /// α of head distributions in models that the published code fine-tuned; otherwise that of the
+    /// released ones: 0.01, and 100 of a Swin.
+    pub alpha: Option<f64>,
 }
 
 /// A model of whatever shape its file has.
@@ -71,7 +77,22 @@ pub struct Imported<B: Backend> {
     pub model: Vit<B>,
     /// Its architecture.
     pub architecture: Architecture,
+    /// How images come to it, as far as its file says.
+    pub input: Input,
     /// What was assumed and changed, one sentence each.
+    pub notes: Vec<String>,
+}
+
+/// What a file says of its model.
+#[derive(Debug, Clone)]
+pub struct Description {
+    /// The model's architecture.
+    pub architecture: Architecture,
+    /// Whether the file has a classifier; the architecture has one in any case.
+    pub head: bool,
+    /// How images come to it, as far as its file says.
+    pub input: Input,
+    /// What was assumed, one sentence each.
     pub notes: Vec<String>,
 }
 

@@ -1,24 +1,19 @@
 //! A compact model as the ONNX writer takes it.
 
 use spvit_formats::onnx::{
-    self, BlockDescription, MergeDescription, NetworkDescription, Positions, WindowDescription,
+    self, BlockDescription, MergeDescription, NetworkDescription, Places, Positions,
+    RopeDescription, WindowDescription,
 };
 use spvit_layers::{
     Activation, BATCH_NORM_EPSILON, BlockConfig, BlockShape, Family, FfnKind, ModelConfig,
-    NormKind, Operation, Pool, QkvBias, SwinConfig, VitConfig,
+    NormKind, Operation, Pool, QkvBias, Rope, RopeKind, SwinConfig, VitConfig,
 };
 use spvit_search::Architecture;
 
 /// A compact model's forward, as the ONNX writer takes it.
-///
-/// # Errors
-/// A sentence that names what the writer does not know.
-pub fn network(architecture: &Architecture) -> Result<NetworkDescription, String> {
+pub fn network(architecture: &Architecture) -> NetworkDescription {
     let config = &architecture.model;
-    if let Some(part) = unknown(config) {
-        return Err(format!("ONNX is not written of a model with {part} yet; write .safetensors"));
-    }
-    Ok(match &config.family {
+    match &config.family {
         Family::Vit(vit) => NetworkDescription {
             blocks: blocks(architecture, |block| format!("blocks.{block}")),
             ..of_vit(config, vit)
@@ -31,30 +26,7 @@ pub fn network(architecture: &Architecture) -> Result<NetworkDescription, String
             };
             NetworkDescription { blocks: blocks(architecture, name), ..of_swin(config, swin) }
         }
-    })
-}
-
-/// What a model has that the writer does not know.
-fn unknown(config: &ModelConfig) -> Option<&'static str> {
-    if config.as_vit().is_some_and(|vit| vit.pool == Pool::Map) {
-        return Some("attention pooling");
     }
-    if config.as_vit().is_some_and(|vit| vit.pool_prefix) {
-        return Some("a mean over prefix tokens, too");
-    }
-    config.blocks().iter().find_map(|block| {
-        let style = block.style;
-        let parts = [
-            (style.norm != NormKind::Layer, "RMSNorm"),
-            (style.ffn != FfnKind::Plain, "gated FFNs (SwiGLU)"),
-            (style.relative_position_bias, "a relative position bias over the whole sequence"),
-            (style.rope.is_some(), "rotary position embedding"),
-            (style.attn_norm, "a norm before attention's projection"),
-            (style.mlp_norm, "a norm before the FFN's last map"),
-            (style.activation == Activation::Tanh, "FFNs with tanh"),
-        ];
-        parts.into_iter().find(|(there, _)| *there).map(|(_, part)| part)
-    })
 }
 
 /// What is around a ViT's blocks.
@@ -66,9 +38,10 @@ fn of_vit(config: &ModelConfig, vit: &VitConfig) -> NetworkDescription {
         classes: vit.classes,
         dim: vit.dim,
         epsilon: config.layer_norm_epsilon(),
+        norm_kind: norm_kind(config.style().norm),
         batch_norm_epsilon: BATCH_NORM_EPSILON,
         patch_bias: vit.patch_bias,
-        patch_norm: false,
+        patch_norm: vit.patch_norm,
         class_token: vit.class_token,
         distilled: vit.distilled,
         registers: vit.registers,
@@ -78,13 +51,20 @@ fn of_vit(config: &ModelConfig, vit: &VitConfig) -> NetworkDescription {
             (true, true) => Positions::All,
         },
         pre_norm: vit.pre_norm,
-        norm: !vit.fc_norm,
+        norm: vit.final_norm,
         fc_norm: vit.fc_norm,
         pool: match vit.pool {
             Pool::Token => onnx::Pool::Token,
-            // Attention pooling is refused above.
-            Pool::Average | Pool::Map => onnx::Pool::Average,
+            Pool::Average => onnx::Pool::Average,
+            Pool::TokenAverage => onnx::Pool::TokenAverage,
+            Pool::Map => onnx::Pool::Attention {
+                heads: vit.pool_heads(),
+                hidden: vit.pool_hidden(),
+                activation: activation(vit.style.activation),
+                qk_norm: vit.pool_qk_norm,
+            },
         },
+        pool_prefix: vit.pool_prefix,
         head: "head".into(),
         blocks: Vec::new(),
         merges: Vec::new(),
@@ -104,6 +84,7 @@ fn of_swin(config: &ModelConfig, swin: &SwinConfig) -> NetworkDescription {
         classes: swin.classes,
         dim: swin.dim,
         epsilon: config.layer_norm_epsilon(),
+        norm_kind: norm_kind(config.style().norm),
         batch_norm_epsilon: BATCH_NORM_EPSILON,
         patch_bias: true,
         patch_norm: true,
@@ -115,6 +96,7 @@ fn of_swin(config: &ModelConfig, swin: &SwinConfig) -> NetworkDescription {
         norm: true,
         fc_norm: false,
         pool: onnx::Pool::Average,
+        pool_prefix: false,
         head: "head.fc".into(),
         blocks: Vec::new(),
         merges: config.merges().into_iter().enumerate().map(merge).collect(),
@@ -145,17 +127,50 @@ fn describe(name: String, shape: &BlockShape, block: &BlockConfig) -> BlockDescr
             .window
             .map(|window| WindowDescription { size: window.size, shift: window.shift }),
         epsilon: style.epsilon,
-        activation: match style.activation {
-            // tanh is refused above.
-            Activation::Gelu | Activation::Tanh => onnx::Activation::Gelu,
-            Activation::GeluTanh => onnx::Activation::GeluTanh,
-            Activation::QuickGelu => onnx::Activation::QuickGelu,
-            Activation::Relu => onnx::Activation::Relu,
-            Activation::Silu => onnx::Activation::Silu,
+        norm_kind: norm_kind(style.norm),
+        ffn: match style.ffn {
+            FfnKind::Plain => onnx::Ffn::Plain,
+            FfnKind::GateFirst => onnx::Ffn::GateFirst,
+            FfnKind::GateLast => onnx::Ffn::GateLast,
+            FfnKind::Split => onnx::Ffn::Split,
         },
+        activation: activation(style.activation),
         qkv_bias: style.qkv_bias == QkvBias::All,
         qk_norm: style.qk_norm,
+        // Windows always have one, of their own.
+        relative_positions: style.relative_position_bias && shape.window.is_none(),
+        rope: style.rope.as_ref().map(rope),
+        attn_norm: style.attn_norm,
+        mlp_norm: style.mlp_norm,
         layer_scale: style.layer_scale,
         shortcut_adds_norm: style.shortcut_adds_norm,
     }
+}
+
+fn norm_kind(kind: NormKind) -> onnx::NormKind {
+    match kind {
+        NormKind::Layer => onnx::NormKind::Layer,
+        NormKind::Rms => onnx::NormKind::Rms,
+    }
+}
+
+fn activation(activation: Activation) -> onnx::Activation {
+    match activation {
+        Activation::Gelu => onnx::Activation::Gelu,
+        Activation::GeluTanh => onnx::Activation::GeluTanh,
+        Activation::QuickGelu => onnx::Activation::QuickGelu,
+        Activation::Relu => onnx::Activation::Relu,
+        Activation::Silu => onnx::Activation::Silu,
+        Activation::Tanh => onnx::Activation::Tanh,
+    }
+}
+
+fn rope(rope: &Rope) -> RopeDescription {
+    let Rope { kind, temperature, offset, reference, columns_first, half } = *rope;
+    let places = match (kind, reference) {
+        (RopeKind::Eva, None) => Places::Counted,
+        (RopeKind::Eva, Some(map)) => Places::Scaled(map),
+        (RopeKind::DinoV3, _) => Places::Centred,
+    };
+    RopeDescription { places, temperature, offset, columns_first, half }
 }

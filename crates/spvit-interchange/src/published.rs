@@ -16,6 +16,9 @@ use crate::{InterchangeError, infer, weights};
 /// What the published code calls a block's kept hidden dimensions.
 const INDICATOR: &str = "mlp.assigned_indicator_index";
 
+/// α of the released Swins.
+pub(super) const SWIN_ALPHA: f64 = 100.0;
+
 pub(super) fn is_indicator(name: &str) -> bool {
     name.ends_with(INDICATOR)
 }
@@ -36,10 +39,9 @@ pub(super) fn compact<B: FusedOps>(
     init: &mut Init<B>,
 ) -> Result<Vit<B>, StateError> {
     let config = &architecture.model;
-    for (index, block) in architecture.blocks.iter().enumerate() {
-        if let Some(shape) = config.blocks().get(index) {
-            complete(&mut tensors, config, shape, (index, block.operation));
-        }
+    let places = block_names(config).into_iter().zip(config.blocks());
+    for ((name, shape), block) in places.zip(&architecture.blocks) {
+        complete(&mut tensors, config, &shape, (&name, block.operation));
     }
     state::merge_qkv(&mut tensors);
     let hidden: Vec<usize> = architecture.blocks.iter().map(|block| block.kept.len()).collect();
@@ -60,17 +62,21 @@ fn complete(
     tensors: &mut StateDict,
     config: &ModelConfig,
     shape: &BlockShape,
-    (index, operation): (usize, Operation),
+    (block, operation): (&str, Operation),
 ) {
     let (dim, d) = (shape.dim, shape.head_dim());
     let mut add = |name: &str, shape: &[usize], value: f32| {
         let count = shape.iter().product();
         let data = TensorData::new(vec![value; count], shape.to_vec());
-        tensors.entry(format!("blocks.{index}.attn.{name}")).or_insert(data);
+        tensors.entry(format!("{block}.attn.{name}")).or_insert(data);
     };
     if operation != Operation::Msa {
         add("qk.weight", &[2 * dim, dim], 0.0);
         add("qk.bias", &[2 * dim], 0.0);
+        if shape.bias_table_rows() > 0 {
+            let table = [shape.bias_table_rows(), shape.heads];
+            add("relative_position_bias_table", &table, 0.0);
+        }
     }
     if operation == Operation::Shortcut {
         for map in ["v", "proj"] {
@@ -240,8 +246,7 @@ pub fn search_result_shape(path: &Path) -> Result<ModelConfig, InterchangeError>
     };
     config.space.alpha = match &config.family {
         Family::Vit(_) => config.space.alpha,
-        // The released Swins'.
-        Family::Swin(_) => 100.0,
+        Family::Swin(_) => SWIN_ALPHA,
     };
     config.validate().map_err(|error| refused(error.to_string()))?;
     Ok(config)

@@ -10,9 +10,9 @@ use spvit_layers::{
 use spvit_search::{Architecture, BlockArchitecture, CostModel};
 
 use crate::{
-    Dense, Imported, InterchangeError, ReadOptions, asked,
+    Dense, Description, INPUT, Imported, Input, InterchangeError, ReadOptions, asked,
     detect::{self, Described, Told},
-    fit, infer,
+    fit, infer, memory,
     names::Renamed,
     published,
     weights::{self, read_architecture},
@@ -24,6 +24,8 @@ struct Source {
     renamed: Renamed,
     /// The architecture that spvit wrote into it.
     architecture: Option<Architecture>,
+    /// How images come to the model.
+    input: Input,
     notes: Vec<String>,
 }
 
@@ -65,11 +67,12 @@ impl Source {
         };
         let tensors = weights::from_host(checkpoint.tensors);
         let refused = |problem| InterchangeError::refused(&path, problem);
+        let input = Input::stored(checkpoint.metadata.get(INPUT)).map_err(refused)?;
         if let Some(problem) = unfit(&tensors) {
             return Err(refused(problem));
         }
         let renamed = Renamed::new(tensors, &mut notes).map_err(refused)?;
-        Ok(Self { path, renamed, architecture, notes })
+        Ok(Self { path, renamed, architecture, input, notes })
     }
 
     /// The error of weights that do not fit, in the file's own names.
@@ -95,6 +98,11 @@ impl Source {
                     .push("the attention pool is left out: the classifier has no use of it".into());
             }
         }
+        if told.final_norm == Some(false) && self.renamed.tensors.contains_key("norm.weight") {
+            self.renamed.tensors.retain(|name, _| !name.starts_with("norm."));
+            self.notes
+                .push("the last norm is left out: the classifier takes what comes before".into());
+        }
         fit::rows(&mut self.renamed.tensors, &described);
         Ok(described)
     }
@@ -109,6 +117,7 @@ impl Source {
             None => {
                 let described = self.describe(&infer::told(&self.path, options)?)?;
                 self.notes.extend(described.warning());
+                self.input = std::mem::take(&mut self.input).over(described.input.clone());
                 infer::infer(&self.path, &self.renamed.tensors, &described, options)?
             }
         };
@@ -229,18 +238,16 @@ pub fn examine(path: &Path, options: &ReadOptions) -> Result<Described, Intercha
         .map_err(|problem| source.refused(problem))
 }
 
-/// The architecture of the model in a weights file, and notes on what was assumed. The weights are
-/// read but not checked.
+/// The model in a weights file, which is read but not checked.
 ///
 /// # Errors
 /// [`InterchangeError`] naming the file and what it lacks.
-pub fn describe(
-    path: &Path,
-    options: &ReadOptions,
-) -> Result<(Architecture, Vec<String>), InterchangeError> {
+pub fn describe(path: &Path, options: &ReadOptions) -> Result<Description, InterchangeError> {
     let mut source = Source::open(path, options.entry.as_deref())?;
+    let heads = ["head.weight", "head.fc.weight"];
+    let head = heads.iter().any(|name| source.renamed.tensors.contains_key(*name));
     let (architecture, _) = source.resolve(options)?;
-    Ok((architecture, source.notes))
+    Ok(Description { architecture, head, input: source.input, notes: source.notes })
 }
 
 /// Reads a dense or compact model of whatever shape, whoever wrote it: spvit, timm, DeiT, Hugging
@@ -259,6 +266,12 @@ pub fn read<B: FusedOps>(
     let mut source = Source::open(path, options.entry.as_deref())?;
     let (architecture, map) = source.resolve(options)?;
     let config = &architecture.model;
+    let fits = match published::is_fine_tuned(&source.renamed.tensors) {
+        // It is filled up to the search form first.
+        true => memory::check(config),
+        false => memory::check_architecture(&architecture),
+    };
+    fits.map_err(|problem| source.refused(problem))?;
     let mut init = Init::new(seed, device);
     fit::biases(&mut source.renamed, config, &mut source.notes);
     let tensors = &mut source.renamed.tensors;
@@ -274,7 +287,7 @@ pub fn read<B: FusedOps>(
         }
     };
     match model {
-        Ok(model) => Ok(Imported { model, architecture, notes: source.notes }),
+        Ok(model) => Ok(Imported { model, architecture, input: source.input, notes: source.notes }),
         Err(error) => {
             let hint = match error.missing.is_empty() && error.misshapen.is_empty() {
                 true => "; this kind of vision transformer has layers that spvit's have not",
@@ -297,6 +310,8 @@ pub fn read_dense<B: FusedOps>(
     device: &B::Device,
 ) -> Result<Dense<B>, InterchangeError> {
     let mut source = Source::open(path, None)?;
+    config.validate().map_err(|error| source.refused(error.to_string()))?;
+    memory::check(config).map_err(|problem| source.refused(problem))?;
     let mut map = source.architecture.as_ref().map(|own| own.model.map());
     let mut hint = "; expected the weights of a dense model of this shape".to_string();
     if source.architecture.is_none() {

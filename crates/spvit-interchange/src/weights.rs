@@ -11,7 +11,7 @@ use spvit_layers::{
 };
 use spvit_search::Architecture;
 
-use crate::InterchangeError;
+use crate::{InterchangeError, memory};
 
 /// Key of the architecture in a file's metadata.
 pub const ARCHITECTURE: &str = "spvit.architecture";
@@ -75,6 +75,8 @@ pub fn read_model<B: FusedOps>(
     };
     let architecture = Architecture::from_json(json)
         .map_err(|error| InterchangeError::architecture(path, error))?;
+    memory::check_architecture(&architecture)
+        .map_err(|problem| InterchangeError::refused(path, problem))?;
     let model =
         Vit::new(&architecture.model, &architecture.block_configs(), &mut Init::new(0, device));
     let model = load(model, from_host(checkpoint.tensors), path)?;
@@ -87,7 +89,9 @@ pub fn read_model<B: FusedOps>(
 /// [`InterchangeError`] naming the file, and the block and field if one is wrong.
 pub fn read_architecture(path: &Path) -> Result<Architecture, InterchangeError> {
     let text = std::fs::read_to_string(path).map_err(|error| InterchangeError::io(path, error))?;
-    Architecture::from_json(&text).map_err(|error| InterchangeError::architecture(path, error))
+    // Some editors put a mark of the byte order first, which JSON does not have.
+    let text = text.strip_prefix('\u{feff}').unwrap_or(&text);
+    Architecture::from_json(text).map_err(|error| InterchangeError::architecture(path, error))
 }
 
 /// A search model of this shape with these weights, which `path` names in errors.
@@ -100,6 +104,7 @@ pub fn import_search<B: FusedOps>(
     path: &Path,
     device: &B::Device,
 ) -> Result<SearchVit<B>, InterchangeError> {
+    memory::check(config).map_err(|problem| InterchangeError::refused(path, problem))?;
     load(SearchVit::new(config, &mut Init::new(0, device)), tensors, path)
 }
 

@@ -44,10 +44,8 @@ pub fn write<B: Backend>(
         Target::Safetensors => weights::write_tensors(path, state::export(model), &json()?),
         Target::Published => weights::write_tensors(path, split(state::export(model)), &json()?),
         Target::Onnx => {
-            let network =
-                network(architecture).map_err(|error| InterchangeError::refused(path, error))?;
             let tensors = weights::to_host(state::export(model));
-            Ok(onnx::write(path, &network, &tensors)?)
+            Ok(onnx::write(path, &network(architecture), &tensors)?)
         }
         Target::Architecture => {
             let json = json()?;

@@ -41,7 +41,7 @@ pub struct VisionTransformer<B: Backend, K> {
     pub norm: Option<Norm<B>>,
     /// Pools the map's tokens.
     pub attn_pool: Option<AttentionPool<B>>,
-    /// After pooling, instead of [`VisionTransformer::norm`].
+    /// After pooling.
     pub fc_norm: Option<Norm<B>>,
     /// The classifier.
     pub head: Linear<B>,
@@ -90,9 +90,11 @@ impl<B: Backend, K> VisionTransformer<B, K> {
         let (features, classes) = (config.features(), config.classes());
         match &config.family {
             Family::Vit(vit) => {
+                let mut patch_embed = PatchEmbed::new(sizes, vit.patch_bias, init);
+                patch_embed.norm = norm(vit.patch_norm, dim, init);
                 let rows = vit.patches() + if vit.embed_prefix { vit.prefix_tokens() } else { 0 };
                 Self {
-                    patch_embed: PatchEmbed::new(sizes, vit.patch_bias, init),
+                    patch_embed,
                     cls_token: token(vit.class_token, 1, init),
                     dist_token: token(vit.distilled, 1, init),
                     reg_token: token(vit.registers > 0, vit.registers, init),
@@ -100,7 +102,7 @@ impl<B: Backend, K> VisionTransformer<B, K> {
                     norm_pre: norm(vit.pre_norm, dim, init),
                     blocks: blocks(init),
                     merges: Vec::new(),
-                    norm: norm(!vit.fc_norm, dim, init),
+                    norm: norm(vit.final_norm, dim, init),
                     attn_pool: (vit.pool == Pool::Map).then(|| AttentionPool::new(vit, init)),
                     fc_norm: norm(vit.fc_norm, dim, init),
                     head: Linear::new(features, classes, init),
@@ -255,16 +257,22 @@ impl<B: FusedOps, K> VisionTransformer<B, K> {
                     None => logits,
                 }
             }
-            Pool::Average | Pool::Map => {
+            Pool::Average | Pool::Map | Pool::TokenAverage => {
                 let x = match &self.norm {
                     Some(norm) => norm.forward(x),
                     None => x,
                 };
                 let (tokens, unpooled) = (x.dims()[1], self.layout.unpooled);
-                let x = x.narrow(1, unpooled, tokens - unpooled);
+                let map = x.clone().narrow(1, unpooled, tokens - unpooled);
                 let pooled = match &self.attn_pool {
-                    Some(pool) => pool.forward(x),
-                    None => x.mean_dim(1).squeeze_dim::<2>(1),
+                    Some(pool) => pool.forward(map),
+                    None => map.mean_dim(1).squeeze_dim::<2>(1),
+                };
+                let pooled = match self.layout.pool {
+                    Pool::TokenAverage => {
+                        Tensor::cat(vec![x.narrow(1, 0, 1).squeeze_dim::<2>(1), pooled], 1)
+                    }
+                    _ => pooled,
                 };
                 self.head.forward(normal(pooled, &self.fc_norm))
             }

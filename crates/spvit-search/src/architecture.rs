@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use spvit_layers::{BlockConfig, BlockShape, ConfigError, ModelConfig, Operation};
 
-use crate::{CostModel, CostTable};
+use crate::{Budget, CostModel, CostTable};
 
 /// One block of an architecture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -27,6 +27,9 @@ pub struct Architecture {
     /// The budget that it was derived for, in FLOPs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_flops: Option<u64>,
+    /// The budget that it was derived for, in parameters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_parameters: Option<u64>,
     /// FLOPs (multiply-adds counted once) by `cost_model`.
     #[serde(default)]
     pub flops: u64,
@@ -105,8 +108,9 @@ impl Architecture {
         blocks: Vec<BlockArchitecture>,
         target_flops: Option<u64>,
     ) -> Self {
+        let (target_parameters, flops, dense_flops) = (None, 0, 0);
         let mut architecture =
-            Self { model, cost_model, target_flops, flops: 0, dense_flops: 0, blocks };
+            Self { model, cost_model, target_flops, target_parameters, flops, dense_flops, blocks };
         architecture.compute_figures();
         architecture
     }
@@ -129,6 +133,12 @@ impl Architecture {
     /// FLOPs by either cost model; [`u64::MAX`] if the blocks do not fit the model.
     pub fn flops_by(&self, cost_model: CostModel) -> u64 {
         self.cost(&CostTable::new(&self.model, cost_model)).map_or(u64::MAX, |cost| cost as u64)
+    }
+
+    /// The budget that it was derived for, if it was.
+    pub fn budget(&self) -> Option<Budget> {
+        let parameters = self.target_parameters.map(Budget::parameters);
+        self.target_flops.map(Budget::flops).or(parameters)
     }
 
     /// Cost by a table of the model; `None` if the blocks do not fit it.

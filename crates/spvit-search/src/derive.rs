@@ -4,6 +4,7 @@ use spvit_layers::ModelConfig;
 
 use crate::{
     Architecture, BlockArchitecture, BlockCost, BlockProbabilities, Budget, CostModel, CostTable,
+    Unit,
 };
 
 /// How far below the budget an architecture may stay before an operation is raised.
@@ -12,6 +13,9 @@ const SLACK: f64 = 0.005;
 /// Budgets that no architecture meets.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum DeriveError {
+    /// A time, which no count gives.
+    #[error("a budget in milliseconds needs a table of measured times")]
+    Unmeasured,
     /// Even shortcuts without FFNs cost more.
     #[error(
         "the budget of {} {} cannot be met: the smallest model (all shortcuts, no FFN) needs \
@@ -37,9 +41,27 @@ pub fn derive(
     probabilities: &[BlockProbabilities],
     target: u64,
 ) -> Result<Architecture, DeriveError> {
-    let table = CostTable::new(config, model);
-    let blocks = derive_blocks(&table, probabilities, Budget::flops(target))?;
-    Ok(Architecture::new(config.clone(), model, blocks, Some(target)))
+    derive_for(config, model, probabilities, Budget::flops(target))
+}
+
+/// [`derive_blocks`] for a budget of FLOPs or parameters, as an architecture that counts FLOPs by
+/// `model`.
+///
+/// # Errors
+/// [`DeriveError::TooSmall`] if nothing is cheap enough, [`DeriveError::Unmeasured`] for a time.
+pub fn derive_for(
+    config: &ModelConfig,
+    model: CostModel,
+    probabilities: &[BlockProbabilities],
+    budget: Budget,
+) -> Result<Architecture, DeriveError> {
+    let table = CostTable::in_unit(config, model, budget.unit);
+    let blocks = derive_blocks(&table.ok_or(DeriveError::Unmeasured)?, probabilities, budget)?;
+    let target = budget.target as u64;
+    let flops = (budget.unit == Unit::Flops).then_some(target);
+    let mut architecture = Architecture::new(config.clone(), model, blocks, flops);
+    architecture.target_parameters = (budget.unit == Unit::Parameters).then_some(target);
+    Ok(architecture)
 }
 
 /// Picks the operations that the gates expect, then hidden dimensions in order of gate probability

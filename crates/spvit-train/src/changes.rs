@@ -1,5 +1,7 @@
 //! Which values of a run's configuration may still change.
 
+use std::collections::BTreeMap;
+
 use toml::Value;
 
 use crate::{Phase, RunConfig, RunFolder, TrainError};
@@ -14,16 +16,62 @@ pub fn check_changes(
     before: &RunConfig,
     after: &RunConfig,
 ) -> Result<(), TrainError> {
-    let [old, new] = [before, after].map(values);
-    for ((key, old), (_, new)) in old?.into_iter().zip(new?) {
-        if old != new
-            && let Some(reason) = fixed_by(folder, &key)
-        {
-            let [old, new] = [old, new].map(|value| shown(&value));
-            return Err(TrainError::Fixed { key, old, new, reason });
+    let (old, new) = (values(before)?, values(after)?);
+    match differing(&old, &new).find_map(|key| Some((key, fixed_by(folder, key)?))) {
+        None => Ok(()),
+        Some((key, reason)) => {
+            let [old, new] = [&old, &new].map(|values| values.get(key).cloned());
+            Err(fixed(key, old, new, reason))
         }
     }
-    Ok(())
+}
+
+/// The keys whose values differ, or which only one has.
+pub(crate) fn differing<'a>(
+    old: &'a BTreeMap<String, String>,
+    new: &'a BTreeMap<String, String>,
+) -> impl Iterator<Item = &'a String> {
+    let gone = old.iter().filter(|(key, value)| new.get(*key) != Some(value));
+    let added = new.iter().filter(|(key, _)| !old.contains_key(*key));
+    gone.chain(added).map(|(key, _)| key)
+}
+
+/// The error of a value that may not change; one that is absent has no value.
+pub(crate) fn fixed(
+    key: &str,
+    old: Option<String>,
+    new: Option<String>,
+    reason: String,
+) -> TrainError {
+    let [old, new] = [old, new].map(|value| value.unwrap_or_else(|| "none".into()));
+    TrainError::Fixed { key: key.into(), old, new, reason }
+}
+
+/// Values that change no weight, and a path: the images that lie there are compared instead.
+pub(crate) const CHANGE_NOTHING: [&str; 5] = [
+    "data.folder",
+    "data.threads",
+    "data.test_limit",
+    "data.images.broken_limit",
+    "run.checkpoint_seconds",
+];
+
+/// Keys, and sections, that a configuration may leave out, which means something: what was computed
+/// before there was such a key was computed without.
+const OPTIONAL: [&str; 6] = [
+    "augment.random_resized_crop",
+    "data.images.classes",
+    "data.images.mean",
+    "data.images.std",
+    "data.images.validation_share",
+    "data.transform",
+];
+
+/// Whether a configuration without this key means another thing than one with it.
+pub(crate) fn is_optional(key: &str) -> bool {
+    OPTIONAL.iter().any(|own| {
+        key.strip_prefix(own).is_some_and(|rest| matches!(rest.bytes().next(), None | Some(b'.')))
+    })
 }
 
 /// What in the folder depends on a key, and how to begin anew.
@@ -31,16 +79,16 @@ pub(crate) fn fixed_by(folder: &RunFolder, key: &str) -> Option<String> {
     let any_in_progress = || Phase::ALL.into_iter().any(|phase| folder.in_progress(phase));
     let section = key.split_once('.').map_or("", |(section, _)| section);
     let (fixed, remedy) = match key {
-        // The images themselves are compared.
-        "data.folder" | "data.threads" | "data.test_limit" | "run.checkpoint_seconds" => {
-            return None;
-        }
+        key if CHANGE_NOTHING.contains(&key) => return None,
         "finetune.init" => (folder.pruned().exists(), "--redo prune prunes anew".to_string()),
         // A searched model can be pruned to more than one budget.
-        "search.budget" if folder.searched().exists() => {
+        "search.budget" | "search.budget_unit" if folder.searched().exists() => {
             (folder.architecture().exists(), "--redo prune derives another".to_string())
         }
-        "dense.weights" => (folder.begun(Phase::Search), again(Phase::Search)),
+        "dense.weights" | "dense.transfer" if folder.begun(Phase::Transfer) => {
+            (true, again(Phase::Transfer))
+        }
+        "dense.weights" | "dense.transfer" => (folder.begun(Phase::Search), again(Phase::Search)),
         "run.evaluation_batch" => (any_in_progress(), "finish the phase first".to_string()),
         _ => match Phase::ALL.into_iter().find(|phase| phase.name() == section) {
             Some(phase) => (folder.begun(phase), again(phase)),
@@ -59,7 +107,7 @@ pub(crate) fn fixed_by(folder: &RunFolder, key: &str) -> Option<String> {
 /// How to change a value of a phase after all.
 fn again(phase: Phase) -> String {
     let later = match phase {
-        Phase::Pretrain => ", and all that was computed from its result,",
+        Phase::Pretrain | Phase::Transfer => ", and all that was computed from its result,",
         Phase::Search => ", pruning and fine-tuning",
         Phase::Finetune => "",
     };
@@ -67,25 +115,26 @@ fn again(phase: Phase) -> String {
 }
 
 /// A value as TOML, a large number with its exponent.
-pub(crate) fn shown(value: &Value) -> String {
+fn shown(value: &Value) -> String {
     match value {
         Value::Float(value) if value.abs() >= 1e16 => format!("{value:e}"),
         value => value.to_string(),
     }
 }
 
-/// Every value by its dotted key.
-pub(crate) fn values(config: &RunConfig) -> Result<Vec<(String, Value)>, TrainError> {
+/// Every value by its dotted key, as TOML.
+pub(crate) fn values(config: &RunConfig) -> Result<BTreeMap<String, String>, TrainError> {
     let table = Value::try_from(config).map_err(|error| TrainError::Config {
         source_name: "configuration".into(),
         problem: error.to_string(),
     })?;
     let mut values = Vec::new();
     flatten("", table, &mut values);
-    Ok(values)
+    Ok(values.into_iter().map(|(key, value)| (key, shown(&value))).collect())
 }
 
-fn flatten(prefix: &str, value: Value, values: &mut Vec<(String, Value)>) {
+/// The values of nested tables, by dotted key.
+pub(crate) fn flatten(prefix: &str, value: Value, values: &mut Vec<(String, Value)>) {
     match value {
         Value::Table(table) => {
             for (key, value) in table {
@@ -125,6 +174,16 @@ mod tests {
             let error = check(&folder, setting).unwrap_err();
             assert!(error.contains(setting.split('=').next().unwrap()), "{error}");
         }
+
+        // What only one of them has is no shift of all that follows.
+        for (setting, key) in [
+            ("data.images.mean=[0.5]", "data.images.mean = "),
+            ("data.transform.crop_pct=0.9", "data.transform."),
+        ] {
+            let error = check(&folder, setting).unwrap_err();
+            assert!(error.starts_with(key) && error.contains("begun with none"), "{error}");
+        }
+        check(&folder, "data.images.broken_limit=0.5").unwrap();
 
         std::fs::write(folder.architecture(), "").unwrap();
         let error = check(&folder, "search.budget=0.5").unwrap_err();

@@ -24,6 +24,7 @@ impl<B: TrainBackend> Run<'_, B> {
             let begun_with = match phase {
                 Phase::Finetune => results::about(&self.folder.pruned()).checksum,
                 Phase::Search => results::file_digest(&self.dense_path()),
+                Phase::Transfer => results::file_digest(&self.config.dense.weights),
                 Phase::Pretrain => None,
             };
             let now = self.origin(phase)?.beginning_with(begun_with);
@@ -52,13 +53,13 @@ impl<B: TrainBackend> Run<'_, B> {
         let Some(text) = results::about(&pruned).architecture else { return Ok(()) };
         let own = Architecture::from_json(&text)
             .map_err(|error| TrainError::Architecture { path: pruned.clone(), error })?;
-        let target = self.config.target_flops();
-        if let Some(other) = own.target_flops.filter(|&other| other != target) {
+        let budget = self.config.budget();
+        if let Some(other) = own.budget().filter(|&other| other != budget) {
             return Err(TrainError::Mixed {
                 path: pruned,
                 problem: format!(
-                    "it was cut to {other} FLOPs, and the budget is {target} now; --redo prune cuts \
-                     it anew"
+                    "it was cut to {} {}, and the budget is {} {} now; --redo prune cuts it anew",
+                    other.target, other.unit, budget.target, budget.unit
                 ),
             });
         }
@@ -83,7 +84,9 @@ impl<B: TrainBackend> Run<'_, B> {
     /// Whether what is left of a run can be done, as far as can be known before its first step.
     pub(crate) fn check_plan(&mut self) -> Result<(), TrainError> {
         let weights = self.config.dense.weights.clone();
-        if !weights.as_os_str().is_empty() && !weights.exists() {
+        let transfers = self.config.dense.transfer && !self.folder.transferred().exists();
+        let needed = transfers || !self.config.dense.transfer;
+        if needed && !weights.as_os_str().is_empty() && !weights.exists() {
             let hint = "put dense.weights back, which the run still needs".to_string();
             return Err(TrainError::Missing { path: weights, hint });
         }
@@ -100,6 +103,11 @@ impl<B: TrainBackend> Run<'_, B> {
         }
         let prunes = !folder.pruned().exists();
         let needs_dense = prunes && self.config.finetune.init == InitialWeights::Dense;
+        if transfers {
+            self.check_batch(Phase::Transfer, &self.config.transfer.clone())?;
+            // Its head will be of these classes.
+            return Ok(());
+        }
         if needs_dense && !self.dense_path().exists() {
             let hint = "finetune.init = \"dense\" needs the dense model's weights".to_string();
             return Err(TrainError::Missing { path: self.dense_path(), hint });
@@ -111,8 +119,8 @@ impl<B: TrainBackend> Run<'_, B> {
     /// could lose it, too.
     fn settle_budget(&mut self) -> Result<(), TrainError> {
         let text = results::about(&self.folder.pruned()).architecture.unwrap_or_default();
-        let target = Architecture::from_json(&text).ok().and_then(|own| own.target_flops);
-        match target == Some(self.config.target_flops()) {
+        let budget = Architecture::from_json(&text).ok().and_then(|own| own.budget());
+        match budget == Some(self.config.budget()) {
             true => self.check_architecture(),
             false => self.folder.begin_anew(Part::Prune),
         }
@@ -137,7 +145,8 @@ impl<B: TrainBackend> Run<'_, B> {
                 ),
             });
         }
-        Ok(Some(Teacher { model: dense.model, share }))
+        let temperature = self.config.finetune.distillation_temperature;
+        Ok(Some(Teacher { model: dense.model, share, temperature }))
     }
 
     /// Whether there are images for a batch.

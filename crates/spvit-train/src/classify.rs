@@ -1,8 +1,9 @@
-//! Training of dense and compact models: pretraining and fine-tuning.
+//! Training of dense and compact models: pretraining, transfer and fine-tuning.
 
 use burn::module::AutodiffModule;
 use spvit_core::TrainBackend;
 use spvit_data::{Batch, Loader};
+use spvit_interchange::Input;
 use spvit_layers::{
     Vit,
     state::{self, StateDict},
@@ -22,20 +23,18 @@ use crate::{
 };
 
 /// A model in training, and how.
-pub(crate) struct Classify<B: TrainBackend, const PRETRAIN: bool> {
+pub(crate) struct Classify<B: TrainBackend> {
+    phase: Phase,
     replicas: Replicas<B, Classification<B>>,
     architecture: Architecture,
+    input: Input,
     device: B::Device,
 }
 
-/// Training from scratch.
-pub(crate) type Pretrain<B> = Classify<B, true>;
-/// Training of a compact model.
-pub(crate) type Finetune<B> = Classify<B, false>;
-
-impl<B: TrainBackend, const PRETRAIN: bool> Classify<B, PRETRAIN> {
+impl<B: TrainBackend> Classify<B> {
     pub fn new(
-        (model, architecture): (Vit<B>, Architecture),
+        phase: Phase,
+        (model, architecture, input): (Vit<B>, Architecture, Input),
         teacher: Option<Teacher<B>>,
         training: &TrainingConfig,
         (seed, micro_batches): (u64, usize),
@@ -46,19 +45,21 @@ impl<B: TrainBackend, const PRETRAIN: bool> Classify<B, PRETRAIN> {
         let options = StepOptions { seed, micro_batches, drop_path, depth };
         let objective = Classification { teacher };
         let replicas = Replicas::new(objective, model, [group], options, device);
-        Self { replicas, architecture, device: device.clone() }
+        Self { phase, replicas, architecture, input, device: device.clone() }
     }
 }
 
-impl<B: TrainBackend, const PRETRAIN: bool> Training for Classify<B, PRETRAIN> {
-    const PHASE: Phase = if PRETRAIN { Phase::Pretrain } else { Phase::Finetune };
+impl<B: TrainBackend> Training for Classify<B> {
+    fn phase(&self) -> Phase {
+        self.phase
+    }
 
     fn step(&mut self, batch: &Batch, step: usize, rate: f64) -> StepReport {
         self.replicas.step(batch, step as u64, &[rate])
     }
 
     fn validate(&mut self, images: &Loader) -> Result<Validation, TrainError> {
-        let accuracy = accuracy(&self.replicas.model().valid(), images, &self.device);
+        let accuracy = accuracy(&self.replicas.model().valid(), images, &self.device)?;
         Ok(Validation { accuracy: Some(accuracy), derived_flops: None, eligible: true })
     }
 
@@ -74,7 +75,7 @@ impl<B: TrainBackend, const PRETRAIN: bool> Training for Classify<B, PRETRAIN> {
     }
 
     fn restore(&mut self, position: &Position, state: &StateDict) -> Result<(), TrainError> {
-        let model = restore_model(self.replicas.model().clone(), state, Self::PHASE)?;
+        let model = restore_model(self.replicas.model().clone(), state, self.phase)?;
         let (steps, moments) = (position.optimiser_steps, under(state, "optimiser."));
         let device = &self.device;
         self.replicas.restore(model, |_, optimiser| optimiser.restore(steps, &moments, device));
@@ -83,7 +84,8 @@ impl<B: TrainBackend, const PRETRAIN: bool> Training for Classify<B, PRETRAIN> {
 
     fn write_best(&self, folder: &RunFolder, origin: &Origin) -> Result<(), TrainError> {
         let tensors = state::export(&self.replicas.model().valid());
-        results::write(&folder.best(Self::PHASE), tensors, Some(&self.architecture), origin)
+        let model = (&self.architecture, &self.input);
+        results::write(&folder.best(self.phase), tensors, Some(model), origin)
     }
 }
 

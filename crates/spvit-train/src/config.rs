@@ -1,14 +1,18 @@
 //! Configuration of a run: one TOML file, every value with a default.
 
+mod fit;
+mod resolve;
 mod text;
 mod validate;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+pub use resolve::{Given, Resolved, SET, other_order, taken_in_order};
 use serde::{Deserialize, Serialize};
-use spvit_data::{AugmentConfig, DatasetOptions};
+use spvit_data::{AugmentConfig, DatasetOptions, EvalTransform, ImageOptions};
 use spvit_layers::{ModelConfig, VitConfig};
-use spvit_search::{CostModel, CostTable};
+use spvit_search::{Budget, CostModel, CostTable};
+pub use text::toml_string;
 
 /// Everything that a run depends on besides its data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -26,6 +30,8 @@ pub struct RunConfig {
     pub dense: DenseConfig,
     /// Training of a dense model from scratch.
     pub pretrain: PretrainConfig,
+    /// Training of the dense model with a new head, where `dense.transfer` asks for it.
+    pub transfer: TrainingConfig,
     /// The search.
     pub search: SearchConfig,
     /// Fine-tuning of the compact model.
@@ -38,11 +44,12 @@ pub struct RunConfig {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub struct DataConfig {
-    /// Folder with IDX or CIFAR files.
+    /// A folder of image files in folders of classes, a CSV list, tar shards, IDX or CIFAR files.
     pub folder: PathBuf,
-    /// `auto`, `idx`, `cifar10` or `cifar100`.
+    /// `auto`, `images`, `idx`, `cifar10` or `cifar100`.
     pub format: spvit_data::Format,
-    /// Images at the end of the training files that are held out to choose checkpoints.
+    /// Images at the end of the training files that are held out to choose checkpoints; of image
+    /// files a share (`data.images.validation_share`).
     pub validation: usize,
     /// At most this many training images; 0 takes all.
     pub train_limit: usize,
@@ -50,6 +57,12 @@ pub struct DataConfig {
     pub test_limit: usize,
     /// Background threads that prepare batches; the results do not depend on it.
     pub threads: usize,
+    /// How image files are read and split; mean and standard deviation are for all formats.
+    pub images: ImageOptions,
+    /// How an image comes to the model's size where it is not cropped at random. Absent: it is resized
+    /// in float32 whatever its aspect, as small images in memory are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub transform: Option<EvalTransform>,
 }
 
 /// The dense model that a search starts from.
@@ -58,6 +71,9 @@ pub struct DataConfig {
 pub struct DenseConfig {
     /// Checkpoint of the dense model. Empty: `dense.safetensors` in the run folder.
     pub weights: PathBuf,
+    /// Whether that model is first trained on the run's images, with a new head where its classes are
+    /// others: the *transfer* phase, which gives `dense.safetensors` in the run folder.
+    pub transfer: bool,
 }
 
 /// A phase's section: what all phases have, then its own values.
@@ -75,6 +91,9 @@ macro_rules! phase_config {
             pub learning_rate: f64,
             /// Learning rate at the end of the cosine.
             pub min_learning_rate: f64,
+            /// When the learning rate changes: `steps` (with every step) or `epochs` (as in the
+            /// published code, which begins to lower it after the second).
+            pub schedule: ScheduleKind,
             /// Epochs (also parts of one) in which the learning rate rises linearly from 0.
             pub warmup_epochs: f64,
             /// AdamW's decoupled weight decay.
@@ -100,8 +119,10 @@ phase_config! {
 phase_config! {
     /// The search.
     SearchConfig {
-        /// The budget: up to 1 a share of the dense model's FLOPs, above 1 FLOPs.
+        /// The budget: up to 1 a share of what the dense model has, above 1 an amount.
         budget: f64,
+        /// What the budget counts: `flops` or `parameters`.
+        budget_unit: BudgetUnit,
         /// `paper` or `macs`.
         cost_model: CostModel,
         /// λ of the objective (Eq. 13).
@@ -124,6 +145,9 @@ phase_config! {
         /// Share of the loss that compares with the dense model's predictions (hard
         /// distillation); 0 does not distil.
         distillation: f64,
+        /// Temperature at which predictions are compared as wholes (soft distillation); 0 compares
+        /// with the likeliest class alone (hard distillation).
+        distillation_temperature: f64,
     }
 }
 
@@ -135,6 +159,7 @@ macro_rules! training_of {
             batch_size: $config.batch_size,
             learning_rate: $config.learning_rate,
             min_learning_rate: $config.min_learning_rate,
+            schedule: $config.schedule,
             warmup_epochs: $config.warmup_epochs,
             weight_decay: $config.weight_decay,
             clip_norm: $config.clip_norm,
@@ -155,6 +180,26 @@ impl FinetuneConfig {
     pub fn training(&self) -> TrainingConfig {
         training_of!(self)
     }
+}
+
+/// When a learning rate changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ScheduleKind {
+    /// With every step.
+    Steps,
+    /// Between epochs, but for the first two.
+    Epochs,
+}
+
+/// What a budget counts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BudgetUnit {
+    /// Multiply-adds counted once.
+    Flops,
+    /// Trained values.
+    Parameters,
 }
 
 /// Unit of the FLOPs in the objective.
@@ -205,6 +250,7 @@ impl Default for RunConfig {
                 warmup_epochs: 1.0,
                 ..TrainingConfig::default()
             },
+            transfer: TrainingConfig::default(),
             search: SearchConfig::default(),
             finetune: FinetuneConfig::default(),
             run: LoopConfig::default(),
@@ -226,13 +272,15 @@ impl Default for DataConfig {
             train_limit: 0,
             test_limit: 0,
             threads: 1,
+            images: ImageOptions::default(),
+            transform: None,
         }
     }
 }
 
 impl Default for DenseConfig {
     fn default() -> Self {
-        Self { weights: PathBuf::new() }
+        Self { weights: PathBuf::new(), transfer: false }
     }
 }
 
@@ -243,6 +291,7 @@ impl Default for TrainingConfig {
             batch_size: 64,
             learning_rate: 5e-4,
             min_learning_rate: 1e-5,
+            schedule: ScheduleKind::Steps,
             warmup_epochs: 0.0,
             weight_decay: 0.05,
             clip_norm: 0.0,
@@ -259,11 +308,13 @@ impl Default for SearchConfig {
             batch_size: common.batch_size,
             learning_rate: common.learning_rate,
             min_learning_rate: common.min_learning_rate,
+            schedule: common.schedule,
             warmup_epochs: common.warmup_epochs,
             weight_decay: common.weight_decay,
             clip_norm: common.clip_norm,
             drop_path: common.drop_path,
             budget: 0.6,
+            budget_unit: BudgetUnit::Flops,
             cost_model: CostModel::Paper,
             lambda: 30.0,
             unit: Unit::Dense,
@@ -281,12 +332,14 @@ impl Default for FinetuneConfig {
             batch_size: common.batch_size,
             learning_rate: common.learning_rate,
             min_learning_rate: common.min_learning_rate,
+            schedule: common.schedule,
             warmup_epochs: common.warmup_epochs,
             weight_decay: common.weight_decay,
             clip_norm: common.clip_norm,
             drop_path: common.drop_path,
             init: InitialWeights::Searched,
             distillation: 0.0,
+            distillation_temperature: 0.0,
         }
     }
 }
@@ -298,29 +351,38 @@ impl Default for LoopConfig {
 }
 
 impl DataConfig {
-    /// Options of the data set's reader.
-    pub fn options(&self) -> DatasetOptions {
+    /// Options of the data set's reader, for images of so many channels. An index of many files is
+    /// kept in `index`, if that is given.
+    pub fn options(&self, channels: usize, index: Option<&Path>) -> DatasetOptions {
         let limit = |count: usize| (count > 0).then_some(count);
         let mut options = DatasetOptions::new(self.validation);
         options.format = self.format;
         options.train_limit = limit(self.train_limit);
         options.test_limit = limit(self.test_limit);
+        options.images =
+            ImageOptions { channels, index: index.map(Path::to_path_buf), ..self.images.clone() };
         options
     }
 }
 
 impl RunConfig {
-    /// The search's budget in FLOPs.
-    pub fn target_flops(&self) -> u64 {
-        let dense = self.dense_flops();
-        match self.search.budget <= 1.0 {
-            true => (dense as f64 * self.search.budget) as u64,
-            false => self.search.budget as u64,
+    /// The search's budget.
+    pub fn budget(&self) -> Budget {
+        let target = match self.search.budget <= 1.0 {
+            true => self.cost_table().dense() * self.search.budget,
+            false => self.search.budget,
+        };
+        match self.search.budget_unit {
+            BudgetUnit::Flops => Budget::flops(target as u64),
+            BudgetUnit::Parameters => Budget::parameters(target as u64),
         }
     }
 
-    /// FLOPs of the dense model by the search's cost model.
-    pub fn dense_flops(&self) -> u64 {
-        CostTable::new(&self.model, self.search.cost_model).dense() as u64
+    /// Costs of the model's choices in the budget's unit.
+    pub fn cost_table(&self) -> CostTable {
+        match self.search.budget_unit {
+            BudgetUnit::Flops => CostTable::new(&self.model, self.search.cost_model),
+            BudgetUnit::Parameters => CostTable::parameters(&self.model),
+        }
     }
 }

@@ -39,7 +39,7 @@ pub(crate) struct Validation {
 /// What differs between phases.
 pub(crate) trait Training {
     /// Which one it is.
-    const PHASE: Phase;
+    fn phase(&self) -> Phase;
 
     /// Trains on one batch.
     fn step(&mut self, batch: &Batch, step: usize, learning_rate: f64) -> StepReport;
@@ -83,18 +83,19 @@ pub(crate) fn run<T: Training>(
     around: Surroundings<'_>,
 ) -> Result<Outcome, TrainError> {
     let Surroundings { folder, training, run, train, validation, origin, observer } = around;
+    let phase = subject.phase();
     let steps = train.batches_per_epoch();
     let schedule = Schedule::new(&training, steps);
-    let mut at = match folder.read_checkpoint(T::PHASE)? {
+    let mut at = match folder.read_checkpoint(phase)? {
         Some((position, state, notes)) => {
             for note in notes {
                 observer.event(Event::Message(&format!("{note}; going back to the one before it")));
             }
-            for note in check(&position, &origin, folder, T::PHASE)? {
+            for note in check(&position, &origin, folder, phase)? {
                 observer.event(Event::Message(&note));
             }
             subject.restore(&position, &state)?;
-            let place = format!("{}: going on at step {}", T::PHASE, position.step);
+            let place = format!("{}: going on at step {}", phase, position.step);
             observer.event(Event::Message(&place));
             position
         }
@@ -109,7 +110,7 @@ pub(crate) fn run<T: Training>(
             best: None,
             metrics_length: {
                 // An earlier attempt may have ended before its first checkpoint.
-                folder.forget_metrics(&[T::PHASE])?;
+                folder.forget_metrics(&[phase])?;
                 folder.metrics_length()
             },
             optimiser_steps: 0,
@@ -122,15 +123,21 @@ pub(crate) fn run<T: Training>(
     let checkpoint = |subject: &T, at: &mut Position| {
         at.optimiser_steps = subject.optimiser_steps();
         at.origin = Some(origin.clone());
-        folder.write_checkpoint(T::PHASE, at, &subject.state())
+        folder.write_checkpoint(phase, at, &subject.state())
     };
 
     while at.epoch < training.epochs {
         for batch in train.epoch(at.epoch as u64, at.batch) {
+            let batch = batch?;
+            for note in train.broken().take_notes() {
+                observer.event(Event::Message(&note));
+            }
+            // A batch of which no image could be read is not given, and its step not taken.
+            (at.batch, at.step) = (batch.index, at.epoch * steps + batch.index);
             let report = subject.step(&batch, at.step, schedule.at(at.step));
             if !report.loss.is_finite() {
                 let (loss, step) = (report.loss as f32, at.step);
-                return Err(TrainError::Diverged { phase: T::PHASE, loss, step });
+                return Err(TrainError::Diverged { phase, loss, step });
             }
             let images = batch.shape[0];
             at.step += 1;
@@ -143,12 +150,12 @@ pub(crate) fn run<T: Training>(
             let (flops, target) = subject.flops().unzip();
             let left = (training.epochs * steps - at.step) as f64;
             observer.event(Event::Progress(&Progress {
-                phase: T::PHASE,
+                phase,
                 epoch: at.epoch,
                 epochs: training.epochs,
                 step: at.batch,
                 steps,
-                loss: at.loss_sum / at.images as f64,
+                loss: at.loss_sum / at.images.max(1) as f64,
                 accuracy: at.correct as f64 / at.images as f64,
                 flops,
                 target,
@@ -167,7 +174,13 @@ pub(crate) fn run<T: Training>(
 
         let last = at.epoch + 1 == training.epochs;
         let figures = match &validation {
-            Some(images) => subject.validate(images)?,
+            Some(images) => {
+                let figures = subject.validate(images)?;
+                for note in images.broken().take_notes() {
+                    observer.event(Event::Message(&note));
+                }
+                figures
+            }
             // Nothing to choose by: the last epoch is taken.
             None => Validation { accuracy: None, derived_flops: None, eligible: last },
         };
@@ -179,7 +192,7 @@ pub(crate) fn run<T: Training>(
             subject.write_best(folder, &origin)?;
         }
         let report = EpochReport {
-            phase: T::PHASE,
+            phase,
             epoch: at.epoch,
             epochs: training.epochs,
             loss: at.loss_sum / at.images.max(1) as f64,

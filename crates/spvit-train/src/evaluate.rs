@@ -4,21 +4,29 @@ use std::time::Instant;
 
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use spvit_core::FusedOps;
-use spvit_data::Loader;
+use spvit_data::{DataError, Loader};
 use spvit_layers::{Mode, ModelConfig, Vit};
 
 use crate::loss;
 
 /// Share of images that a model classifies rightly, 0 to 1.
-pub fn accuracy<B: FusedOps>(model: &Vit<B>, images: &Loader, device: &B::Device) -> f64 {
+///
+/// # Errors
+/// Whatever keeps the images from being read.
+pub fn accuracy<B: FusedOps>(
+    model: &Vit<B>,
+    images: &Loader,
+    device: &B::Device,
+) -> Result<f64, DataError> {
     let (mut correct, mut count) = (0, 0);
     for batch in images.epoch(0, 0) {
+        let batch = batch?;
         count += batch.shape[0];
         let images = Tensor::from_data(TensorData::new(batch.images, batch.shape), device);
         let logits = model.forward(images, &Mode::Evaluate);
         correct += loss::correct(logits.into_data(), &batch.labels);
     }
-    correct as f64 / count.max(1) as f64
+    Ok(correct as f64 / count.max(1) as f64)
 }
 
 /// Median seconds of a forward pass of every model on `batch` images, measured in turn so that a

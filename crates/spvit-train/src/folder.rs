@@ -1,6 +1,7 @@
 //! The run folder and its files.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{ErrorKind, Write},
     path::{Path, PathBuf},
@@ -22,6 +23,8 @@ pub struct RunFolder {
 pub enum Part {
     /// Everything.
     Pretrain,
+    /// The dense model's new head and what follows it.
+    Transfer,
     /// The search and what follows it.
     Search,
     /// The architecture and what follows it.
@@ -42,6 +45,12 @@ impl RunFolder {
         if Phase::ALL.into_iter().any(|phase| folder.begun(phase)) || folder.pruned().exists() {
             return Err(TrainError::Occupied { path: root.to_path_buf() });
         }
+        if let Ok(to) = root.read_link()
+            && !root.exists()
+        {
+            let problem = format!("is a link to {}, which is not there", to.display());
+            return Err(TrainError::io(root, std::io::Error::new(ErrorKind::NotFound, problem)));
+        }
         let checkpoints = root.join("checkpoints");
         fs::create_dir_all(&checkpoints).map_err(|error| TrainError::io(&checkpoints, error))?;
         Ok(folder)
@@ -54,7 +63,9 @@ impl RunFolder {
     pub fn open(root: &Path) -> Result<Self, TrainError> {
         let folder = Self { root: root.to_path_buf() };
         let begun = || Phase::ALL.into_iter().any(|phase| folder.begun(phase));
-        let hint = match folder.config().exists() {
+        let config = folder.config();
+        let there = config.try_exists().map_err(|error| TrainError::io(&config, error))?;
+        let hint = match there {
             true => {
                 // Somebody may have removed it, as it is empty after a run.
                 let _ = fs::create_dir(root.join("checkpoints"));
@@ -66,7 +77,7 @@ impl RunFolder {
             }
             false => "the folder holds no run; start one with --out",
         };
-        Err(TrainError::Missing { path: folder.config(), hint: hint.into() })
+        Err(TrainError::Missing { path: config, hint: hint.into() })
     }
 
     /// The folder itself.
@@ -82,6 +93,11 @@ impl RunFolder {
     /// The dense model that pretraining gives.
     pub fn dense(&self) -> PathBuf {
         self.root.join("dense.safetensors")
+    }
+
+    /// The dense model with a new head that transfer gives.
+    pub fn transferred(&self) -> PathBuf {
+        self.root.join("transferred.safetensors")
     }
 
     /// The searched weights, in search form.
@@ -123,6 +139,7 @@ impl RunFolder {
     pub fn result(&self, phase: Phase) -> PathBuf {
         match phase {
             Phase::Pretrain => self.dense(),
+            Phase::Transfer => self.transferred(),
             Phase::Search => self.searched(),
             Phase::Finetune => self.compact(),
         }
@@ -146,6 +163,7 @@ impl RunFolder {
     pub fn begin_anew(&self, part: Part) -> Result<(), TrainError> {
         let phases: &[Phase] = match part {
             Part::Pretrain => &Phase::ALL,
+            Part::Transfer => &[Phase::Transfer, Phase::Search, Phase::Finetune],
             Part::Search => &[Phase::Search, Phase::Finetune],
             Part::Prune | Part::Finetune => &[Phase::Finetune],
         };
@@ -227,7 +245,24 @@ pub struct Lock {
 /// # Errors
 /// [`TrainError`] naming the file.
 pub fn write_config(folder: &RunFolder, config: &RunConfig) -> Result<(), TrainError> {
-    write_atomically(&folder.config(), config.to_toml()?.as_bytes())
+    write_config_from(folder, config, &BTreeMap::new())
+}
+
+/// [`write_config`] with a remark after every value that has a source. A file that holds the same
+/// values stays as it is, with its remarks.
+///
+/// # Errors
+/// [`TrainError`] naming the file.
+pub fn write_config_from(
+    folder: &RunFolder,
+    config: &RunConfig,
+    sources: &BTreeMap<String, String>,
+) -> Result<(), TrainError> {
+    let path = folder.config();
+    if path.exists() && RunConfig::read(&path, &[]).is_ok_and(|there| there == *config) {
+        return Ok(());
+    }
+    write_atomically(&path, config.to_toml_with(sources)?.as_bytes())
 }
 
 /// Writes a file whole or not at all ([`spvit_formats::write_whole`]). Its folder must be there: that of

@@ -6,7 +6,7 @@ use spvit_layers::{Mode, SearchVit, Vit};
 use spvit_search::{BlockUniforms, BudgetTerm, Gates};
 
 use crate::{
-    loss::{classes, cross_entropy},
+    loss::{classes, cross_entropy, soft_distillation},
     micro_batch::MicroBatch,
     random::gate_uniforms,
     step::{GroupMapper, GroupVisitor, Loss, Objective, StepContext, Trainable},
@@ -14,10 +14,13 @@ use crate::{
 
 /// A teacher and the share of the loss that follows it.
 pub struct Teacher<B: TrainBackend> {
-    /// The model, whose likeliest classes are followed (hard distillation).
+    /// The model.
     pub model: Vit<B::InnerBackend>,
     /// From 0 to 1.
     pub share: f64,
+    /// At which its predictions are followed (soft distillation); 0 follows its likeliest classes
+    /// (hard distillation).
+    pub temperature: f64,
 }
 
 /// Pretraining and fine-tuning: cross-entropy, and that against a teacher's choices.
@@ -27,9 +30,14 @@ pub struct Classification<B: TrainBackend> {
 }
 
 impl<B: TrainBackend> Teacher<B> {
-    /// Cross-entropy against the classes that the teacher chooses, `[1]`.
+    /// Cross-entropy against the classes that the teacher chooses, or the divergence from its
+    /// predictions, `[1]`.
     fn follow(&self, logits: Tensor<B, 2>, batch: &MicroBatch<B>) -> Tensor<B, 1> {
         let theirs = self.model.forward(batch.images.clone().inner(), &Mode::Evaluate);
+        if self.temperature > 0.0 {
+            let theirs = Tensor::from_inner(theirs);
+            return soft_distillation(logits, theirs, self.temperature, batch.total);
+        }
         let chosen = classes(theirs.into_data());
         let [count, width] = logits.dims();
         let mut targets = vec![0.0f32; count * width];

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Phase, RunConfig, RunFolder, TrainError,
-    changes::{fixed_by, shown, values},
+    changes::{CHANGE_NOTHING, differing, fixed, fixed_by, is_optional, values},
 };
 
 /// Configuration, images and device of a computation.
@@ -24,15 +24,11 @@ pub struct Origin {
     pub from: Option<String>,
 }
 
-/// Values that change no weight, and paths: what lies there is compared instead.
-const FREE: [&str; 6] = [
-    "data.folder",
-    "data.threads",
-    "data.test_limit",
-    "dense.weights",
-    "run.checkpoint_seconds",
-    "run.evaluation_batch",
-];
+/// Whether a value changes no weight of a phase.
+fn free(key: &str) -> bool {
+    // What lies at the path is compared instead.
+    CHANGE_NOTHING.contains(&key) || ["dense.weights", "run.evaluation_batch"].contains(&key)
+}
 
 impl Origin {
     /// Of a phase.
@@ -47,11 +43,11 @@ impl Origin {
         let others = Phase::ALL.map(Phase::name);
         let matters = |key: &str| {
             let section = key.split_once('.').map_or("", |(section, _)| section);
-            !FREE.contains(&key) && (section == phase.name() || !others.contains(&section))
+            !free(key) && (section == phase.name() || !others.contains(&section))
         };
         let values = values(config)?.into_iter().filter(|(key, _)| matters(key));
         Ok(Self {
-            settings: values.map(|(key, value)| (key, shown(&value))).collect(),
+            settings: values.collect(),
             data: data.to_string(),
             device: device.to_string(),
             from: None,
@@ -75,15 +71,14 @@ impl Origin {
         path: &Path,
         going_on: bool,
     ) -> Result<Option<String>, TrainError> {
-        for (key, old) in &self.settings {
+        for key in differing(&self.settings, &now.settings) {
+            let [old, new] = [self, now].map(|own| own.settings.get(key).cloned());
             // What the search's result is pruned to may differ from what it was searched for.
-            if key == "search.budget" && !going_on {
-                continue;
-            }
-            let Some(new) = now.settings.get(key).filter(|new| *new != old) else { continue };
-            if let Some(reason) = fixed_by(folder, key) {
-                let (key, old, new) = (key.clone(), old.clone(), new.clone());
-                return Err(TrainError::Fixed { key, old, new, reason });
+            let later =
+                ["search.budget", "search.budget_unit"].contains(&key.as_str()) && !going_on;
+            let known = (old.is_some() && new.is_some()) || is_optional(key);
+            if let Some(reason) = fixed_by(folder, key).filter(|_| known && !later) {
+                return Err(fixed(key, old, new, reason));
             }
         }
         let mixed = |problem: String| Err(TrainError::Mixed { path: path.to_path_buf(), problem });
@@ -98,7 +93,7 @@ impl Origin {
         {
             let place = match phase {
                 Phase::Finetune => "pruned.safetensors",
-                Phase::Pretrain | Phase::Search => "the dense model's file",
+                Phase::Pretrain | Phase::Transfer | Phase::Search => "the dense model's file",
             };
             return mixed(format!(
                 "it began with other weights than {place} holds now; put those back, or do the phase \

@@ -10,6 +10,8 @@ use serde::{Deserialize, Serialize};
 pub enum Phase {
     /// Training of a dense model from scratch.
     Pretrain,
+    /// Training of a dense model of other classes with a new head.
+    Transfer,
     /// The search for an architecture.
     Search,
     /// Training of the pruned model.
@@ -18,12 +20,13 @@ pub enum Phase {
 
 impl Phase {
     /// All of them, in order.
-    pub const ALL: [Self; 3] = [Self::Pretrain, Self::Search, Self::Finetune];
+    pub const ALL: [Self; 4] = [Self::Pretrain, Self::Transfer, Self::Search, Self::Finetune];
 
-    /// `pretrain`, `search` or `finetune`.
+    /// `pretrain`, `transfer`, `search` or `finetune`.
     pub const fn name(self) -> &'static str {
         match self {
             Self::Pretrain => "pretrain",
+            Self::Transfer => "transfer",
             Self::Search => "search",
             Self::Finetune => "finetune",
         }

@@ -5,34 +5,29 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use burn::tensor::backend::Backend;
+use burn::{module::AutodiffModule, tensor::backend::Backend};
 use spvit_core::{FusedOps, TrainBackend};
-use spvit_data::{Dataset, Loader, LoaderOptions};
-use spvit_interchange::{
-    Dense, read_dense,
-    weights::{self, read_architecture},
-};
-use spvit_layers::{Init, Vit, state};
-use spvit_search::{Architecture, CostTable, Gates, derive, expand, prune};
+use spvit_data::{Dataset, ImageSource, Loader, LoaderOptions};
+use spvit_interchange::{Dense, Input, read_dense};
+use spvit_layers::Vit;
+use spvit_search::Unit;
 
 use crate::{
     Event, Observer, Origin, Phase, TrainError,
-    classify::{Finetune, Pretrain},
-    config::{InitialWeights, RunConfig, TrainingConfig},
+    config::{DenseConfig, RunConfig, TrainingConfig},
     epochs::{self, Outcome, Surroundings},
     evaluate,
-    folder::{Part, RunFolder, write_atomically},
+    folder::{RunFolder, write_atomically},
     random::{self, Purpose},
     report::{ModelFigures, Summary},
     results,
-    search::{Search, restore_gates},
 };
 
 /// How to get a pruned model again.
-const PRUNE: &str = "--redo prune prunes the searched model anew";
+pub(crate) const PRUNE: &str = "--redo prune prunes the searched model anew";
 
 /// How to get a phase's result again.
-fn again(phase: Phase) -> String {
+pub(crate) fn again(phase: Phase) -> String {
     format!("--redo {phase} does the phase anew")
 }
 
@@ -61,10 +56,34 @@ impl<'a, B: TrainBackend> Run<'a, B> {
     pub fn new(
         config: RunConfig,
         folder: RunFolder,
+        device: (&str, B::Device),
+        observer: &'a mut dyn Observer,
+    ) -> Result<Self, TrainError> {
+        Self::with_data(config, folder, None, device, observer)
+    }
+
+    /// [`Run::new`] with images that were loaded as the configuration says, if they were.
+    ///
+    /// # Errors
+    /// [`TrainError`] if the images cannot be read or do not fit.
+    pub fn with_data(
+        config: RunConfig,
+        folder: RunFolder,
+        data: Option<Dataset>,
         (backend, device): (&str, B::Device),
         observer: &'a mut dyn Observer,
     ) -> Result<Self, TrainError> {
-        let data = spvit_data::load(&config.data.folder, &config.data.options())?;
+        let mut data = match data {
+            Some(data) => data,
+            None => {
+                let options = config.data.options(config.model.channels(), Some(folder.root()));
+                spvit_data::load(&config.data.folder, &options)?
+            }
+        };
+        // Sets in memory have computed their own.
+        let given = &config.data.images;
+        data.mean = given.mean.clone().unwrap_or(data.mean);
+        data.std = given.std.clone().unwrap_or(data.std);
         let (found, model) = (&data.train, &config.model);
         let fits = |field: &str, model: usize, found: usize| match model == found {
             true => Ok(()),
@@ -77,9 +96,29 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         fits("classes", model.classes(), found.classes())?;
         let (backend, noted) = (backend.to_string(), BTreeSet::new());
         let images = data.training_fingerprint();
+        let notes = std::mem::take(&mut data.notes);
         let mut run = Self { config, folder, data, images, device, backend, observer, noted };
+        for note in notes {
+            run.say(&note);
+        }
         run.check_results()?;
         Ok(run)
+    }
+
+    /// How images come to the run's models, for their files.
+    pub(crate) fn input(&self) -> Input {
+        let transform = self.config.data.transform.as_ref();
+        let word = |value: Option<toml::Value>| value?.as_str().map(str::to_string);
+        Input {
+            mean: Some(self.data.mean.clone()),
+            std: Some(self.data.std.clone()),
+            crop_pct: transform.map(|transform| transform.crop_pct),
+            interpolation: word(
+                transform.and_then(|t| toml::Value::try_from(t.interpolation).ok()),
+            ),
+            crop_mode: word(transform.and_then(|t| toml::Value::try_from(t.crop_mode).ok())),
+            class_names: self.data.class_names.clone(),
+        }
     }
 
     pub(crate) fn say(&mut self, message: &str) {
@@ -91,18 +130,24 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         Origin::new(&self.config, phase, (&self.images, &self.backend))
     }
 
+    pub(crate) fn device(&self) -> &B::Device {
+        &self.device
+    }
+
     /// The training loader of a phase, and the validation loader if there are validation images.
-    fn loaders(
+    pub(crate) fn loaders(
         &self,
         training: &TrainingConfig,
-        purpose: Purpose,
+        phase: Phase,
     ) -> Result<(Loader, Option<Loader>), TrainError> {
-        let seed = random::seed(self.config.seed, purpose);
+        let seed = random::seed(self.config.seed, Purpose::data(phase));
         let (size, augment) = (self.config.model.image_size(), self.config.augment.clone());
         let mut options = LoaderOptions::training(size, training.batch_size, seed, augment);
         options.threads = self.config.data.threads;
+        options.transform = self.config.data.transform.clone();
         let data = &self.data;
-        let train = Loader::new(data.train.clone(), &data.mean, &data.std, options)?;
+        let train =
+            Loader::new(data.train.clone(), &data.mean, &data.std, options)?.sharing(&data.broken);
         let validation = match data.validation.is_empty() {
             true => None,
             false => Some(self.evaluation_loader(data.validation.clone())?),
@@ -112,23 +157,24 @@ impl<'a, B: TrainBackend> Run<'a, B> {
 
     fn evaluation_loader(
         &self,
-        images: std::sync::Arc<spvit_data::ImageSet>,
+        images: std::sync::Arc<dyn ImageSource>,
     ) -> Result<Loader, TrainError> {
         let (size, batch) = (self.config.model.image_size(), self.config.run.evaluation_batch);
         let mut options = LoaderOptions::evaluation(size, batch);
         options.threads = self.config.data.threads;
-        Ok(Loader::new(images, &self.data.mean, &self.data.std, options)?)
+        options.transform = self.config.data.transform.clone();
+        let loader = Loader::new(images, &self.data.mean, &self.data.std, options)?;
+        Ok(loader.sharing(&self.data.broken))
     }
 
-    fn train<T: epochs::Training>(
+    pub(crate) fn train<T: epochs::Training>(
         &mut self,
         subject: &mut T,
         training: TrainingConfig,
-        purpose: Purpose,
         from: Option<String>,
     ) -> Result<Outcome, TrainError> {
-        let (train, validation) = self.loaders(&training, purpose)?;
-        let origin = self.origin(T::PHASE)?.beginning_with(from);
+        let (train, validation) = self.loaders(&training, subject.phase())?;
+        let origin = self.origin(subject.phase())?.beginning_with(from);
         let around = Surroundings {
             folder: &self.folder,
             training,
@@ -141,44 +187,12 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         epochs::run(subject, around)
     }
 
-    /// Trains a dense model from scratch; writes `dense.safetensors`.
-    ///
-    /// # Errors
-    /// [`TrainError`].
-    pub fn pretrain(&mut self) -> Result<Outcome, TrainError> {
-        self.check_batch(Phase::Pretrain, &self.config.pretrain.clone())?;
-        let config = &self.config;
-        let seed = random::seed(config.seed, Purpose::Weights);
-        let model = Vit::new(
-            &config.model,
-            &config.model.dense_blocks(),
-            &mut Init::<B>::new(seed, &self.device),
-        );
-        let architecture = Architecture::dense(config.model.clone(), config.search.cost_model);
-        let training = config.pretrain.clone();
-        let own = (config.seed, config.run.micro_batches);
-        let mut subject =
-            Pretrain::<B>::new((model, architecture), None, &training, own, &self.device);
-        let outcome = self.train(&mut subject, training, Purpose::PretrainData, None)?;
-        if outcome == Outcome::Finished {
-            self.promote(Phase::Pretrain, &self.folder.dense())?;
-        }
-        Ok(outcome)
-    }
-
-    /// Makes a phase's best weights its result, and removes its checkpoints.
-    fn promote(&self, phase: Phase, result: &Path) -> Result<(), TrainError> {
-        let best = self.folder.best(phase);
-        results::read(&best, &again(phase))?;
-        std::fs::rename(&best, result).map_err(|error| TrainError::io(&best, error))?;
-        self.folder.remove_checkpoints(phase);
-        Ok(())
-    }
-
     pub(crate) fn dense_path(&self) -> PathBuf {
-        match self.config.dense.weights.as_os_str().is_empty() {
-            true => self.folder.dense(),
-            false => self.config.dense.weights.clone(),
+        let DenseConfig { weights, transfer } = &self.config.dense;
+        match (transfer, weights.as_os_str().is_empty()) {
+            (true, _) => self.folder.transferred(),
+            (false, true) => self.folder.dense(),
+            (false, false) => weights.clone(),
         }
     }
 
@@ -190,135 +204,30 @@ impl<'a, B: TrainBackend> Run<'a, B> {
     {
         let path = self.dense_path();
         if !path.exists() {
-            let hint =
-                "set dense.weights to a dense model's weights, or run `spvit pretrain` first";
+            let hint = match self.config.dense.transfer {
+                true => "`spvit run` makes it first, from dense.weights",
+                false => {
+                    "set dense.weights to a dense model's weights, or run `spvit pretrain` first"
+                }
+            };
             return Err(TrainError::Missing { path, hint: hint.into() });
         }
+        self.dense_of(&path)
+    }
+
+    /// The dense model in this file.
+    pub(crate) fn dense_of<A>(&mut self, path: &Path) -> Result<Dense<A>, TrainError>
+    where
+        A: FusedOps + Backend<Device = B::Device>,
+    {
         let seed = random::seed(self.config.seed, Purpose::Weights);
-        let dense = read_dense(&path, &self.config.model, seed, &self.device)?;
+        let dense = read_dense(path, &self.config.model, seed, &self.device)?;
         for note in &dense.notes {
             if self.noted.insert(note.clone()) {
                 self.say(&format!("{}: {note}", path.display()));
             }
         }
         Ok(dense)
-    }
-
-    /// Searches from the dense model; writes `searched.safetensors`.
-    ///
-    /// # Errors
-    /// [`TrainError`].
-    pub fn search(&mut self) -> Result<Outcome, TrainError> {
-        self.check_batch(Phase::Search, &self.config.search.training())?;
-        // Whether any architecture meets the budget is known before the first step.
-        let cost_model = self.config.search.cost_model;
-        let table = CostTable::new(&self.config.model, cost_model);
-        for line in [table.dominated(), table.left_dense()].into_iter().flatten() {
-            self.say(&line);
-        }
-        let fresh = Gates::<B::InnerBackend>::new(&table, 0.0, &self.device);
-        derive(&self.config.model, cost_model, &fresh.probabilities(), self.config.target_flops())?;
-
-        let seed = random::seed(self.config.seed, Purpose::Weights);
-        let mut init = Init::<B>::new(seed, &self.device);
-        let dense = self.dense::<B>()?;
-        let model = expand(&dense.model, &self.config.model, &mut init);
-        let mut subject = Search::<B>::new(model, &self.config, &self.device);
-        let training = self.config.search.training();
-        let from = results::file_digest(&self.dense_path());
-        let outcome = self.train(&mut subject, training, Purpose::SearchData, from)?;
-        if outcome == Outcome::Finished {
-            self.promote(Phase::Search, &self.folder.searched())?;
-        }
-        Ok(outcome)
-    }
-
-    /// Derives the architecture from the searched gates and prunes the searched (or dense) weights;
-    /// writes `architecture.json` and `pruned.safetensors`. An `architecture.json` that is already
-    /// there, edited by hand perhaps, is kept. What was fine-tuned from other weights is removed.
-    ///
-    /// # Errors
-    /// [`TrainError`].
-    pub fn prune(&mut self) -> Result<Architecture, TrainError> {
-        let path = self.folder.searched();
-        if !path.exists() {
-            let hint = "run `spvit search` first";
-            return Err(TrainError::Missing { path, hint: hint.into() });
-        }
-        let state = results::read(&path, &again(Phase::Search))?.tensors;
-        let config = self.config.clone();
-        let json = self.folder.architecture();
-        let architecture = match json.exists() {
-            true => read_architecture(&json)?,
-            false => {
-                let table = CostTable::new(&config.model, config.search.cost_model);
-                let gates = Gates::<B::InnerBackend>::new(&table, 0.0, &self.device);
-                let probabilities = restore_gates(gates, &state)?.probabilities();
-                let target = config.target_flops();
-                derive(&config.model, config.search.cost_model, &probabilities, target)?
-            }
-        };
-        if let Some(difference) = results::difference(&config.model, &architecture.model) {
-            let source_name = json.display().to_string();
-            let problem = format!("{difference}; --redo prune derives it anew");
-            return Err(TrainError::Config { source_name, problem });
-        }
-        let mut init = Init::<B::InnerBackend>::new(config.seed, &self.device);
-        let search = match config.finetune.init {
-            InitialWeights::Searched => {
-                let mut model = state;
-                model.retain(|name, _| !name.starts_with("thresholds."));
-                weights::import_search(model, &config.model, &path, &self.device)?
-            }
-            InitialWeights::Dense => {
-                let mut search = expand(&self.dense()?.model, &config.model, &mut init);
-                for block in &mut search.blocks {
-                    block.attn.reset_head_distribution();
-                }
-                search
-            }
-        };
-        let compact = prune(&search, &architecture);
-        let text = architecture
-            .to_json()
-            .map_err(|error| TrainError::Architecture { path: json.clone(), error })?;
-        // The architecture first: a run that is killed in between prunes to it again.
-        write_atomically(&json, text.as_bytes())?;
-        let (pruned, origin) = (self.folder.pruned(), self.origin(Phase::Search)?);
-        let before = results::about(&pruned).checksum;
-        let tuned = results::about(&self.folder.compact()).origin.and_then(|origin| origin.from);
-        results::write(&pruned, state::export(&compact), Some(&architecture), &origin)?;
-        let now = results::about(&pruned).checksum;
-        if now != before && now != tuned {
-            self.folder.begin_anew(Part::Finetune)?;
-        }
-        Ok(architecture)
-    }
-
-    /// Fine-tunes the pruned model; writes `compact.safetensors`.
-    ///
-    /// # Errors
-    /// [`TrainError`].
-    pub fn finetune(&mut self) -> Result<Outcome, TrainError> {
-        let path = self.folder.pruned();
-        if !path.exists() {
-            let hint = "run `spvit prune` first";
-            return Err(TrainError::Missing { path, hint: hint.into() });
-        }
-        self.check_batch(Phase::Finetune, &self.config.finetune.training())?;
-        self.check_architecture()?;
-        let (model, architecture, from) =
-            results::read_model::<B>(&path, PRUNE, &self.config.model, &self.device)?;
-        let training = self.config.finetune.training();
-        let own = (self.config.seed, self.config.run.micro_batches);
-        let teacher = self.teacher()?;
-        let mut subject =
-            Finetune::<B>::new((model, architecture), teacher, &training, own, &self.device);
-        let outcome = self.train(&mut subject, training, Purpose::FinetuneData, from)?;
-        if outcome == Outcome::Finished {
-            self.promote(Phase::Finetune, &self.folder.compact())?;
-        }
-        Ok(outcome)
     }
 
     /// Evaluates the dense, the pruned and the compact model, as far as they are there, on the test
@@ -330,7 +239,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         let config = self.config.clone();
         let mut models = Vec::new();
         if self.dense_path().exists() {
-            let dense = Architecture::dense(config.model.clone(), config.search.cost_model);
+            let dense = self.whole();
             models.push(("dense", self.dense::<B::InnerBackend>()?.model, dense));
         }
         self.check_architecture()?;
@@ -358,17 +267,23 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         };
         let one = timing(1, 50);
         let many = timing(LATENCY_BATCH, 20);
-        let figures =
-            models.iter().zip(one).zip(many).map(|(((name, model, architecture), one), many)| {
-                ModelFigures {
-                    name: name.to_string(),
-                    accuracy: evaluate::accuracy(model, &images, &self.device),
-                    flops: architecture.flops,
-                    parameters: spvit_layers::state::parameter_count(model),
-                    latency_one: one,
-                    latency_batch: many,
-                }
+        let mut figures = Vec::new();
+        for (((name, model, architecture), one), many) in models.iter().zip(one).zip(many) {
+            figures.push(ModelFigures {
+                name: name.to_string(),
+                accuracy: evaluate::accuracy(model, &images, &self.device)?,
+                flops: architecture.flops,
+                parameters: spvit_layers::state::parameter_count(model),
+                latency_one: one,
+                latency_batch: many,
             });
+        }
+        for note in images.broken().take_notes() {
+            self.say(&note);
+        }
+        let budget = config.budget();
+        let [flops, parameters] = [Unit::Flops, Unit::Parameters]
+            .map(|unit| (budget.unit == unit).then_some(budget.target as u64));
         let summary = Summary {
             backend: self.backend.clone(),
             seed: config.seed,
@@ -376,14 +291,30 @@ impl<'a, B: TrainBackend> Run<'a, B> {
             data_fingerprint: self.data.fingerprint.clone(),
             test_images: images.set().len(),
             cost_model: config.search.cost_model,
-            target_flops: config.target_flops(),
+            target_flops: flops,
+            target_parameters: parameters,
             latency_batch_size: LATENCY_BATCH,
-            models: figures.collect(),
+            models: figures,
         };
         let json = serde_json::to_string_pretty(&summary)
             .map_err(|error| TrainError::io(&self.folder.summary(), error.into()))?;
         write_atomically(&self.folder.summary(), (json + "\n").as_bytes())?;
         Ok(summary)
+    }
+
+    /// Says how often the dense model is right before anything is searched: weights of other classes, or
+    /// of another order of them, show here.
+    pub(crate) fn tell_dense(&mut self, dense: &Dense<B>) -> Result<(), TrainError> {
+        if dense.new_head || self.data.validation.is_empty() {
+            return Ok(());
+        }
+        let images = self.evaluation_loader(self.data.validation.clone())?;
+        let accuracy = evaluate::accuracy(&dense.model.valid(), &images, &self.device)?;
+        let (share, count) = (100.0 * accuracy, images.set().len());
+        self.say(&format!(
+            "dense: {share:.2} % of the {count} validation images before the search"
+        ));
+        Ok(())
     }
 
     /// Whatever is left of search, pruning, fine-tuning and evaluation; `None` if it was stopped.
@@ -392,6 +323,10 @@ impl<'a, B: TrainBackend> Run<'a, B> {
     /// [`TrainError`].
     pub fn run(&mut self) -> Result<Option<Summary>, TrainError> {
         self.check_plan()?;
+        let transfers = self.config.dense.transfer && !self.folder.transferred().exists();
+        if transfers && self.transfer()? == Outcome::Stopped {
+            return Ok(None);
+        }
         // What is pruned needs no search any more.
         if !self.folder.pruned().exists() {
             if !self.folder.searched().exists() && self.search()? == Outcome::Stopped {

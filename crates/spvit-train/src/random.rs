@@ -5,6 +5,8 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use spvit_search::BlockUniforms;
 
+use crate::Phase;
+
 /// What the numbers are for; each has its own stream.
 #[derive(Debug, Clone, Copy)]
 pub enum Purpose {
@@ -20,6 +22,20 @@ pub enum Purpose {
     SearchData = 5,
     /// The same while fine-tuning.
     FinetuneData = 6,
+    /// The same while a dense model gets a new head.
+    TransferData = 7,
+}
+
+impl Purpose {
+    /// Order and augmentation of a phase's images.
+    pub fn data(phase: Phase) -> Self {
+        match phase {
+            Phase::Pretrain => Self::PretrainData,
+            Phase::Transfer => Self::TransferData,
+            Phase::Search => Self::SearchData,
+            Phase::Finetune => Self::FinetuneData,
+        }
+    }
 }
 
 /// The generator of one purpose and step.

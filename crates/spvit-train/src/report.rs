@@ -35,8 +35,12 @@ pub struct Summary {
     pub test_images: usize,
     /// How FLOPs are counted.
     pub cost_model: CostModel,
-    /// The budget in FLOPs.
-    pub target_flops: u64,
+    /// The budget, if it is one of FLOPs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_flops: Option<u64>,
+    /// The budget, if it is one of parameters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_parameters: Option<u64>,
     /// Images of a batch in [`ModelFigures::latency_batch`].
     pub latency_batch_size: usize,
     /// The models that there are, in the order dense, searched, compact.

@@ -6,14 +6,14 @@ use burn::tensor::backend::Backend;
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use spvit_core::FusedOps;
-use spvit_interchange::weights;
+use spvit_interchange::{INPUT, Input, memory, weights};
 use spvit_layers::{
     Init, Vit,
     state::{self, StateDict},
 };
 use spvit_search::Architecture;
 
-use crate::{Origin, TrainError, folder::digest, limits};
+use crate::{Origin, TrainError, folder::digest};
 
 const ORIGIN: &str = "spvit.origin";
 const CHECKSUM: &str = "spvit.sha256";
@@ -47,16 +47,18 @@ fn text(metadata: &BTreeMap<String, String>) -> String {
 pub(crate) fn write(
     path: &Path,
     tensors: StateDict,
-    architecture: Option<&Architecture>,
+    model: Option<(&Architecture, &Input)>,
     origin: &Origin,
 ) -> Result<(), TrainError> {
     // Hugging Face's and timm's loaders ask for the format.
     let mut metadata = BTreeMap::from([("format".to_string(), "pt".to_string())]);
-    if let Some(architecture) = architecture {
+    if let Some((architecture, input)) = model {
         let json = architecture
             .to_json()
             .map_err(|error| TrainError::Architecture { path: path.to_path_buf(), error })?;
         metadata.insert(weights::ARCHITECTURE.to_string(), json);
+        let json = serde_json::to_string(input).map_err(|e| TrainError::io(path, e.into()))?;
+        metadata.insert(INPUT.to_string(), json);
     }
     let json = serde_json::to_string(origin).map_err(|e| TrainError::io(path, e.into()))?;
     metadata.insert(ORIGIN.to_string(), json);
@@ -151,7 +153,7 @@ pub(crate) fn read_model<B: FusedOps + Backend>(
     if let Some(difference) = difference(shape, &architecture.model) {
         return Err(broken(format!("it is a model of another run: {difference}")));
     }
-    if let Err(problem) = limits::check(shape) {
+    if let Err(problem) = memory::check_architecture(&architecture) {
         return Err(broken(problem));
     }
     let fresh = Vit::new(shape, &architecture.block_configs(), &mut Init::new(0, device));

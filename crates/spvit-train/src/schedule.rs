@@ -1,14 +1,16 @@
 //! Learning rates.
 
-use crate::config::TrainingConfig;
+use crate::config::{ScheduleKind, TrainingConfig};
 
-/// Linear warm-up, then a cosine to the smallest rate, step by step.
+/// Linear warm-up, then a cosine to the smallest rate, step by step or epoch by epoch.
 #[derive(Debug, Clone, Copy)]
 pub struct Schedule {
     peak: f64,
     least: f64,
     warmup: f64,
     total: f64,
+    /// Steps that share a rate.
+    stride: usize,
 }
 
 impl Schedule {
@@ -19,12 +21,20 @@ impl Schedule {
             least: config.min_learning_rate,
             warmup: config.warmup_epochs * steps_per_epoch as f64,
             total: (config.epochs * steps_per_epoch) as f64,
+            stride: match config.schedule {
+                ScheduleKind::Steps => 1,
+                ScheduleKind::Epochs => steps_per_epoch.max(1),
+            },
         }
     }
 
     /// The rate of a step, counted from 0.
     pub fn at(&self, step: usize) -> f64 {
-        let step = step as f64;
+        // The published code moves its schedule after an epoch, by the number of that epoch.
+        let step = match self.stride {
+            1 => step,
+            stride => (step / stride).saturating_sub(1) * stride,
+        } as f64;
         if step < self.warmup {
             return self.peak * (step + 1.0) / (self.warmup + 1.0);
         }
@@ -38,6 +48,33 @@ impl Schedule {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn by_epochs_it_is_the_published_schedule() {
+        let values = include_str!("../tests/data/schedules_deit.json");
+        let values: serde_json::Value = serde_json::from_str(values).unwrap();
+        for (name, learning_rate, min_learning_rate) in [
+            ("deit_search_base_lr(all sizes, scaled 5e-5*1024/512)", 1e-4, 1e-4),
+            ("deit_finetune_lr_130", 1e-4, 1e-5),
+            ("deit_finetune_dist_lr_200", 1e-4, 1e-5),
+        ] {
+            let rates: Vec<f64> = serde_json::from_value(values[name].clone()).unwrap();
+            let config = TrainingConfig {
+                epochs: rates.len(),
+                learning_rate,
+                min_learning_rate,
+                schedule: ScheduleKind::Epochs,
+                ..TrainingConfig::default()
+            };
+            let schedule = Schedule::new(&config, 7);
+            for (epoch, rate) in rates.into_iter().enumerate() {
+                for step in [0, 6] {
+                    let found = schedule.at(7 * epoch + step);
+                    assert!((found - rate).abs() < 1e-12, "{name} {epoch}: {found}, not {rate}");
+                }
+            }
+        }
+    }
 
     #[test]
     fn rises_then_falls_to_the_least() {

@@ -8,7 +8,7 @@ use spvit_layers::{
     ModelConfig, SearchVit,
     state::{self, StateDict},
 };
-use spvit_search::{Architecture, Budget, BudgetTerm, CostTable, Gates, derive, prune};
+use spvit_search::{Architecture, Budget, BudgetTerm, Gates, derive_for, prune};
 
 use crate::{
     Origin, Phase, TrainError,
@@ -35,22 +35,21 @@ pub(crate) struct Search<B: TrainBackend> {
     flops: u64,
     shape: ModelConfig,
     config: SearchConfig,
-    target: u64,
+    budget: Budget,
     device: B::Device,
 }
 
 impl<B: TrainBackend> Search<B> {
     pub fn new(model: SearchVit<B>, config: &RunConfig, device: &B::Device) -> Self {
-        let target = config.target_flops();
-        let table = CostTable::new(&config.model, config.search.cost_model);
+        let (budget, table) = (config.budget(), config.cost_table());
         let gates = Gates::new(&table, config.search.threshold_start, device);
         let scale = match config.search.unit {
-            Unit::Dense => config.dense_flops() as f64,
+            Unit::Dense => table.dense(),
             Unit::Giga => 1e9,
         };
         let lambda = config.search.lambda;
-        let budget = BudgetTerm { table, budget: Budget::flops(target), lambda, scale };
-        let flops = budget.cost(&gates) as u64;
+        let term = BudgetTerm { table, budget, lambda, scale };
+        let flops = term.cost(&gates) as u64;
         let search = &config.search;
         let weights = Group::new(search.weight_decay).clipped(search.clip_norm);
         let groups = [weights, Group::new(0.0)];
@@ -60,13 +59,13 @@ impl<B: TrainBackend> Search<B> {
             drop_path: search.drop_path,
             depth: config.model.depth(),
         };
-        let objective = SearchObjective { budget, uniforms: Uniforms::Seeded };
+        let objective = SearchObjective { budget: term, uniforms: Uniforms::Seeded };
         Self {
             replicas: Replicas::new(objective, Searched { model, gates }, groups, options, device),
             flops,
             shape: config.model.clone(),
             config: config.search.clone(),
-            target,
+            budget,
             device: device.clone(),
         }
     }
@@ -80,7 +79,7 @@ impl<B: TrainBackend> Search<B> {
         self.replicas.model().model.valid()
     }
 
-    /// FLOPs at the expected gates.
+    /// Cost at the expected gates, in the budget's unit.
     fn expected_flops(&self) -> u64 {
         self.replicas.objective().budget.cost(self.gates()) as u64
     }
@@ -88,7 +87,7 @@ impl<B: TrainBackend> Search<B> {
     /// The architecture that the gates give at the budget.
     fn derive(&self) -> Result<Architecture, TrainError> {
         let probabilities = self.gates().probabilities();
-        Ok(derive(&self.shape, self.config.cost_model, &probabilities, self.target)?)
+        Ok(derive_for(&self.shape, self.config.cost_model, &probabilities, self.budget)?)
     }
 
     fn thresholds(&self) -> StateDict {
@@ -131,7 +130,9 @@ pub(crate) fn restore_gates<B: burn::tensor::backend::Backend>(
 }
 
 impl<B: TrainBackend> Training for Search<B> {
-    const PHASE: Phase = Phase::Search;
+    fn phase(&self) -> Phase {
+        Phase::Search
+    }
 
     fn step(&mut self, batch: &Batch, step: usize, rate: f64) -> StepReport {
         let rates = [rate, self.config.threshold_learning_rate];
@@ -141,16 +142,18 @@ impl<B: TrainBackend> Training for Search<B> {
     }
 
     fn flops(&self) -> Option<(u64, u64)> {
-        Some((self.flops, self.target))
+        Some((self.flops, self.budget.target as u64))
     }
 
     fn validate(&mut self, images: &Loader) -> Result<Validation, TrainError> {
         let architecture = self.derive()?;
         let compact = prune(&self.model(), &architecture);
         Ok(Validation {
-            accuracy: Some(accuracy(&compact, images, &self.device)),
-            derived_flops: Some(architecture.flops),
-            eligible: self.flops as f64 <= self.target as f64 * NEAR,
+            accuracy: Some(accuracy(&compact, images, &self.device)?),
+            derived_flops: architecture
+                .cost(&self.replicas.objective().budget.table)
+                .map(|cost| cost as u64),
+            eligible: self.flops as f64 <= self.budget.target * NEAR,
         })
     }
 
@@ -177,7 +180,7 @@ impl<B: TrainBackend> Training for Search<B> {
 
     fn restore(&mut self, position: &Position, state: &StateDict) -> Result<(), TrainError> {
         let Searched { model, gates } = self.replicas.model().clone();
-        let model = restore_model(model, state, Self::PHASE)?;
+        let model = restore_model(model, state, Phase::Search)?;
         let gates = restore_gates(gates, state)?;
         let (steps, device) = (position.optimiser_steps, &self.device);
         self.replicas.restore(Searched { model, gates }, |group, optimiser| {
@@ -190,6 +193,6 @@ impl<B: TrainBackend> Training for Search<B> {
     fn write_best(&self, folder: &RunFolder, origin: &Origin) -> Result<(), TrainError> {
         let mut tensors = state::export(&self.model());
         tensors.extend(self.thresholds());
-        results::write(&folder.best(Self::PHASE), tensors, None, origin)
+        results::write(&folder.best(Phase::Search), tensors, None, origin)
     }
 }

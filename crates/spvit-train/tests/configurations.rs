@@ -3,7 +3,11 @@
 use std::{collections::BTreeSet, fs, path::Path};
 
 use spvit_layers::ModelConfig;
-use spvit_train::{EpochReport, Phase, RunConfig};
+use spvit_search::{Budget, CostModel};
+use spvit_train::{
+    EpochReport, Given, Phase, RunConfig,
+    config::{InitialWeights, Unit},
+};
 
 fn keys(prefix: &str, table: &toml::Table, all: &mut BTreeSet<String>) {
     for (key, value) in table {
@@ -22,25 +26,77 @@ fn keys_of(text: &str) -> BTreeSet<String> {
     all
 }
 
+fn shipped(name: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs").join(name)
+}
+
 #[test]
-fn every_shipped_configuration_can_be_read_and_shows_every_key() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
-    let every = keys_of(&RunConfig::default().to_toml().unwrap());
+fn every_shipped_configuration_can_be_read_and_the_demo_shows_every_key() {
     let mut count = 0;
-    for entry in fs::read_dir(folder).unwrap() {
+    for entry in fs::read_dir(shipped("")).unwrap() {
         let path = entry.unwrap().path();
-        let config = RunConfig::read(&path, &[]).unwrap();
-        let own = keys_of(&fs::read_to_string(&path).unwrap());
-        let lacking: Vec<_> = every.difference(&own).collect();
-        assert!(lacking.is_empty(), "{} lacks {lacking:?}", path.display());
-        let name = path.file_stem().unwrap().to_str().unwrap();
-        if let Ok(preset) = ModelConfig::preset(name) {
-            assert_eq!(config.model, preset, "{name}");
-            assert!(config.target_flops() < config.dense_flops(), "{name}");
-        }
+        RunConfig::read(&path, &[]).unwrap();
+        let given = Given { file: Some(path.clone()), ..Given::default() };
+        let resolved = given.resolve().unwrap();
+        assert_eq!(resolved.config, RunConfig::read(&path, &[]).unwrap(), "{}", path.display());
         count += 1;
     }
-    assert!(count >= 6, "{count} configurations");
+    assert_eq!(count, 9);
+    let every = keys_of(&RunConfig::default().to_toml().unwrap());
+    for name in ["demo.toml", "fashion-mnist.toml"] {
+        let own = keys_of(&fs::read_to_string(shipped(name)).unwrap());
+        let lacking: Vec<_> = every.difference(&own).collect();
+        assert!(lacking.is_empty(), "{name} lacks {lacking:?}");
+    }
+}
+
+/// The rows of the paper's recipe: λ, the budget in 10⁹ multiply-adds, the thresholds' rate, drop
+/// path, the largest norm of the gradients, α and repeats.
+#[test]
+fn the_papers_rows_have_the_papers_values() {
+    for (name, preset, [lambda, giga, rate, drop_path, clip, alpha], repeated) in [
+        ("deit_ti", "deit_tiny", [20.0, 1.0, 1e-3, 0.1, 0.0, 0.01], 3),
+        ("deit_s", "deit_small", [3.0, 3.2, 5e-4, 0.1, 0.0, 0.01], 3),
+        ("deit_b", "deit_base", [0.06, 10.0, 1e-3, 0.1, 0.0, 0.01], 3),
+        ("swin_t", "swin_tiny", [2.8, 3.2, 1e-3, 0.2, 5.0, 100.0], 1),
+        ("swin_s", "swin_small", [0.4, 5.5, 1e-3, 0.3, 5.0, 100.0], 1),
+        ("swin_b", "swin_base", [0.1, 10.0, 1e-3, 0.5, 5.0, 100.0], 1),
+    ] {
+        let config = RunConfig::read(&shipped(&format!("{name}.toml")), &[]).unwrap();
+        let mut shape = ModelConfig::preset(preset).unwrap();
+        shape.space.alpha = alpha;
+        assert_eq!(config.model, shape, "{name}");
+        let search = &config.search;
+        assert_eq!(
+            (search.lambda, search.unit, search.cost_model),
+            (lambda, Unit::Giga, CostModel::Paper)
+        );
+        assert_eq!(config.budget(), Budget::flops((giga * 1e9) as u64), "{name}");
+        assert!(config.budget().target < config.cost_table().dense(), "{name}");
+        assert_eq!((search.threshold_start, search.threshold_learning_rate), (1.5, rate), "{name}");
+        // 5e-5 for every 512 images.
+        for phase in [search.training(), config.finetune.training()] {
+            assert_eq!(phase.learning_rate, 5e-5 * phase.batch_size as f64 / 512.0, "{name}");
+            assert_eq!(
+                (phase.drop_path, phase.clip_norm, phase.weight_decay),
+                (drop_path, clip, 0.05)
+            );
+            assert_eq!(phase.warmup_epochs, 0.0, "{name}");
+        }
+        assert!((12..=21).contains(&search.epochs), "{name}");
+        assert_eq!(
+            (config.finetune.epochs, config.finetune.min_learning_rate),
+            (130, 1e-5),
+            "{name}"
+        );
+        assert_eq!(config.finetune.init, InitialWeights::Dense, "{name}");
+        let augment = &config.augment;
+        assert_eq!(augment.rand_augment, "rand-m9-mstd0.5-inc1", "{name}");
+        assert_eq!((augment.mixup, augment.cutmix, augment.switch_prob), (0.8, 1.0, 0.5), "{name}");
+        assert_eq!((augment.label_smoothing, augment.random_erasing), (0.1, 0.25), "{name}");
+        assert_eq!(augment.repeated, repeated, "{name}");
+        assert!(augment.random_resized_crop.is_some() && augment.horizontal_flip, "{name}");
+    }
 }
 
 #[test]

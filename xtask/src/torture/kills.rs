@@ -107,52 +107,103 @@ pub fn before_rename(place: &Place, dice: &mut Dice, number: usize) -> Verdict {
     finish(place, "renamed").map_err(|problem| format!("{calls} {rename}: {problem}")).into()
 }
 
-/// The disk fills up, syncing fails, a name cannot be given, no file can be opened.
+/// The disk fills up, a quota is reached, syncing fails, a name cannot be given, no file can be opened,
+/// no memory and no thread is left: from some call on, or at one.
 pub fn refused_calls(place: &Place, dice: &mut Dice, _: usize) -> Verdict {
     if let Some(verdict) = no_strace(place) {
         return verdict;
     }
     place.remove("refused");
-    let (calls, error, first) = *dice.choose(&[
-        ("fsync,fdatasync", "EIO", 1),
-        ("rename,renameat,renameat2", "EACCES", 1),
-        ("rename,renameat,renameat2", "ESTALE", 1),
-        ("fsync,fdatasync", "ENOSPC", 1),
-        ("mkdir,mkdirat", "EROFS", 1),
-        ("ftruncate", "EIO", 1),
+    // The first call at which it happens, after those that start the program; and whether it stays so.
+    let (calls, error, [first, count], stays) = *dice.choose(&[
+        ("fsync,fdatasync", "EIO", [1, 40], true),
+        ("fsync,fdatasync", "ENOSPC", [1, 40], true),
+        ("fsync,fdatasync", "EINVAL", [1, 40], true),
+        ("rename,renameat,renameat2", "EACCES", [1, 40], true),
+        ("rename,renameat,renameat2", "ESTALE", [1, 40], true),
+        ("mkdir,mkdirat", "EROFS", [1, 4], true),
+        ("ftruncate", "EIO", [1, 40], true),
+        // Later ones could not be told either.
+        ("write", "ENOSPC", [1, 60], false),
+        ("write", "EDQUOT", [1, 60], false),
+        ("read", "EIO", [10, 60], false),
+        ("openat", "ESTALE", [10, 60], false),
+        ("openat", "EMFILE", [10, 60], true),
+        ("unlink,unlinkat", "EBUSY", [1, 20], true),
+        ("flock", "ENOLCK", [1, 2], true),
+        ("clone,clone3", "EAGAIN", [1, 6], true),
+        ("mmap", "ENOMEM", [80, 60], true),
     ]);
-    let when = first + dice.below(40);
-    let action = format!("error={error}:when={when}+");
+    let (when, on) = (first + dice.below(count), if stays { "+" } else { "" });
+    let action = format!("error={error}:when={when}{on}");
     let end = place.run(&traced(&begin(place, "refused"), calls, &action));
-    let what = format!("{calls} {error} from {when} on");
+    let what = format!("{calls} {error} at {when}{on}");
     end.graceful()
         .and_then(|()| finish(place, "refused"))
         .map_err(|problem| format!("{what}: {problem}"))
         .into()
 }
 
-/// Small files, few processes, few open files, little memory, outputs that are closed or full.
+/// Ways in which the system grants less than usual, as shell before the program, and after it.
+const LIMITS: [(&str, &str); 11] = [
+    ("", "2>&-"),
+    ("", "2>/dev/full"),
+    ("", "2>&1 >/dev/null | head -1"),
+    ("umask 077;", ">&-"),
+    ("", "<&-"),
+    ("env -i", ""),
+    ("TMPDIR=/nonexistent HOME=/nonexistent", ""),
+    ("LC_ALL=C TERM=dumb COLUMNS=0", ""),
+    ("RAYON_NUM_THREADS=1", ""),
+    ("taskset -c 0", ""),
+    ("ulimit -s 256;", ""),
+];
+
+/// Small files, few open files, little memory, outputs that are closed or full.
 pub fn limits(place: &Place, dice: &mut Dice, number: usize) -> Verdict {
     place.remove("limited");
     let begin = begin(place, "limited");
-    let end = match number % 8 {
-        0 => place.run(&format!("ulimit -f {}; $spvit {begin}", 1 + dice.below(120))),
-        1 => place.run(&format!("ulimit -n {}; $spvit {begin}", 6 + dice.below(20))),
-        2 => place.run(&format!("$spvit {begin} 2>&-")),
-        3 => place.run(&format!("$spvit {begin} 2>/dev/full")),
-        4 => place.run(&format!("$spvit {begin} 2>&1 >/dev/null | head -1")),
-        5 => place.run(&format!("env -i \"$spvit\" {begin}")),
-        6 => place.run(&format!("TMPDIR=/nonexistent HOME=/nonexistent $spvit {begin}")),
-        _ => place.run(&format!("umask 077; $spvit {begin} >&-")),
+    let other = number % (LIMITS.len() + 4);
+    let (before, after) = match other.checked_sub(LIMITS.len()) {
+        None => (LIMITS[other].0.to_string(), LIMITS[other].1),
+        Some(0) => (format!("ulimit -f {};", 1 + dice.below(120)), ""),
+        Some(1) => (format!("ulimit -n {};", 6 + dice.below(20)), ""),
+        Some(2) => (format!("ulimit -v {};", 100_000 + dice.below(1_500_000)), ""),
+        Some(_) => ("ulimit -t 1;".into(), ""),
     };
-    // With a standard error that is gone, no line can be looked for.
-    let graceful = match number % 8 {
-        2..=4 if end.succeeded() => Ok(()),
-        7 if matches!(end.code(), Some(0 | 1)) => Ok(()),
+    let end = place.run(&format!("{before} \"$spvit\" {begin} {after}"));
+    let ended = match end.code() {
+        // With an output that is gone, no line can be looked for.
+        Some(0) | Some(1) if after.contains('>') => Ok(()),
+        // Out of time: a signal, as the shell has it.
+        Some(128..) | None if before.contains("-t") => Ok(()),
         _ => end.graceful(),
     };
-    graceful
+    ended
         .and_then(|()| finish(place, "limited"))
-        .map_err(|problem| format!("limit {}: {problem}", number % 8))
+        .map_err(|problem| format!("{before} spvit {after}: {problem}"))
         .into()
+}
+
+/// Another program goes on with a run that is being computed, or it is suspended now and then.
+pub fn crowded(place: &Place, dice: &mut Dice, number: usize) -> Verdict {
+    place.remove("crowded");
+    let mut moments: Vec<u128> = (0..4).map(|_| dice.below(900) as u128).collect();
+    moments.sort_unstable();
+    let (mut met, mut other) = (0, Ok(()));
+    let end =
+        place.run_with(&format!("exec $spvit {}", begin(place, "crowded")), |process, elapsed| {
+            if moments.get(met).is_none_or(|&moment| elapsed.as_millis() < moment) {
+                return;
+            }
+            met += 1;
+            if number.is_multiple_of(2) {
+                place.signal(process, "STOP");
+                std::thread::sleep(Duration::from_millis(30));
+                place.signal(process, "CONT");
+            } else if other.is_ok() {
+                other = place.run_beside("$spvit run --resume crowded").graceful();
+            }
+        });
+    other.and_then(|()| end.graceful()).and_then(|()| finish(place, "crowded")).into()
 }

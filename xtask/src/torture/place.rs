@@ -95,9 +95,12 @@ impl Place {
 
     /// A line of shell in this folder, where `spvit` is the program.
     fn command(&self, line: &str) -> Command {
-        let mut command = Command::new("bash");
+        // What started this may have signals ignored (`nohup`, a shell's background), which the
+        // program keeps to.
+        let mut command = Command::new("env");
+        command.args(["--default-signal=INT,TERM,HUP", "bash", "-c"]);
         let program = self.program.display();
-        command.args(["-c", &format!("spvit=\"{program}\"; {line}")]).current_dir(&self.root);
+        command.arg(format!("spvit=\"{program}\"; {line}")).current_dir(&self.root);
         command.env_remove("RUST_BACKTRACE").stdin(Stdio::null()).stdout(Stdio::null());
         command
     }
@@ -129,6 +132,17 @@ impl Place {
         };
         let errors = fs::read(&errors).unwrap_or_default();
         End { status, errors: String::from_utf8_lossy(&errors).into_owned() }
+    }
+
+    /// Runs a line of shell to its end while another one runs.
+    pub fn run_beside(&self, line: &str) -> End {
+        match self.command(line).stderr(Stdio::piped()).output() {
+            Ok(output) => End {
+                status: Some(output.status),
+                errors: String::from_utf8_lossy(&output.stderr).into_owned(),
+            },
+            Err(error) => End { status: None, errors: error.to_string() },
+        }
     }
 
     /// Runs a line of shell to its end.

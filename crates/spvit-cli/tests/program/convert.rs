@@ -74,4 +74,8 @@ fn assumptions_are_one_line_that_options_and_a_configuration_make_needless() {
     }
     place.succeed("convert model out.onnx");
     assert!(place.succeed("profile model").contains("msa"));
+    // What cannot be read is not passed over: the images would come to the model otherwise.
+    place.write("model/preprocessor_config.json", "{");
+    let error = place.fail("profile model", 1);
+    assert!(error.contains("preprocessor_config.json"), "{error}");
 }

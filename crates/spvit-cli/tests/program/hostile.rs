@@ -25,7 +25,13 @@ pub fn begun() -> (Place, String) {
 pub fn shell(place: &Place, line: &str) -> Output {
     let mut command = Command::new("bash");
     command.current_dir(place.path("")).env("SPVIT", env!("CARGO_BIN_EXE_spvit"));
-    command.args(["-c", line]).output().unwrap()
+    // Cargo's paths of libraries cost calls and files that a person's program does not need.
+    command
+        .env_remove("RUST_BACKTRACE")
+        .env_remove("LD_LIBRARY_PATH")
+        .args(["-c", line])
+        .output()
+        .unwrap()
 }
 
 /// Calls that give a new file its name, and that make best weights a result.

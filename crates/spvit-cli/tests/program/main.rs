@@ -1,12 +1,17 @@
 //! The program as a person meets it: exit codes, its one line of error, runs and their end.
 
 mod convert;
+mod disks;
 mod errors;
 mod hostile;
+mod limits;
+mod one_line;
 mod profile;
 mod runs;
 mod shared;
+mod sizes;
 mod stopping;
+mod surroundings;
 
 use std::{
     path::{Path, PathBuf},

@@ -7,7 +7,7 @@ use crate::{Place, checkout};
 #[test]
 fn a_dense_model_costs_what_the_paper_says() {
     let place = Place::new();
-    let text = place.succeed(&format!("profile {}", checkout("configs/deit_tiny.toml")));
+    let text = place.succeed(&format!("profile {}", checkout("configs/deit_ti.toml")));
     // Eq. 14 at DeiT-Ti's shape, and timm's number of parameters.
     assert!(text.contains("1.251 G"), "{text}");
     assert!(text.contains("5 717 416"), "{text}");

@@ -1,6 +1,6 @@
-//! Crop, flip and erasing of one normalised image.
+//! Crop and flip of one normalised image, as it was before there were changes to bytes.
 
-use crate::augment::AugmentConfig;
+use crate::augment::{AugmentConfig, erase};
 use crate::rng::Stream;
 
 /// A rectangle of pixels, ends excluded.
@@ -24,7 +24,7 @@ pub(crate) struct ImageChange {
     /// Rows and columns by which the crop's corner lies below and right of the image's; negative: above and left.
     pub(crate) shift: [isize; 2],
     pub(crate) flip: bool,
-    pub(crate) erase: Option<Rectangle>,
+    pub(crate) erase: Vec<Rectangle>,
 }
 
 impl ImageChange {
@@ -36,11 +36,10 @@ impl ImageChange {
             _ => [0, 0].map(|_: isize| stream.below(2 * pad + 1) as isize - pad as isize),
         };
         let flip = config.horizontal_flip && stream.chance(0.5);
-        let erasing = config.random_erasing > 0.0 && stream.chance(config.random_erasing);
-        Self { shift, flip, erase: if erasing { draw_erasing(size, stream) } else { None } }
+        Self { shift, flip, erase: erase::draw(config, size, stream) }
     }
 
-    /// Writes the changed `source` to `target`, both `[channels, height, width]`; `target` comes zeroed.
+    /// Writes the shifted and flipped `source` to `target`, both `[channels, height, width]`; `target` comes zeroed.
     pub(crate) fn apply(&self, source: &[f32], target: &mut [f32], [height, width]: [usize; 2]) {
         let planes =
             source.chunks_exact(height * width).zip(target.chunks_exact_mut(height * width));
@@ -52,11 +51,6 @@ impl ImageChange {
             }
             if self.flip {
                 target.chunks_exact_mut(width).for_each(<[f32]>::reverse);
-            }
-            if let Some(Rectangle { top, bottom, left, right }) = self.erase {
-                for row in target.chunks_exact_mut(width).take(bottom).skip(top) {
-                    row[left..right].fill(0.0);
-                }
             }
         }
     }
@@ -74,31 +68,13 @@ fn shift_plane(source: &[f32], target: &mut [f32], width: usize, [down, right]: 
     }
 }
 
-/// timm's `RandomErasing`: up to ten attempts at a rectangle that fits.
-fn draw_erasing([height, width]: [usize; 2], stream: &mut Stream) -> Option<Rectangle> {
-    const AREA: [f64; 2] = [0.02, 1.0 / 3.0];
-    const LARGEST_RATIO: f64 = 1.0 / 0.3;
-    for _ in 0..10 {
-        let area = stream.between(AREA[0], AREA[1]) * (height * width) as f64;
-        let ratio = stream.between(-LARGEST_RATIO.ln(), LARGEST_RATIO.ln()).exp();
-        let rows = (area * ratio).sqrt().round() as usize;
-        let columns = (area / ratio).sqrt().round() as usize;
-        if rows < height && columns < width {
-            let top = stream.below(height - rows + 1);
-            let left = stream.below(width - columns + 1);
-            return Some(Rectangle { top, bottom: top + rows, left, right: left + columns });
-        }
-    }
-    None
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::rng::Purpose;
 
     const SIZE: [usize; 2] = [3, 4];
-    const PLAIN: ImageChange = ImageChange { shift: [0, 0], flip: false, erase: None };
+    const PLAIN: ImageChange = ImageChange { shift: [0, 0], flip: false, erase: Vec::new() };
 
     fn changed(change: &ImageChange) -> Vec<f32> {
         let source: Vec<f32> = (1..=12).map(|value| value as f32).collect();
@@ -132,13 +108,6 @@ mod tests {
     }
 
     #[test]
-    fn erasing_blanks_one_rectangle() {
-        let erase = Some(Rectangle { top: 1, bottom: 3, left: 2, right: 3 });
-        let erased = changed(&ImageChange { erase, ..PLAIN });
-        assert_eq!(erased, [1., 2., 3., 4., 5., 6., 0., 8., 9., 10., 0., 12.]);
-    }
-
-    #[test]
     fn draws_stay_in_their_ranges_and_reach_their_ends() {
         let all = AugmentConfig {
             pad_crop: 2,
@@ -159,7 +128,7 @@ mod tests {
         }
         let flips = draws.iter().filter(|draw| draw.flip).count();
         assert!((900..1100).contains(&flips), "{flips} flips");
-        let erasings: Vec<Rectangle> = draws.iter().filter_map(|draw| draw.erase).collect();
+        let erasings: Vec<Rectangle> = draws.iter().flat_map(|draw| draw.erase.clone()).collect();
         assert!((900..1100).contains(&erasings.len()), "{} erasings", erasings.len());
         for erasing in erasings {
             assert!(erasing.bottom <= 32 && erasing.right <= 24);

@@ -188,4 +188,40 @@ mod tests {
             }
         }
     }
+
+    #[derive(serde::Deserialize)]
+    struct Case {
+        /// CutMix's top, bottom, left and right.
+        cutmix: Option<[usize; 4]>,
+        lambda: f64,
+        smoothing: f64,
+        labels: Vec<u16>,
+        from: Vec<f32>,
+        to: Vec<f32>,
+        targets: Vec<f32>,
+    }
+
+    #[test]
+    fn mixed_batches_and_their_targets_are_those_of_timm() {
+        for case in crate::augment::cases::cases::<Case>("mixing") {
+            let (size, image) = ([6, 7], 2 * 6 * 7);
+            let mix = match case.cutmix {
+                Some([top, bottom, left, right]) => {
+                    Mix::Cutmix(Rectangle { top, bottom, left, right })
+                }
+                None => Mix::Mixup(case.lambda),
+            };
+            let mut found = case.from;
+            mix.apply(&mut found, image, size);
+            let close = |found: &[f32], expected: &[f32]| {
+                found.len() == expected.len()
+                    && found.iter().zip(expected).all(|(found, expected)| {
+                        (found - expected).abs() <= 1e-6 * expected.abs().max(1.0)
+                    })
+            };
+            assert!(close(&found, &case.to), "{mix:?}");
+            let found = targets(&case.labels, 4, case.smoothing, mix.lambda(size));
+            assert!(close(&found, &case.targets), "{mix:?}: {found:?}");
+        }
+    }
 }

@@ -33,14 +33,14 @@ fn a_subset_loads_with_the_splits_it_was_cut_for() {
     assert_eq!(data.test.class_counts(), [3, 2, 2]);
     let numbers = |set: &ImageSet| set.pixels().chunks(4).map(|image| image[0]).collect::<Vec<_>>();
     for (set, range) in [(&data.train, 0..30), (&data.validation, 30..60), (&data.test, 100..145)] {
-        let numbers = numbers(set);
+        let numbers = numbers(set.in_memory().unwrap());
         assert!(
             numbers.is_sorted() && numbers.iter().all(|number| range.contains(number)),
             "{numbers:?}"
         );
     }
     // Ten of each class, of which places 0, 3 and 6 are evenly spaced.
-    assert_eq!(numbers(&data.train), [0, 1, 2, 9, 10, 11, 18, 19, 20]);
+    assert_eq!(numbers(data.train.in_memory().unwrap()), [0, 1, 2, 9, 10, 11, 18, 19, 20]);
     let written: u64 = subset.files.iter().map(|file| fs::metadata(file).unwrap().len()).sum();
     assert_eq!(written, subset.bytes);
     let readme = fs::read_to_string(dest.path().join("README.md")).unwrap();

@@ -38,15 +38,3 @@ fn mean_and_deviation_are_those_of_each_channel() {
     assert!((mean[1] - 7.0 / 255.0).abs() < 1e-7);
     assert_eq!(std[1], 1.0);
 }
-
-#[test]
-fn the_fingerprint_sees_pixels_labels_and_the_split() {
-    let of = |train: ImageSet, test: ImageSet| {
-        Dataset::from_splits("x".into(), vec![], [train, set(vec![], vec![]), test]).fingerprint
-    };
-    let reference = of(set(vec![1, 2, 3, 4], vec![0, 1]), set(vec![5, 6], vec![2]));
-    assert_eq!(reference, of(set(vec![1, 2, 3, 4], vec![0, 1]), set(vec![5, 6], vec![2])));
-    assert_ne!(reference, of(set(vec![1, 2, 3, 5], vec![0, 1]), set(vec![5, 6], vec![2])));
-    assert_ne!(reference, of(set(vec![1, 2, 3, 4], vec![0, 2]), set(vec![5, 6], vec![2])));
-    assert_ne!(reference, of(set(vec![1, 2], vec![0]), set(vec![3, 4, 5, 6], vec![1, 2])));
-}

@@ -4,6 +4,7 @@
 
 use super::graph::GraphBuilder;
 use super::network::{BlockDescription, NetworkDescription, Pool, Positions};
+use super::pool::AttentionPool;
 use super::proto::Attribute;
 use super::windows;
 use super::{INPUT, OUTPUT};
@@ -28,7 +29,7 @@ pub(super) fn embed(
     let x = graph.node("Conv", name, &inputs, &attributes);
     let mut x = graph.tokens_of_map(&x, "patch_embed", dim, patches);
     if net.patch_norm {
-        x = graph.layer_norm(&x, "patch_embed.norm", dim, net.epsilon)?;
+        x = graph.norm(&x, "patch_embed.norm", dim, net.normalisation())?;
     }
     let prefix = net.prefix_tokens();
     if let Some(offsets) = offsets(graph, net)? {
@@ -43,7 +44,7 @@ pub(super) fn embed(
         x = graph.node("Add", "embedding", &[&x, &offsets], &[]);
     }
     match net.pre_norm {
-        true => graph.layer_norm(&x, "norm_pre", dim, net.epsilon),
+        true => graph.norm(&x, "norm_pre", dim, net.normalisation()),
         false => Ok(x),
     }
 }
@@ -95,7 +96,7 @@ pub(super) fn merge(
     );
     let dim = 4 * after.dim;
     let x = graph.reshape(&x, format!("{name}.joined"), &[0, tokens as i64, dim as i64]);
-    let x = graph.layer_norm(&x, &format!("{name}.norm"), dim, after.epsilon)?;
+    let x = graph.norm(&x, &format!("{name}.norm"), dim, after.normalisation())?;
     graph.linear(&x, &format!("{name}.reduction"), [dim / 2, dim], false)
 }
 
@@ -103,23 +104,37 @@ pub(super) fn merge(
 pub(super) fn classify(
     graph: &mut GraphBuilder<'_>,
     net: &NetworkDescription,
-    dim: usize,
     x: String,
     patches: usize,
 ) -> Result<(), Fault> {
+    let dim = net.last_dim();
     let norm = |graph: &mut GraphBuilder<'_>, x: String, name: &str, there: bool| match there {
-        true => graph.layer_norm(&x, name, dim, net.epsilon),
+        true => graph.norm(&x, name, dim, net.normalisation()),
         false => Ok(x),
     };
     let prefix = net.prefix_tokens();
     let flat = [0, dim as i64];
-    if net.pool == Pool::Average {
-        let mut x = norm(graph, x, "norm", net.norm)?;
-        if prefix > 0 {
-            x = graph.rows(&x, "patches".into(), prefix, prefix + patches);
+    if net.pool != Pool::Token {
+        let all = norm(graph, x, "norm", net.norm)?;
+        let x = match prefix > 0 && !net.pool_prefix {
+            true => graph.rows(&all, "patches".into(), prefix, prefix + patches),
+            false => all.clone(),
+        };
+        let tokens = patches + if net.pool_prefix { prefix } else { 0 };
+        let x = match AttentionPool::of(net, dim, tokens) {
+            Some(pool) => pool.apply(graph, &x)?,
+            None => {
+                let attributes = [Attribute::ints("axes", &[1]), Attribute::int("keepdims", 0)];
+                graph.node("ReduceMean", "pooled", &[&x], &attributes)
+            }
+        };
+        if net.pool == Pool::TokenAverage {
+            let token = graph.rows(&all, "class_token".into(), 0, 1);
+            let token = graph.reshape(&token, "class_token.flat".into(), &flat);
+            let axis = [Attribute::int("axis", 1)];
+            let both = graph.node("Concat", "class_token.pooled", &[&token, &x], &axis);
+            return head(graph, net, &net.head, OUTPUT, &both, 2 * dim);
         }
-        let attributes = [Attribute::ints("axes", &[1]), Attribute::int("keepdims", 0)];
-        let x = graph.node("ReduceMean", "pooled", &[&x], &attributes);
         let x = norm(graph, x, "fc_norm", net.fc_norm)?;
         if net.distilled {
             // There is such a classifier, but no token that it is for.

@@ -6,7 +6,8 @@
 use super::graph::GraphBuilder;
 use super::network::BlockDescription;
 use super::proto::Attribute;
-use super::windows::Windows;
+use super::rope::Rope;
+use super::windows::{self, Windows};
 use crate::error::Fault;
 
 /// softmax(QKᵀ/√d + bias)V, projected. [B, T, D] → [B, T, D]
@@ -20,7 +21,7 @@ pub(super) fn attention(
     let windows = block.window.map(|window| Windows::new(block, window));
     let (x, tokens) = match &windows {
         Some(windows) => (cut(graph, block, windows, &name, x), windows.tokens()),
-        None => (x.to_owned(), block.prefix_tokens + block.patches()),
+        None => (x.to_owned(), block.tokens()),
     };
     let [q, k, v] = heads(graph, block, &name, &x, tokens as i64)?;
     let scale = graph.float(
@@ -31,13 +32,19 @@ pub(super) fn attention(
     let mut scores = graph.node("MatMul", format!("{name}.scores"), &[&q, &k], &[]);
     if let Some(windows) = &windows {
         scores = with_bias(graph, block, windows, &name, &scores)?;
+    } else if block.relative_positions {
+        let bias = sequence_bias(graph, block, &name)?;
+        scores = graph.node("Add", format!("{name}.scores.biased"), &[&scores, &bias], &[]);
     }
     let axis = [Attribute::int("axis", -1)];
     let weights = graph.node("Softmax", format!("{name}.softmax"), &[&scores], &axis);
     let mixed = graph.node("MatMul", format!("{name}.mixed"), &[&weights, &v], &[]);
     // [I, H, t, d] → [I, t, D]
     let mixed = graph.transpose(&mixed, format!("{name}.by_token"), &[0, 2, 1, 3]);
-    let mixed = graph.reshape(&mixed, format!("{name}.joined"), &[0, tokens as i64, dim]);
+    let mut mixed = graph.reshape(&mixed, format!("{name}.joined"), &[0, tokens as i64, dim]);
+    if block.attn_norm {
+        mixed = graph.norm(&mixed, &format!("{name}.norm"), block.dim, block.normalisation())?;
+    }
     let out = graph.linear(&mixed, &format!("{name}.proj"), [block.dim, block.dim], true)?;
     Ok(match &windows {
         Some(windows) => join(graph, block, windows, &name, &out),
@@ -56,24 +63,24 @@ fn heads(
     let (heads, head_dim) = (block.heads as i64, block.head_dim());
     let shape = [3 * block.dim, block.dim];
     let qkv = graph.linear(x, &format!("{name}.qkv"), shape, block.qkv_bias)?;
-    let lens = graph.ints(&[block.dim as i64; 3]);
     let parts = ["q", "k", "v"].map(|part| format!("{name}.{part}"));
-    let axis = [Attribute::int("axis", -1)];
-    let split = format!("{name}.split");
-    graph.node_with_outputs("Split", &split, &[&qkv, &lens], &axis, parts.to_vec());
-    let mut by_head = |part: &str, order: &[i64], normed: bool| -> Result<String, Fault> {
+    let [q, k, v] = graph.split(&qkv, &format!("{name}.split"), block.dim, parts);
+    let rope = Rope::of(block);
+    let mut by_head = |part: &str, order: &[i64], compared: bool| -> Result<String, Fault> {
         let shape = [0, tokens, heads, head_dim as i64];
         let mut x = graph.reshape(part, format!("{part}.heads"), &shape);
-        if normed {
-            x = graph.layer_norm(&x, &format!("{part}_norm"), head_dim, block.epsilon)?;
+        if compared && block.qk_norm {
+            x = graph.norm(&x, &format!("{part}_norm"), head_dim, block.normalisation())?;
+        }
+        if let (true, Some(rope)) = (compared, &rope) {
+            x = rope.turn(graph, &x, part);
         }
         Ok(graph.transpose(&x, format!("{part}.by_head"), order))
     };
-    let [q, k, v] = &parts;
     Ok([
-        by_head(q, &[0, 2, 1, 3], block.qk_norm)?,
-        by_head(k, &[0, 2, 3, 1], block.qk_norm)?,
-        by_head(v, &[0, 2, 1, 3], false)?,
+        by_head(&q, &[0, 2, 1, 3], true)?,
+        by_head(&k, &[0, 2, 3, 1], true)?,
+        by_head(&v, &[0, 2, 1, 3], false)?,
     ])
 }
 
@@ -112,6 +119,26 @@ fn join(
     };
     let index = format!("{}.join", windows.name());
     graph.gather_rows(&x, &format!("{name}.map"), &index, &windows.reverse(), tokens)
+}
+
+/// The bias of relative positions in a sequence of a class token and a map. [1, H, T, T]
+fn sequence_bias(
+    graph: &mut GraphBuilder<'_>,
+    block: &BlockDescription,
+    name: &str,
+) -> Result<String, Fault> {
+    let (t, [rows, columns]) = (block.tokens(), block.map);
+    let table = format!("{name}.relative_position_bias_table");
+    let table = graph.transposed(&table, [windows::sequence_rows(block.map), block.heads])?;
+    // Runtimes look it up once: stored, the biases of a large map would be as large as the weights,
+    // and the places are the same for all blocks.
+    let bias = format!("{name}.relative_position_bias");
+    let index = format!("relative_positions.{rows}x{columns}");
+    let looked_up = graph.gather(&table, &format!("{bias}.values"), &index, t * t, 1, || {
+        windows::sequence_places(block.map)
+    });
+    let [h, t] = [block.heads, t].map(|n| n as i64);
+    Ok(graph.reshape(&looked_up, bias, &[1, h, t, t]))
 }
 
 /// Adds the bias of relative positions, and in shifted windows the mask. [B·W, H, t, t]

@@ -4,8 +4,9 @@
 //! tokens, D values each, H heads of d values.
 
 use super::attention::attention;
+use super::ffn::ffn;
 use super::graph::GraphBuilder;
-use super::network::{Activation, BlockDescription, NetworkDescription, Operation};
+use super::network::{BlockDescription, NetworkDescription, Operation};
 use super::proto::Attribute;
 use crate::error::Fault;
 
@@ -20,13 +21,12 @@ pub(super) fn block(
     let norm1 = format!("{name}.norm1");
     let mixed = match block.operation {
         Operation::Shortcut if !block.shortcut_adds_norm => {
-            // Checkpoints have these all the same, and they change nothing.
-            norm_is_unused(graph, &norm1, dim)?;
+            graph.unused_norm(&norm1, dim, block.normalisation())?;
             gamma(graph, block, "ls1")?;
             None
         }
         operation => {
-            let normal = graph.layer_norm(&x, &norm1, dim, block.epsilon)?;
+            let normal = graph.norm(&x, &norm1, dim, block.normalisation())?;
             Some(match operation {
                 Operation::Shortcut => normal,
                 Operation::BConv { kernel } => bconv(graph, net, block, kernel, &normal)?,
@@ -47,14 +47,8 @@ pub(super) fn block(
     }
 }
 
-fn norm_is_unused(graph: &mut GraphBuilder<'_>, name: &str, dim: usize) -> Result<(), Fault> {
-    graph.tensor(&format!("{name}.weight"), &[dim])?;
-    graph.tensor(&format!("{name}.bias"), &[dim])?;
-    Ok(())
-}
-
 /// The values of a branch's LayerScale, [D].
-fn gamma<'a>(
+pub(super) fn gamma<'a>(
     graph: &mut GraphBuilder<'a>,
     block: &BlockDescription,
     part: &str,
@@ -67,7 +61,7 @@ fn gamma<'a>(
 }
 
 /// γ ⊙ x. [B, T, D] → [B, T, D]
-fn scaled(
+pub(super) fn scaled(
     graph: &mut GraphBuilder<'_>,
     block: &BlockDescription,
     part: &str,
@@ -132,70 +126,4 @@ fn convolution(
     let pads = [kernel as i64 / 2; 4];
     let attributes = [Attribute::ints("kernel_shape", &side), Attribute::ints("pads", &pads)];
     Ok(graph.node("Conv", name, &[x, &weight, &bias], &attributes))
-}
-
-/// What the FFN adds, or nothing: γ2 ⊙ fc2(a(fc1(norm2(x)))). [B, T, D] → [B, T, D] or [D]
-fn ffn(
-    graph: &mut GraphBuilder<'_>,
-    block: &BlockDescription,
-    x: &str,
-) -> Result<Option<String>, Fault> {
-    let (name, norm2) = (format!("{}.mlp", block.name), format!("{}.norm2", block.name));
-    let (dim, hidden) = (block.dim, block.hidden);
-    if hidden == 0 {
-        norm_is_unused(graph, &norm2, dim)?;
-        let bias = graph.tensor(&format!("{name}.bias"), &[dim])?;
-        let values = match gamma(graph, block, "ls2")? {
-            Some(gamma) => bias.data.iter().zip(gamma).map(|(b, g)| b * g).collect(),
-            None => bias.data.clone(),
-        };
-        let adds = values.iter().any(|&value| value != 0.0);
-        return Ok(adds.then(|| graph.floats(&format!("{name}.bias"), &[dim], || values)));
-    }
-    let x = graph.layer_norm(x, &norm2, dim, block.epsilon)?;
-    let x = graph.linear(&x, &format!("{name}.fc1"), [hidden, dim], true)?;
-    let x = activation(graph, &name, block.activation, &x);
-    let x = graph.linear(&x, &format!("{name}.fc2"), [dim, hidden], true)?;
-    scaled(graph, block, "ls2", x).map(Some)
-}
-
-/// Every element by itself.
-fn activation(graph: &mut GraphBuilder<'_>, name: &str, kind: Activation, x: &str) -> String {
-    let part = |what: &str| format!("{name}.act.{what}");
-    let out = format!("{name}.act");
-    // x·σ(g)
-    let gated = |graph: &mut GraphBuilder<'_>, g: &str| {
-        let gate = graph.node("Sigmoid", part("gate"), &[g], &[]);
-        graph.node("Mul", out.as_str(), &[x, &gate], &[])
-    };
-    match kind {
-        Activation::Relu => graph.node("Relu", out, &[x], &[]),
-        Activation::Silu => gated(graph, x),
-        Activation::QuickGelu => {
-            let factor = graph.float("quick_gelu", 1.702);
-            let g = graph.node("Mul", part("scaled"), &[x, &factor], &[]);
-            gated(graph, &g)
-        }
-        Activation::GeluTanh => {
-            // (1 + tanh u)/2 is σ(2u), with u = √(2/π)·(x + 0.044715·x³).
-            let cubic = graph.float("gelu_cubic", 0.044_715);
-            let one = graph.float("one", 1.0);
-            let twice_root = graph.float("gelu_twice_root", 1.595_769);
-            let g = graph.node("Mul", part("square"), &[x, x], &[]);
-            let g = graph.node("Mul", part("cubic"), &[&g, &cubic], &[]);
-            let g = graph.node("Add", part("cubic_and_one"), &[&g, &one], &[]);
-            let g = graph.node("Mul", part("inner"), &[&g, x], &[]);
-            let g = graph.node("Mul", part("scaled"), &[&g, &twice_root], &[]);
-            gated(graph, &g)
-        }
-        Activation::Gelu => {
-            let root = graph.float("sqrt2", std::f32::consts::SQRT_2);
-            let (one, half) = (graph.float("one", 1.0), graph.float("half", 0.5));
-            let scaled = graph.node("Div", part("scaled"), &[x, &root], &[]);
-            let erf = graph.node("Erf", part("erf"), &[&scaled], &[]);
-            let phi = graph.node("Add", part("phi"), &[&erf, &one], &[]);
-            let x = graph.node("Mul", part("twice"), &[x, &phi], &[]);
-            graph.node("Mul", out, &[&x, &half], &[])
-        }
-    }
 }

@@ -2,7 +2,10 @@
 
 use std::collections::BTreeSet;
 
-use super::network::{BlockDescription, NetworkDescription, Operation, Pool, WindowDescription};
+use super::network::{
+    BlockDescription, NetworkDescription, Operation, Places, Pool, RopeDescription,
+    WindowDescription,
+};
 use crate::error::Fault;
 
 /// Larger sizes cannot be weights in one file, and their products could overflow.
@@ -27,12 +30,21 @@ pub(super) fn check(net: &NetworkDescription) -> Result<(), Fault> {
         ));
     }
     epsilons([("epsilon", net.epsilon), ("batch_norm_epsilon", net.batch_norm_epsilon)])?;
-    if net.pool == Pool::Token && !net.class_token {
+    if matches!(net.pool, Pool::Token | Pool::TokenAverage) && !net.class_token {
         return Err(wrong("a class_token for the pool \"token\"", "none"));
     }
     let rows = net.map().iter().product::<usize>() + net.prefix_tokens();
     constant("image_size and dim", &[rows, net.dim])?;
-    blocks(net)
+    blocks(net)?;
+    let Pool::Attention { heads, hidden, .. } = net.pool else {
+        return Ok(());
+    };
+    sizes([("pool.heads", heads), ("pool.hidden", hidden)])?;
+    let dim = net.last_dim();
+    match dim.is_multiple_of(heads) {
+        true => Ok(()),
+        false => Err(wrong(format!("pool.heads that divide the last block's dim {dim}"), heads)),
+    }
 }
 
 /// Every block must have the dimension, map and prefix tokens that come out of those before it.
@@ -84,6 +96,17 @@ fn one_block(block: &BlockDescription, field: &dyn Fn(&str) -> String) -> Result
     {
         return Err(wrong(format!("an odd kernel in {}", field("operation")), kernel));
     }
+    if let Some(rope) = block.rope {
+        turns(block, rope, &field("rope"))?;
+    }
+    if block.relative_positions {
+        let name = field("relative_positions");
+        if block.window.is_some() || block.prefix_tokens != 1 {
+            let found = format!("{} and window {:?}", block.prefix_tokens, block.window);
+            return Err(wrong(format!("{name} with prefix_tokens 1 and no window"), found));
+        }
+        constant(&name, &[block.tokens(), block.tokens(), block.heads])?;
+    }
     let Some(WindowDescription { size, shift }) = block.window else {
         return Ok(());
     };
@@ -103,6 +126,26 @@ fn one_block(block: &BlockDescription, field: &dyn Fn(&str) -> String) -> Result
     let tokens = size[0] * size[1];
     let windows = block.map[0].div_ceil(size[0]) * block.map[1].div_ceil(size[1]);
     constant(&field("window"), &[windows.max(block.heads), tokens, tokens])
+}
+
+/// Whether Q and K can turn by places.
+fn turns(block: &BlockDescription, rope: RopeDescription, name: &str) -> Result<(), Fault> {
+    let d = block.head_dim();
+    if !d.is_multiple_of(4) {
+        return Err(wrong(format!("{name} where heads have a multiple of 4 values"), d));
+    }
+    if block.window.is_some() {
+        return Err(wrong(format!("{name} without a window"), format!("{:?}", block.window)));
+    }
+    let RopeDescription { temperature, offset, .. } = rope;
+    if !(temperature > 0.0 && temperature.is_finite() && offset.is_finite()) {
+        let what = format!("{name} with a temperature above 0 and an offset");
+        return Err(wrong(what, format!("{temperature} and {offset}")));
+    }
+    if let Places::Scaled([rows, columns]) = rope.places {
+        sizes([(&format!("{name}.places"), rows), (&format!("{name}.places"), columns)])?;
+    }
+    constant(name, &[block.tokens(), d])
 }
 
 fn sizes<const N: usize>(sizes: [(&str, usize); N]) -> Result<(), Fault> {

@@ -78,8 +78,12 @@ impl<'a> GraphBuilder<'a> {
         Ok(self.constant(name.into(), shape, || Values::Weight(tensor)))
     }
 
-    /// The weight `name` of a linear layer, `[out, in]`, as a matrix `[in, out]`.
-    fn transposed(&mut self, name: &str, [out, inp]: [usize; 2]) -> Result<String, Fault> {
+    /// The matrix `name`, `[out, in]` such as the weight of a linear layer, as `[in, out]`.
+    pub(super) fn transposed(
+        &mut self,
+        name: &str,
+        [out, inp]: [usize; 2],
+    ) -> Result<String, Fault> {
         let tensor = self.tensor(name, &[out, inp])?;
         let name = format!("{name}.transposed");
         Ok(self.constant(name, &[inp, out], || Values::Transposed(tensor)))
@@ -120,7 +124,7 @@ impl<'a> GraphBuilder<'a> {
         name
     }
 
-    pub(super) fn node_with_outputs(
+    fn node_with_outputs(
         &mut self,
         op: &str,
         name: &str,
@@ -155,19 +159,6 @@ impl<'a> GraphBuilder<'a> {
         Ok(self.node("Add", name, &[&product, &bias], &[]))
     }
 
-    pub(super) fn layer_norm(
-        &mut self,
-        x: &str,
-        name: &str,
-        dim: usize,
-        eps: f64,
-    ) -> Result<String, Fault> {
-        let weight = self.weight(&format!("{name}.weight"), &[dim])?;
-        let bias = self.weight(&format!("{name}.bias"), &[dim])?;
-        let attributes = [Attribute::int("axis", -1), Attribute::float("epsilon", eps as f32)];
-        Ok(self.node("LayerNormalization", name, &[x, &weight, &bias], &attributes))
-    }
-
     pub(super) fn reshape(&mut self, x: &str, name: String, shape: &[i64]) -> String {
         let shape = self.ints(shape);
         self.node("Reshape", name, &[x, &shape], &[])
@@ -181,6 +172,20 @@ impl<'a> GraphBuilder<'a> {
     pub(super) fn rows(&mut self, x: &str, name: String, from: usize, to: usize) -> String {
         let [from, to, axis] = [from, to, 1].map(|n| self.ints(&[n as i64]));
         self.node("Slice", name, &[x, &from, &to, &axis], &[])
+    }
+
+    /// Cuts the last axis into parts of equal lengths, under these names.
+    pub(super) fn split<const N: usize>(
+        &mut self,
+        x: &str,
+        name: &str,
+        length: usize,
+        parts: [String; N],
+    ) -> [String; N] {
+        let lengths = self.ints(&[length as i64; N]);
+        let axis = [Attribute::int("axis", -1)];
+        self.node_with_outputs("Split", name, &[x, &lengths], &axis, parts.to_vec());
+        parts
     }
 
     /// These of `count` rows of the tokens (axis 1), zeros for `None`. `index` names the list: equal
@@ -202,9 +207,23 @@ impl<'a> GraphBuilder<'a> {
             let after = self.ints(&[0, 0, 0, 0, 1, 0]);
             x = self.node("Pad", format!("{name}.padded"), &[&x, &after], &[]);
         }
-        let list = || Values::Ints(rows.iter().map(|row| row.unwrap_or(count) as i64).collect());
-        let index = self.constant(format!("const.{index}"), &[rows.len()], list);
-        self.node("Gather", name, &[&x, &index], &[Attribute::int("axis", 1)])
+        let list = || rows.iter().map(|row| row.unwrap_or(count) as i64).collect();
+        self.gather(&x, name, index, rows.len(), 1, list)
+    }
+
+    /// Elements of an axis, by their places in it. `index` names the list of `count` places: equal
+    /// names must mean equal lists.
+    pub(super) fn gather(
+        &mut self,
+        x: &str,
+        name: &str,
+        index: &str,
+        count: usize,
+        axis: i64,
+        places: impl FnOnce() -> Vec<i64>,
+    ) -> String {
+        let index = self.constant(format!("const.{index}"), &[count], || Values::Ints(places()));
+        self.node("Gather", name, &[x, &index], &[Attribute::int("axis", axis)])
     }
 
     /// [B, D, h, w] → [B, N, D]

@@ -7,9 +7,13 @@ mod around;
 mod attention;
 mod block;
 mod check;
+mod ffn;
 mod graph;
 mod network;
+mod norm;
+mod pool;
 pub(crate) mod proto;
+mod rope;
 #[cfg(test)]
 mod tests;
 mod windows;
@@ -24,8 +28,8 @@ use crate::error::{Fault, FormatError};
 use crate::file::write_whole;
 use graph::{GraphBuilder, Initializer, Values};
 pub use network::{
-    Activation, BlockDescription, MergeDescription, NetworkDescription, Operation, Pool, Positions,
-    WindowDescription,
+    Activation, BlockDescription, Ffn, MergeDescription, NetworkDescription, NormKind, Operation,
+    Places, Pool, Positions, RopeDescription, WindowDescription,
 };
 
 /// The name of the input, [B, C, height, width].
@@ -52,11 +56,11 @@ const RAW_DATA: u8 = key(9);
 /// output `logits` of shape [batch, classes], the batch size left open, all weights inside.
 ///
 /// `tensors` holds the network in the compact layout: `patch_embed.proj`, what else the description
-/// names around the blocks, and under every block's own name `norm1`, `norm2`, `mlp.fc1`,
-/// `mlp.fc2` (or `mlp.bias` where no hidden dimension is left), and `attn.qkv` and `attn.proj` (MSA)
-/// or `attn.bconv.0`, `.1`, `.3` (convolution, batch norm with its running statistics, 1×1
-/// convolution). PyTorch's layouts; `fc1` of shape [hidden, D]. What adds nothing is left out of the
-/// graph, but its tensors must be there.
+/// names around the blocks, and under every block's own name `norm1`, `norm2`, `mlp.fc1` (or what
+/// [`Ffn`] names), `mlp.fc2` (or `mlp.bias` where no hidden dimension is left), and `attn.qkv` and
+/// `attn.proj` (MSA) or `attn.bconv.0`, `.1`, `.3` (convolution, batch norm with its running
+/// statistics, 1×1 convolution). PyTorch's layouts; `fc1` of shape [hidden, D]. What adds nothing is
+/// left out of the graph, but its tensors must be there.
 ///
 /// The file appears whole or not at all, and the same network always gives the same bytes. The
 /// weights are written one by one: no second copy of the network is held.
@@ -140,16 +144,15 @@ fn prepare<'a>(
 /// The whole forward.
 fn build(graph: &mut GraphBuilder<'_>, net: &NetworkDescription) -> Result<(), Fault> {
     let mut x = around::embed(graph, net)?;
-    let (mut dim, mut patches) = (net.dim, net.map().iter().product());
+    let mut patches = net.map().iter().product();
     for (index, block) in net.blocks.iter().enumerate() {
         x = block::block(graph, net, block, x)?;
         if let Some(merge) = net.merge_after(index) {
             x = around::merge(graph, &merge.name, block, &x)?;
-            dim = 2 * block.dim;
             patches = block.map.map(|side| side.div_ceil(2)).iter().product();
         }
     }
-    around::classify(graph, net, dim, x, patches)?;
+    around::classify(graph, net, x, patches)?;
     graph.check_all_used()
 }
 

@@ -17,8 +17,10 @@ pub struct NetworkDescription {
     pub classes: usize,
     /// Length of a token before the first block.
     pub dim: usize,
-    /// Added to the variance in the layer norms around the blocks.
+    /// Added to the variance in the norms around the blocks.
     pub epsilon: f64,
+    /// The kind of these norms.
+    pub norm_kind: NormKind,
     /// Added to the variance in batch norms (PyTorch: 1e-5).
     pub batch_norm_epsilon: f64,
     /// Whether the projection of patches has a bias.
@@ -42,6 +44,8 @@ pub struct NetworkDescription {
     pub fc_norm: bool,
     /// What the classifier looks at.
     pub pool: Pool,
+    /// Whether a mean or attention over the patches is over the prefix tokens, too.
+    pub pool_prefix: bool,
     /// Name of the classifier's tensors: `head` or `head.fc`.
     pub head: String,
     /// The blocks, first to last.
@@ -70,6 +74,30 @@ pub enum Pool {
     Token,
     /// The mean of the patches.
     Average,
+    /// The first prefix token and the mean of the patches, one after the other.
+    TokenAverage,
+    /// Attention of one learned query to the patches, `attn_pool`: `y + FFN(norm y)`, with y the
+    /// projection of what it mixes.
+    Attention {
+        /// Its heads; they divide the length of a token.
+        heads: usize,
+        /// Hidden dimensions of its FFN, which is a plain one.
+        hidden: usize,
+        /// Between the two maps of its FFN.
+        activation: Activation,
+        /// Whether q and K of every head are normalised, `attn_pool.q_norm` and `.k_norm`.
+        qk_norm: bool,
+    },
+}
+
+/// How tokens are normalised.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NormKind {
+    /// By mean and variance, with a bias.
+    Layer,
+    /// By the root mean square, without a bias.
+    Rms,
 }
 
 /// One block: `x + γ1 ⊙ operation(norm1 x)`, then `x + γ2 ⊙ FFN(norm2 x)`.
@@ -91,14 +119,28 @@ pub struct BlockDescription {
     pub prefix_tokens: usize,
     /// Windows of the attention; without, it sees the whole sequence.
     pub window: Option<WindowDescription>,
-    /// Added to the variance in its layer norms, and in those of the merging after it.
+    /// Added to the variance in its norms, and in that of the merging after it.
     pub epsilon: f64,
+    /// The kind of these norms.
+    pub norm_kind: NormKind,
+    /// The maps of the FFN.
+    pub ffn: Ffn,
     /// Between the two maps of the FFN.
     pub activation: Activation,
     /// Whether Q, K and V have a bias.
     pub qkv_bias: bool,
     /// Whether Q and K of every head are normalised, `attn.q_norm` and `attn.k_norm`.
     pub qk_norm: bool,
+    /// Whether attention over the whole sequence, a class token and the map, has a bias for every
+    /// relative position, `attn.relative_position_bias_table`: those of the map, then the class
+    /// token looking at the map, the map looking at it, and itself.
+    pub relative_positions: bool,
+    /// How Q and K turn by their tokens' places.
+    pub rope: Option<RopeDescription>,
+    /// Whether what attention mixes is normalised before its projection, `attn.norm`.
+    pub attn_norm: bool,
+    /// Whether the FFN's hidden dimensions are normalised before `mlp.fc2`, `mlp.norm`.
+    pub mlp_norm: bool,
     /// Whether both branches are scaled by a vector, `ls1.gamma` and `ls2.gamma`; otherwise γ is 1.
     pub layer_scale: bool,
     /// What a shortcut adds: nothing, or, where this is set, norm1(x), as checkpoints of the
@@ -135,6 +177,53 @@ pub enum Activation {
     Relu,
     /// `x·σ(x)`.
     Silu,
+    /// `tanh(x)`.
+    Tanh,
+}
+
+/// Whether an FFN's activation gates a second map, `a(g) ⊙ x`, and where the weights of both are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Ffn {
+    /// One map, `mlp.fc1` of shape [hidden, D]; no gate.
+    Plain,
+    /// Both in `mlp.fc1` of shape [2·hidden, D], g first.
+    GateFirst,
+    /// The same with x first.
+    GateLast,
+    /// `mlp.fc1_g` and `mlp.fc1_x`, each of shape [hidden, D].
+    Split,
+}
+
+/// Rotary position embedding: in every head, pairs of values of Q and of K turn by the token's
+/// place times a frequency. Prefix tokens do not turn.
+///
+/// With d values in a head, the first d/4 pairs turn by the row and the others by the column; the
+/// k-th pair of each has the frequency `temperature^(-4k/d)`.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+pub struct RopeDescription {
+    /// What a place is.
+    pub places: Places,
+    /// Ratio of the frequencies.
+    pub temperature: f64,
+    /// Added to row and column.
+    pub offset: f64,
+    /// Whether the first pairs turn by the column.
+    pub columns_first: bool,
+    /// Whether pair i is the values i and i + d/2 instead of 2i and 2i + 1.
+    pub half: bool,
+}
+
+/// How a token's row and column become places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Places {
+    /// They are counted from 0.
+    Counted,
+    /// They are counted, and scaled to a map of so many rows and columns.
+    Scaled([usize; 2]),
+    /// `2π·(2·(row + 0.5)/rows - 1)`, and so the column.
+    Centred,
 }
 
 /// Windows of a map: it is rolled by the shift, padded at its lower and right end to whole windows,
@@ -169,18 +258,49 @@ impl NetworkDescription {
         usize::from(self.class_token) + usize::from(self.distilled) + self.registers
     }
 
+    /// Length of a token after the last block.
+    pub(super) fn last_dim(&self) -> usize {
+        match self.blocks.last() {
+            Some(block) if self.merge_after(self.blocks.len() - 1).is_some() => 2 * block.dim,
+            Some(block) => block.dim,
+            None => self.dim,
+        }
+    }
+
+    /// How the norms around the blocks normalise.
+    pub(super) fn normalisation(&self) -> Normalisation {
+        Normalisation { kind: self.norm_kind, epsilon: self.epsilon }
+    }
+
     /// The merging after a block.
     pub(super) fn merge_after(&self, block: usize) -> Option<&MergeDescription> {
         self.merges.iter().find(|merge| merge.after == block)
     }
 }
 
+/// A norm's kind and what it adds to the variance or mean square.
+#[derive(Clone, Copy)]
+pub(super) struct Normalisation {
+    pub(super) kind: NormKind,
+    pub(super) epsilon: f64,
+}
+
 impl BlockDescription {
+    /// How its norms normalise.
+    pub(super) fn normalisation(&self) -> Normalisation {
+        Normalisation { kind: self.norm_kind, epsilon: self.epsilon }
+    }
+
     pub(super) fn head_dim(&self) -> usize {
         self.dim / self.heads
     }
 
     pub(super) fn patches(&self) -> usize {
         self.map.iter().product()
+    }
+
+    /// Tokens of a sequence.
+    pub(super) fn tokens(&self) -> usize {
+        self.prefix_tokens + self.patches()
     }
 }

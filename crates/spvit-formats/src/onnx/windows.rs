@@ -70,18 +70,13 @@ impl Windows {
 
     /// Rows of the bias table.
     pub(super) fn table_rows(&self) -> usize {
-        self.size.map(|side| 2 * side - 1).iter().product()
+        rows_of(self.size)
     }
 
     /// The table's [rows, heads] values by relative position, [heads, t, t].
     pub(super) fn bias(&self, table: &[f32], heads: usize) -> Vec<f32> {
-        let (t, [rows, columns]) = (self.tokens(), self.size);
-        let row = |pair: usize| {
-            let (from, to) = (pair / t, pair % t);
-            let down = from / columns + rows - 1 - to / columns;
-            let right = from % columns + columns - 1 - to % columns;
-            down * (2 * columns - 1) + right
-        };
+        let t = self.tokens();
+        let row = |pair: usize| row_of(self.size, pair / t, pair % t);
         let value = |i: usize| table[row(i % (t * t)) * heads + i / (t * t)];
         (0..heads * t * t).map(value).collect()
     }
@@ -115,6 +110,36 @@ impl Windows {
         }
         out
     }
+}
+
+/// Number of relative positions in a rectangle of tokens.
+fn rows_of(size: [usize; 2]) -> usize {
+    size.map(|side| 2 * side - 1).iter().product()
+}
+
+/// The bias table's row for one token of a rectangle looking at another.
+fn row_of([rows, columns]: [usize; 2], from: usize, to: usize) -> usize {
+    let down = from / columns + rows - 1 - to / columns;
+    let right = from % columns + columns - 1 - to % columns;
+    down * (2 * columns - 1) + right
+}
+
+/// Rows of the bias table of a class token and a map.
+pub(super) fn sequence_rows(map: [usize; 2]) -> usize {
+    rows_of(map) + 3
+}
+
+/// For every pair of a class token and a map's tokens, [T, T], the bias table's row. The last three
+/// rows are for the class token looking at the map, the map looking at it, and itself.
+pub(super) fn sequence_places(map: [usize; 2]) -> Vec<i64> {
+    let (own, t) = (rows_of(map), map.iter().product::<usize>() + 1);
+    let row = |pair: usize| match (pair / t, pair % t) {
+        (0, 0) => own + 2,
+        (0, _) => own,
+        (_, 0) => own + 1,
+        (from, to) => row_of(map, from - 1, to - 1),
+    };
+    (0..t * t).map(|pair| row(pair) as i64).collect()
 }
 
 /// The four tokens of every cell of 2×2, column by column; `None` beyond the end of an odd map.

@@ -8,10 +8,10 @@ use super::{
     timm,
     told::{Pool, Told, activation},
 };
-use crate::InterchangeError;
+use crate::{InterchangeError, input::Input};
 
-/// What the `config.json` in the file's folder tells, and `preprocessor_config.json`; `None` where
-/// there is none of either program's.
+/// What the `config.json` in the file's folder tells, and `preprocessor_config.json` beside it; `None`
+/// where there is none of either program's.
 ///
 /// # Errors
 /// The configuration cannot be read, or is of a model that spvit does not read.
@@ -20,10 +20,8 @@ pub(crate) fn beside(file: &Path) -> Result<Option<Told>, InterchangeError> {
     let Some((path, json)) = load(&folder.join("config.json"))? else { return Ok(None) };
     let refused = |problem| InterchangeError::refused(&path, problem);
     let Some(mut told) = parse(&json).map_err(refused)? else { return Ok(None) };
-    if told.mean_std.is_none()
-        && let Some((_, json)) = load(&folder.join("preprocessor_config.json"))?
-    {
-        told.mean_std = mean_std(&json, ["image_mean", "image_std"]);
+    if let Some((_, json)) = load(&folder.join("preprocessor_config.json"))? {
+        told.input = told.input.over(Input::of_hugging_face(&json));
     }
     Ok(Some(told))
 }
@@ -34,7 +32,9 @@ fn load(path: &Path) -> Result<Option<(std::path::PathBuf, Value)>, InterchangeE
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(InterchangeError::io(path, error)),
     };
-    let json = serde_json::from_slice(&text)
+    // Some editors put a mark of the byte order first, which JSON does not have.
+    let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(&text);
+    let json = serde_json::from_slice(text)
         .map_err(|error| InterchangeError::refused(path, format!("is no JSON ({error})")))?;
     Ok(Some((path.to_path_buf(), json)))
 }
@@ -75,12 +75,6 @@ fn numbers(value: &Value) -> Option<Vec<usize>> {
         Value::Array(values) => values.iter().map(number).collect(),
         value => number(value).map(|number| vec![number]),
     }
-}
-
-fn mean_std(json: &Value, names: [&str; 2]) -> Option<[Vec<f64>; 2]> {
-    let values =
-        |name: &str| json[name].as_array()?.iter().map(Value::as_f64).collect::<Option<Vec<_>>>();
-    Some([values(names[0])?, values(names[1])?])
 }
 
 /// Arguments of timm's models that change no logit, or that the tensors show.
@@ -126,11 +120,9 @@ fn of_timm(architecture: &str, json: &Value) -> Result<Told, String> {
     if let Some(&[_, height, width]) = input.as_deref() {
         told.image_size = told.image_size.or(Some([height, width]));
     }
-    told.mean_std = mean_std(pretrained, ["mean", "std"]);
-    if let Some(names) = json["label_names"].as_array() {
-        told.class_names =
-            names.iter().map(|name| name.as_str().unwrap_or_default().to_string()).collect();
-    }
+    let names = json["label_names"].as_array();
+    let names = names.into_iter().flatten().map(|name| name.as_str().unwrap_or_default().into());
+    told.input = Input::of_timm(pretrained, names.collect());
     let mut pool = json["global_pool"].as_str().map(str::to_string);
     let empty = serde_json::Map::new();
     for (key, value) in json["model_args"].as_object().unwrap_or(&empty) {
@@ -144,6 +136,7 @@ fn of_timm(architecture: &str, json: &Value) -> Result<Told, String> {
                 let name = value.as_str().unwrap_or_default();
                 told.activation = Some(activation(name).map_err(|_| name.to_string()));
             }
+            "final_norm" => told.final_norm = value.as_bool(),
             "pretrained_window_sizes" => {}
             key if SEEN.contains(&key) => {}
             key => {
@@ -195,16 +188,17 @@ fn of_hugging_face(kind: &str, json: &Value) -> Result<Told, String> {
     let tower = json.get("vision_config").unwrap_or(json);
     let class = json["architectures"][0].as_str().unwrap_or_default();
     let classifier = class.ends_with("ForImageClassification");
-    let (pool, final_norm) = match kind {
-        "swin" => (Pool::Average, None),
-        "beit" if json["use_mean_pooling"].as_bool() == Some(false) => (Pool::Token, None),
-        "beit" => (Pool::Average, None),
-        "dinov2" | "dinov2_with_registers" => (Pool::TokenAndAverage, None),
-        // Its classifier takes the tokens of the last block as they are.
-        "clip" | "clip_vision_model" if classifier => (Pool::Average, Some(false)),
-        "siglip" | "siglip_vision_model" if classifier => (Pool::Average, None),
-        "siglip" | "siglip_vision_model" => (Pool::Attention, None),
-        _ => (Pool::Token, None),
+    // CLIP's classifier takes the tokens of the last block as they are.
+    let normed = !(classifier && ["clip", "clip_vision_model"].contains(&kind));
+    let pool = match kind {
+        "swin" => Pool::Average,
+        "beit" if json["use_mean_pooling"].as_bool() == Some(false) => Pool::Token,
+        "beit" => Pool::Average,
+        "dinov2" | "dinov2_with_registers" => Pool::TokenAndAverage,
+        "clip" | "clip_vision_model" if classifier => Pool::Average,
+        "siglip" | "siglip_vision_model" if classifier => Pool::Average,
+        "siglip" | "siglip_vision_model" => Pool::Attention,
+        _ => Pool::Token,
     };
     let name = tower["hidden_act"].as_str().unwrap_or(usual);
     let staged = kind == "swin";
@@ -221,11 +215,10 @@ fn of_hugging_face(kind: &str, json: &Value) -> Result<Told, String> {
         activation: Some(activation(name).map_err(|_| name.to_string())),
         epsilon: Some(tower["layer_norm_eps"].as_f64().unwrap_or(epsilon)),
         post_norm: Some(false),
-        final_norm,
+        final_norm: Some(normed),
         rope: Some(None),
         prefix_tokens: None,
-        mean_std: None,
-        class_names: class_names(json),
+        input: Input { class_names: class_names(json), ..Input::default() },
     };
     Ok(told)
 }

@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use spvit_layers::{Activation, FfnKind, NormKind};
 
+use crate::input::Input;
+
 pub(crate) use configuration::beside;
 pub(crate) use names::{Canonical, Origin};
 pub use parts::AttentionPool;
@@ -94,6 +96,8 @@ pub struct Described {
     pub norm: bool,
     /// Norm after pooling.
     pub fc_norm: bool,
+    /// Norm after the projection of patches.
+    pub patch_norm: bool,
     /// Norm before the first block.
     pub pre_norm: bool,
     /// ε of the norms.
@@ -122,10 +126,8 @@ pub struct Described {
     pub rope: Option<Rope>,
     /// Parts that not every vision transformer has.
     pub features: BTreeSet<Feature>,
-    /// Mean and standard deviation of the channels of an image, from 0 to 1.
-    pub mean_std: Option<[Vec<f64>; 2]>,
-    /// Names of the classes, or none.
-    pub class_names: Vec<String>,
+    /// How images come to the model, and its classes' names.
+    pub input: Input,
     /// What nobody told, in words; empty where all is known.
     pub assumptions: Vec<String>,
 }
@@ -170,8 +172,6 @@ macro_rules! features {
 features! {
     /// Tokens come out of convolutions.
     ConvolutionalStem = "a convolutional stem",
-    /// A norm after the projection of patches, in a ViT.
-    PatchNorm = "a norm of patches",
     /// A table for every block.
     RelativeBias = "relative position bias",
     /// A table for all blocks.
@@ -208,10 +208,8 @@ features! {
     WideQkNorm = "QK-norm over all heads together",
     /// One of two branches is scaled.
     HalfLayerScale = "LayerScale on one branch alone",
-    /// Norms both before and after pooling.
-    TwoFinalNorms = "norms both before and after pooling",
-    /// No norm after the last block.
-    NoFinalNorm = "no norm after the last block",
+    /// No norm where a configuration has one, or none tells.
+    NoFinalNorm = "no norm after the last block, of which no configuration tells",
     /// Queries of its own.
     AttentionPool = "attention pooling",
     /// Another one than SigLIP's.
@@ -220,8 +218,6 @@ features! {
     MaxPool = "max pooling",
     /// The mean over prefix tokens, too.
     PrefixPool = "average pooling over prefix tokens",
-    /// Both together.
-    TokenAndAveragePool = "class token and average in one head",
     /// Cosine attention with a position network.
     SwinV2 = "Swin v2's cosine attention",
     /// Added to patches.

@@ -38,7 +38,6 @@ impl Vit<'_> {
         let halves = [("ls1.gamma", "ls2.gamma"), ("ls2.gamma", "ls1.gamma")];
         let found = [
             (Feature::ConvolutionalStem, any("patch_embed.backbone.")),
-            (Feature::PatchNorm, any("patch_embed.norm.")),
             (Feature::RelativeBias, inside("attn.relative_position_bias_table")),
             (Feature::SharedRelativeBias, self.has("rel_pos_bias.relative_position_bias_table")),
             (Feature::RelativeNetwork, any("rel_pos.mlp.")),
@@ -81,7 +80,7 @@ impl Vit<'_> {
         let norms = self.shapes.keys().filter_map(|name| {
             let norm = name.strip_suffix(".weight")?;
             let own = NORMS.iter().any(|own| norm == *own || norm.ends_with(&format!(".{own}")));
-            (own && !norm.starts_with("patch_embed.")).then_some(norm)
+            (own && !norm.starts_with("patch_embed.backbone.")).then_some(norm)
         });
         let (shifted, bare): (Vec<_>, Vec<_>) =
             norms.partition(|norm| self.has(&format!("{norm}.bias")));
@@ -186,12 +185,11 @@ impl Vit<'_> {
             }
         };
         let feature = match pool {
-            Pool::Token | Pool::Average => None,
+            Pool::Token | Pool::Average | Pool::TokenAndAverage => None,
             Pool::AverageWithPrefix => Some(Feature::PrefixPool),
             Pool::Max | Pool::AverageMax => Some(Feature::MaxPool),
             Pool::Attention | Pool::AttentionWithPrefix => Some(Feature::AttentionPool),
             Pool::Residual => Some(Feature::OtherAttentionPool),
-            Pool::TokenAndAverage => Some(Feature::TokenAndAveragePool),
         };
         self.features.extend(feature);
         pool

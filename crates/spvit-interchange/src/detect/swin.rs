@@ -48,7 +48,22 @@ pub(super) fn detect(shapes: &Shapes, told: &Told) -> Result<Described, String> 
             None => (None, None),
         };
         let known = told.heads.as_ref().and_then(|heads| heads.get(index).copied());
-        let heads = heads.or(known).ok_or_else(|| {
+        // Where no attention is left they are of no consequence, and double from stage to stage.
+        let gone = (0..hidden.len()).all(|b| {
+            let part = |name: &str| shapes.contains_key(&at(b, &format!("attn.{name}.weight")));
+            !["qkv", "qk", "q", "v", "bconv.0"].iter().any(|name| part(name))
+        });
+        let doubled = stages.last().filter(|_| gone).map(|stage: &Stage| 2 * stage.heads);
+        // Convolutions have a distribution over heads, or a head's dimensions.
+        let blocks = 0..hidden.len();
+        let distribution =
+            blocks.clone().find_map(|b| shape::<2>(shapes, &at(b, "attn.head_probs")));
+        let convolution =
+            blocks.clone().find_map(|b| shape::<4>(shapes, &at(b, "attn.bconv.0.weight")));
+        let mixed = distribution
+            .map(|[heads, _]| heads)
+            .or(convolution.map(|[dimensions, ..]| width / dimensions.max(1)));
+        let heads = heads.or(known).or(mixed).or(doubled).ok_or_else(|| {
             format!("cannot tell the attention heads of stage {index}; give a config.json")
         })?;
         stages.push(Stage { dim: width, heads, hidden, window });
@@ -63,7 +78,9 @@ pub(super) fn detect(shapes: &Shapes, told: &Told) -> Result<Described, String> 
     let window = window.ok_or("cannot tell the windows' side; give a config.json")?;
     let image_size = told.image_size.unwrap_or_else(|| {
         // The last stage's map is one window in all published sizes.
-        let side = (patch_size * window) << (stages.len() - 1);
+        let factor = u32::try_from(stages.len() - 1).ok().and_then(|n| 1usize.checked_shl(n));
+        let side = patch_size.saturating_mul(window);
+        let side = side.saturating_mul(factor.unwrap_or(usize::MAX));
         assumptions.push(format!("images of {side}×{side}"));
         [side; 2]
     });
@@ -101,8 +118,9 @@ pub(super) fn detect(shapes: &Shapes, told: &Told) -> Result<Described, String> 
             features.insert(Feature::MaxPool);
         }
     }
-    let qkv = ["layers.0.blocks.0.attn.qkv.bias", "layers.0.blocks.0.attn.q.bias"];
-    let biased = qkv.iter().any(|name| shapes.contains_key(*name));
+    // The published code has Q and K in one, and none of them where attention is gone.
+    let qkv = [".attn.qkv.bias", ".attn.q.bias", ".attn.qk.bias"];
+    let biased = shapes.keys().any(|name| qkv.iter().any(|end| name.ends_with(end)));
     Ok(Described {
         family: Family::Swin,
         image_size,
@@ -119,6 +137,7 @@ pub(super) fn detect(shapes: &Shapes, told: &Told) -> Result<Described, String> 
         attention_pool: None,
         norm: shapes.contains_key("norm.weight"),
         fc_norm: false,
+        patch_norm: true,
         pre_norm: false,
         epsilon: told.epsilon.unwrap_or(1e-5),
         norm_kind: NormKind::Layer,
@@ -133,8 +152,7 @@ pub(super) fn detect(shapes: &Shapes, told: &Told) -> Result<Described, String> 
         patch_bias: shapes.contains_key("patch_embed.proj.bias"),
         rope: None,
         features,
-        mean_std: told.mean_std.clone(),
-        class_names: told.class_names.clone(),
+        input: told.input.clone(),
         assumptions,
     })
 }

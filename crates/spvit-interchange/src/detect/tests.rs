@@ -85,7 +85,7 @@ fn a_configuration_leaves_nothing_to_assume() {
     assert_eq!(found.stages[0].heads, 4);
     assert_eq!((found.pool, found.activation), (Pool::Average, Activation::QuickGelu));
     assert_eq!((found.epsilon, found.warning()), (1e-5, None));
-    assert_eq!(found.mean_std.unwrap()[1], [0.2; 3]);
+    assert_eq!(found.input.std.unwrap(), [0.2; 3]);
 
     let own = Told { heads: Some(vec![8]), epsilon: Some(1e-3), ..Told::default() };
     let found = describe(&vit(), &own.over(told)).unwrap();
@@ -125,7 +125,7 @@ fn hugging_faces_configuration_gives_heads_epsilon_activation_and_pool() {
     }));
     assert_eq!(told.activation, Some(Err("selu".into())));
     assert_eq!(
-        (told.image_size, told.class_names),
+        (told.image_size, told.input.class_names),
         (Some([32, 48]), vec!["cat".into(), "dog".into()])
     );
 }
@@ -228,8 +228,6 @@ fn unread_parts_have_their_names() {
         ("blocks.0.mlp.norm.weight", &[512], "norms inside attention or FFN"),
         ("rope.freqs", &[2, 2, 16], "RoPE"),
         ("attn_pool.latent", &[1, 1, 128], "attention pooling"),
-        ("fc_norm.weight", &[128], "norms both before and after pooling"),
-        ("patch_embed.norm.weight", &[128], "a norm of patches"),
         ("patch_embed.backbone.conv1.weight", &[64, 3, 7, 7], "a convolutional stem"),
         ("blocks.0.ls1.gamma", &[128], "LayerScale on one branch alone"),
         ("blocks.0.attn.lambda_q1", &[32], "differential attention"),

@@ -22,6 +22,7 @@ pub fn named(name: &str) -> Option<Told> {
         activation: Some(Ok(spvit_layers::Activation::Gelu)),
         epsilon: Some(1e-6),
         post_norm: Some(false),
+        final_norm: Some(true),
         rope: Some(None),
         ..Told::default()
     };
@@ -36,6 +37,7 @@ pub fn named(name: &str) -> Option<Told> {
             "eps" => told.epsilon = value.parse().ok(),
             "window" => told.windows = numbers(value),
             "image" => told.image_size = size(value),
+            "no-norm" => told.final_norm = Some(false),
             "post-norm" => told.post_norm = Some(true),
             "rope" => rope = Some(plain(value)),
             "theta" => rope = Some(Rope { theta: value.parse().unwrap_or(1e4), ..rotary() }),

@@ -4,6 +4,8 @@ use std::str::FromStr;
 
 use spvit_layers::{Activation, RopeKind};
 
+use crate::input::Input;
+
 /// What the classifier looks at.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Pool {
@@ -146,16 +148,14 @@ pub struct Told {
     pub epsilon: Option<f64>,
     /// Whether norms come after attention and FFN.
     pub post_norm: Option<bool>,
-    /// Whether the classifier uses the norm after the last block.
+    /// Whether there is a norm between the last block and the classifier, before or after pooling.
     pub final_norm: Option<bool>,
     /// Rotary positions, or that there are none.
     pub rope: Option<Option<Rope>>,
     /// Rows of the position embedding that belong to prefix tokens.
     pub prefix_tokens: Option<usize>,
-    /// Mean and standard deviation of the channels of an image.
-    pub mean_std: Option<[Vec<f64>; 2]>,
-    /// Names of the classes.
-    pub class_names: Vec<String>,
+    /// How images come to the model, and its classes' names.
+    pub input: Input,
 }
 
 impl Told {
@@ -174,11 +174,7 @@ impl Told {
             final_norm: self.final_norm.or(base.final_norm),
             rope: self.rope.or(base.rope),
             prefix_tokens: self.prefix_tokens.or(base.prefix_tokens),
-            mean_std: self.mean_std.or(base.mean_std),
-            class_names: match self.class_names.is_empty() {
-                true => base.class_names,
-                false => self.class_names,
-            },
+            input: self.input.over(base.input),
         }
     }
 }

@@ -40,12 +40,11 @@ pub(super) fn detect(shapes: &Shapes, origin: Origin, told: &Told) -> Result<Des
     let (image_size, prefix_rows) = vit.map([prefix, first], patch_size)?;
     let pool = vit.pool(class_token);
     let (norm, fc_norm) = (vit.has("norm.weight"), vit.has("fc_norm.weight"));
+    // transformers' CLIP has one for another head.
     let norm = norm && told.final_norm != Some(false);
-    match (norm, fc_norm) {
-        (true, true) => vit.features.insert(Feature::TwoFinalNorms),
-        (false, false) => vit.features.insert(Feature::NoFinalNorm),
-        _ => false,
-    };
+    if !(norm || fc_norm || told.final_norm == Some(false)) {
+        vit.features.insert(Feature::NoFinalNorm);
+    }
     let activation = vit.activation(origin);
     let epsilon = told.epsilon.unwrap_or_else(|| {
         let usual = origin.epsilon();
@@ -76,6 +75,7 @@ pub(super) fn detect(shapes: &Shapes, origin: Origin, told: &Told) -> Result<Des
         attention_pool,
         norm,
         fc_norm,
+        patch_norm: vit.has("patch_embed.norm.weight"),
         pre_norm: vit.has("norm_pre.weight"),
         epsilon,
         norm_kind,
@@ -89,8 +89,7 @@ pub(super) fn detect(shapes: &Shapes, origin: Origin, told: &Told) -> Result<Des
         mlp_norm: vit.in_a_block("mlp.norm.weight"),
         patch_bias: vit.has("patch_embed.proj.bias"),
         rope,
-        mean_std: told.mean_std.clone(),
-        class_names: told.class_names.clone(),
+        input: told.input.clone(),
         stages: vec![Stage { dim, heads, hidden, window: None }],
         features: vit.features,
         assumptions: vit.assumptions,
@@ -231,7 +230,10 @@ impl Vit<'_> {
             }
         };
         // A map that is told fits exactly; a square is the next best, of all prefix tokens first.
-        let fits = |own: &&usize| told_map.is_some_and(|[h, w]| h * w + **own == rows);
+        let fits = |own: &&usize| {
+            let patches = told_map.and_then(|[height, width]| height.checked_mul(width));
+            patches.and_then(|patches| patches.checked_add(**own)) == Some(rows)
+        };
         if let (Some(own), Some(map)) = (candidates.iter().find(fits), told_map) {
             return Ok((pixels(map), *own));
         }

@@ -12,7 +12,7 @@ use spvit_layers::{ModelConfig, Operation};
 use crate::support::{B, difference, imported, off_by, tensor, tensors};
 
 /// The entries of a folder of the cases, or `None`, said aloud, where there are no cases.
-fn cases(kind: &str) -> Option<Vec<PathBuf>> {
+pub fn cases(kind: &str) -> Option<Vec<PathBuf>> {
     let Some(folder) = std::env::var_os("SPVIT_INTEROP_DIR") else {
         println!("skipped: SPVIT_INTEROP_DIR names no folder made by tests/interop/make_cases.py");
         return None;
@@ -29,18 +29,18 @@ fn entries(folder: &Path) -> Vec<PathBuf> {
     list
 }
 
-fn name(path: &Path) -> String {
+pub fn name(path: &Path) -> String {
     path.file_name().unwrap().to_string_lossy().into_owned()
 }
 
 #[track_caller]
-fn check(what: &str, off: f32, limit: f32) {
+pub fn check(what: &str, off: f32, limit: f32) {
     println!("{what}: off by {off:.1e}");
     assert!(off <= limit, "{what}: off by {off}");
 }
 
 /// Logits are compared where they are as large as a trained model's: with a share of their scale.
-fn logits_limit(io: &Path) -> f32 {
+pub fn logits_limit(io: &Path) -> f32 {
     let largest = tensors(io)["logits"].data.iter().fold(0.0f32, |max, x| max.max(x.abs()));
     1e-5 * largest.max(1.0)
 }

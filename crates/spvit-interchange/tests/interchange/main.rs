@@ -8,4 +8,5 @@ mod exports;
 mod interop;
 mod onnx;
 mod published;
+mod styles;
 mod support;

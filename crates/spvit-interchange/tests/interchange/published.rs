@@ -11,7 +11,7 @@ use spvit_interchange::{
 use spvit_layers::{ModelConfig, Operation, VitConfig};
 use spvit_search::Architecture;
 
-use crate::support::{golden, imported, noted, off_by, tensors};
+use crate::support::{golden, golden_of, imported, noted, off_by, tensors};
 
 const CASES: [&str; 2] = ["allkinds.weights.safetensors", "allkinds.optimized.safetensors"];
 
@@ -35,6 +35,38 @@ fn fine_tuned_and_compact_checkpoints_give_the_published_logits() {
             [Operation::Shortcut, Operation::BConv(1), Operation::BConv(3), Operation::Msa];
         assert_eq!(operations, expected, "{name}");
     }
+}
+
+#[test]
+fn fine_tuned_and_compact_swins_give_the_published_logits() {
+    for case in ["w4_allkinds", "w7_skip"] {
+        let [json, io] = ["json", "io.safetensors"]
+            .map(|end| golden_of("swin_finetune", &format!("{case}.{end}")));
+        let json: Value = serde_json::from_slice(&std::fs::read(json).unwrap()).unwrap();
+        let side = json["config"]["img_size"].as_u64().unwrap() as usize;
+        let options = ReadOptions {
+            alpha: json["alpha"].as_f64(),
+            image_size: Some([side; 2]),
+            ..published()
+        };
+        for form in ["weights", "optimized_fixed"] {
+            let name = format!("{case}.{form}.safetensors");
+            let read = imported(&golden_of("swin_finetune", &name), &options);
+            let off = off_by(&read.model, &io, "eval.logits");
+            println!("{name}: off by {off:.1e}");
+            assert!(off < 1e-5, "{name}: off by {off}");
+        }
+    }
+}
+
+#[test]
+fn the_head_distributions_of_a_fine_tuned_swin_are_flat_unless_alpha_says_otherwise() {
+    let path = golden_of("swin_finetune", "w4_allkinds.weights.safetensors");
+    let io = golden_of("swin_finetune", "w4_allkinds.io.safetensors");
+    let read = imported(&path, &ReadOptions { image_size: Some([32; 2]), ..published() });
+    assert_eq!(read.architecture.model.space.alpha, 100.0);
+    let off = off_by(&read.model, &io, "eval.logits");
+    assert!(off > 1e-3, "off by {off}");
 }
 
 struct Imported {

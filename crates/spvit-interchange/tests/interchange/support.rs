@@ -15,10 +15,16 @@ pub fn data(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/data").join(name)
 }
 
-/// A file of the published code's values.
+/// A file of the published code's values for a DeiT.
 pub fn golden(name: &str) -> PathBuf {
+    golden_of("deit_finetune", name)
+}
+
+/// A file of the published code's values.
+pub fn golden_of(cases: &str, name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("../spvit-search/tests/golden/deit_finetune")
+        .join("../spvit-search/tests/golden")
+        .join(cases)
         .join(name)
 }
 

@@ -65,9 +65,16 @@ pub enum ConfigError {
     },
     /// The head reads a token that the model does not have.
     #[error(
-        "model.pool is \"token\", but model.class_token is false; set model.pool = \"average\""
+        "model.pool sees the class token, but model.class_token is false; set model.pool = \
+         \"average\""
     )]
     Pool,
+    /// A head over two vectors with what is defined for one.
+    #[error(
+        "model.pool is \"token+average\", which has neither model.distilled nor model.fc_norm; \
+         remove them"
+    )]
+    TokenAverage,
     /// A rotary embedding turns pairs of values by two coordinates.
     #[error(
         "model.rope needs heads of a multiple of 4 dimensions, but model.dim/model.heads is {0}"
@@ -85,6 +92,37 @@ pub enum ConfigError {
     /// The kernel sizes are not odd, ascending and small enough.
     #[error("model.kernels {0:?}: expected odd sizes in ascending order, such as [1, 3]")]
     Kernels(Vec<usize>),
+    /// More of something than can be.
+    #[error("the model has some {found:.1e} {what}, and at most {most:.0e} are taken ({sizes})")]
+    TooLarge {
+        /// Of what there is too much.
+        what: &'static str,
+        /// How much there is.
+        found: f64,
+        /// How much is taken.
+        most: f64,
+        /// The model's sizes, in words.
+        sizes: String,
+    },
+    /// A kernel most of which is always outside of the map.
+    #[error(
+        "model.kernels has {kernel}, larger than twice the map of {} x {} patches",
+        map[0], map[1]
+    )]
+    KernelTooLarge {
+        /// Side of the kernel.
+        kernel: usize,
+        /// Rows and columns.
+        map: [usize; 2],
+    },
+    /// More stages than a map can be halved.
+    #[error("model.depths names {found} stages; at most {most} are taken")]
+    TooManyStages {
+        /// How many there are.
+        found: usize,
+        /// How many are taken.
+        most: usize,
+    },
     /// No preset of this name.
     #[error("unknown model preset '{name}'; expected one of {known}")]
     Preset {

@@ -70,6 +70,8 @@ model_file! {
     embed_prefix: bool,
     patch_bias: bool,
     pre_norm: bool,
+    patch_norm: bool,
+    final_norm: bool,
     fc_norm: bool,
     norm: NormKind,
     ffn: FfnKind,
@@ -199,6 +201,9 @@ fn vit(file: ModelFile) -> Result<VitConfig, ConfigError> {
         embed_prefix: file.embed_prefix.unwrap_or(true),
         patch_bias: file.patch_bias.unwrap_or(true),
         pre_norm: file.pre_norm.unwrap_or(false),
+        patch_norm: file.patch_norm.unwrap_or(false),
+        // One of both is usual, and a file names what is not.
+        final_norm: file.final_norm.unwrap_or(!file.fc_norm.unwrap_or(false)),
         fc_norm: file.fc_norm.unwrap_or(false),
         style,
     })
@@ -219,6 +224,8 @@ fn swin(file: ModelFile) -> Result<SwinConfig, ConfigError> {
     refuse(file.embed_prefix.as_ref(), "embed_prefix", "swin")?;
     refuse(file.patch_bias.as_ref(), "patch_bias", "swin")?;
     refuse(file.pre_norm.as_ref(), "pre_norm", "swin")?;
+    refuse(file.patch_norm.as_ref(), "patch_norm", "swin")?;
+    refuse(file.final_norm.as_ref(), "final_norm", "swin")?;
     refuse(file.fc_norm.as_ref(), "fc_norm", "swin")?;
     refuse(file.relative_position_bias.as_ref(), "relative_position_bias", "swin")?;
     refuse(file.rope.as_ref(), "rope", "swin")?;
@@ -307,6 +314,8 @@ impl From<ModelConfig> for ModelFile {
                 embed_prefix: unless(vit.embed_prefix, true),
                 patch_bias: unless(vit.patch_bias, true),
                 pre_norm: unless(vit.pre_norm, false),
+                patch_norm: unless(vit.patch_norm, false),
+                final_norm: unless(vit.final_norm, !vit.fc_norm),
                 fc_norm: unless(vit.fc_norm, false),
                 ..common(vit.style)
             },

@@ -2,6 +2,7 @@
 
 mod error;
 mod file;
+mod limits;
 mod swin;
 mod vit;
 
@@ -76,16 +77,23 @@ impl ModelConfig {
         })
     }
 
-    /// Checks that a model of this shape can be built.
+    /// Checks that a model of this shape can be built: that its values fit each other, and that its
+    /// sizes are not beyond what can be on any machine. Every shape out of a file comes through here
+    /// before anything is computed from it.
     ///
     /// # Errors
     /// A [`ConfigError`] that names the field.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        limits::check(self)?;
         each!(self, family => family.validate())?;
         let kernels = &self.space.kernels;
         let ascending = kernels.windows(2).all(|pair| pair[0] < pair[1]);
         if kernels.is_empty() || !ascending || kernels.iter().any(|k| k % 2 == 0) {
             return Err(ConfigError::Kernels(kernels.clone()));
+        }
+        let (kernel, map) = (self.space.largest_kernel(), self.map());
+        if kernel > 2 * map[0].max(map[1]) + 1 {
+            return Err(ConfigError::KernelTooLarge { kernel, map });
         }
         positive("alpha", self.space.alpha)
     }
@@ -143,7 +151,7 @@ impl ModelConfig {
 
     /// Dimensions that the classifier sees.
     pub fn features(&self) -> usize {
-        self.blocks().last().map_or(self.embed_dim(), |block| block.dim)
+        each!(self, family => family.features())
     }
 
     /// What differs between blocks of one size.

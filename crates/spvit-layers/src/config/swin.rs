@@ -95,9 +95,15 @@ impl SwinConfig {
         positive("layer_norm_epsilon", self.style.epsilon)
     }
 
+    /// Dimensions that the classifier sees.
+    pub(super) fn features(&self) -> usize {
+        self.stage_dim(self.depths.len().saturating_sub(1))
+    }
+
     /// Dimensions of a stage.
     pub fn stage_dim(&self, stage: usize) -> usize {
-        self.dim << stage
+        let factor = u32::try_from(stage).ok().and_then(|stage| 1usize.checked_shl(stage));
+        self.dim.saturating_mul(factor.unwrap_or(usize::MAX))
     }
 
     /// Rows and columns of a stage's map; odd ones are padded before they are halved.

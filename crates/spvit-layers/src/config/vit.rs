@@ -16,6 +16,9 @@ pub enum Pool {
     Average,
     /// Attention of a learned query to the map's tokens ([`AttentionPool`](crate::AttentionPool)).
     Map,
+    /// The first prefix token and the mean of the map's tokens, one after the other (DINOv2's).
+    #[serde(rename = "token+average")]
+    TokenAverage,
 }
 
 /// Shape of a vision transformer. The defaults are DeiT's.
@@ -61,7 +64,11 @@ pub struct VitConfig {
     pub patch_bias: bool,
     /// Whether the tokens are normalised before the first block (CLIP's).
     pub pre_norm: bool,
-    /// Whether the final normalisation comes after pooling (`fc_norm`) instead of before.
+    /// Whether patches are normalised before anything is added to them.
+    pub patch_norm: bool,
+    /// Whether the last block's tokens are normalised.
+    pub final_norm: bool,
+    /// Whether what is pooled is normalised (`fc_norm`).
     pub fc_norm: bool,
     /// What differs between blocks of one size.
     pub style: BlockStyle,
@@ -100,6 +107,8 @@ impl VitConfig {
             embed_prefix: true,
             patch_bias: true,
             pre_norm: false,
+            patch_norm: false,
+            final_norm: true,
             fc_norm: false,
             style: BlockStyle::default(),
         }
@@ -129,8 +138,11 @@ impl VitConfig {
                 return Err(ConfigError::Heads { dim: self.dim, heads });
             }
         }
-        if self.pool == Pool::Token && !self.class_token {
+        if self.pools_token() && !self.class_token {
             return Err(ConfigError::Pool);
+        }
+        if self.pool == Pool::TokenAverage && (self.distilled || self.fc_norm) {
+            return Err(ConfigError::TokenAverage);
         }
         let prefix = self.prefix_tokens();
         if self.style.relative_position_bias && (prefix != 1 || !self.class_token) {
@@ -156,6 +168,16 @@ impl VitConfig {
     /// Hidden dimensions of an attention pool's FFN.
     pub fn pool_hidden(&self) -> usize {
         self.pool_hidden.unwrap_or(self.hidden)
+    }
+
+    /// Whether the classifier sees the class token.
+    fn pools_token(&self) -> bool {
+        matches!(self.pool, Pool::Token | Pool::TokenAverage)
+    }
+
+    /// Dimensions that the classifier sees.
+    pub fn features(&self) -> usize {
+        if self.pool == Pool::TokenAverage { 2 * self.dim } else { self.dim }
     }
 
     /// Rows and columns of the map of patches.

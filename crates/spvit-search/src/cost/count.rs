@@ -144,19 +144,24 @@ pub(super) fn macs(config: &ModelConfig) -> CostTable {
         let hidden_dimension = (maps + 1) * rows(shape) + more * shape.tokens() as u64;
         block(config, shape, operation, [hidden_dimension, around], [0; 2])
     });
-    let [features, classes] = [config.features(), config.classes()].map(|x| x as u64);
+    let [features, classes, dim] =
+        [config.features(), config.classes(), config.embed_dim()].map(|x| x as u64);
     let n: usize = config.map().iter().product();
     let last = shapes.last().map_or(0, |shape| shape.tokens() as u64);
-    let (embedding, normed, heads) = match &config.family {
+    let (embedding, norms, heads) = match &config.family {
         Family::Vit(vit) => {
-            let pre = if vit.pre_norm { features * last } else { 0 };
-            // A class token's norm is of one token; a mean's of all, unless it comes after it.
-            let normed = if vit.pool != Pool::Token && !vit.fc_norm { last } else { 1 };
-            (embedding(config) + pre, normed, 1 + u64::from(vit.distilled))
+            let pre = if vit.pre_norm { dim * last } else { 0 };
+            let patches = if vit.patch_norm { dim * vit.patches() as u64 } else { 0 };
+            // A class token's norm is of one token; a mean's of all.
+            let pooled = if vit.pool == Pool::Token { 1 } else { last };
+            let normed = if vit.final_norm { pooled } else { 0 } + u64::from(vit.fc_norm);
+            let heads = 1 + u64::from(vit.distilled);
+            let norms = heads * dim * normed;
+            (embedding(config) + pre + patches, norms, heads)
         }
-        Family::Swin(_) => (embedding(config) + (n * config.embed_dim()) as u64, last, 1),
+        Family::Swin(_) => (embedding(config) + n as u64 * dim, features * last, 1),
     };
-    let head = heads * features * (normed + classes) + pool(config).iter().sum::<u64>();
+    let head = norms + heads * features * classes + pool(config).iter().sum::<u64>();
     table(Unit::Flops, [embedding, mergings(config, merging), head], blocks.collect())
 }
 
@@ -193,21 +198,24 @@ pub(super) fn parameters(config: &ModelConfig) -> CostTable {
     let norm = config.style().norm_values() as u64;
     let patch = (config.channels() * config.patch_size().pow(2)) as u64;
     let n: u64 = config.map().iter().product::<usize>() as u64;
-    let (embedding, heads) = match &config.family {
+    let (embedding, norms, heads) = match &config.family {
         Family::Vit(vit) => {
             let prefix = vit.prefix_tokens() as u64;
             let rows = n + if vit.embed_prefix { prefix } else { 0 };
             let positions = if vit.position_embedding { rows * dim } else { 0 };
             let pre = if vit.pre_norm { norm * dim } else { 0 };
             let embed = dim * (patch + u64::from(vit.patch_bias));
-            (embed + prefix * dim + positions + pre, 1 + u64::from(vit.distilled))
+            let patches = if vit.patch_norm { norm * dim } else { 0 };
+            let norms = u64::from(vit.final_norm) + u64::from(vit.fc_norm);
+            let embedding = embed + prefix * dim + positions + pre + patches;
+            (embedding, norms * norm * dim, 1 + u64::from(vit.distilled))
         }
-        Family::Swin(_) => (dim * (patch + 1) + norm * dim, 1),
+        Family::Swin(_) => (dim * (patch + 1) + norm * dim, norm * features, 1),
     };
     let merging = mergings(config, |shape| {
         let (d, norm) = (shape.dim as u64, shape.style.norm_values() as u64);
         4 * norm * d + 8 * d * d
     });
-    let head = norm * features + heads * (features + 1) * classes + pool_parameters(config);
+    let head = norms + heads * (features + 1) * classes + pool_parameters(config);
     table(Unit::Parameters, [embedding, merging, head], blocks.collect())
 }

@@ -65,6 +65,11 @@ impl Budget {
     pub fn flops(target: u64) -> Self {
         Self { target: target as f64, unit: Unit::Flops }
     }
+
+    /// A budget of trained values.
+    pub fn parameters(target: u64) -> Self {
+        Self { target: target as f64, unit: Unit::Parameters }
+    }
 }
 
 /// Costs of the choices of one block.
@@ -156,6 +161,15 @@ impl CostTable {
         match model {
             CostModel::Paper => count::paper(config),
             CostModel::Macs => count::macs(config),
+        }
+    }
+
+    /// Costs of a model's shape in a budget's unit; `None` for a time, which has to be measured.
+    pub fn in_unit(config: &ModelConfig, model: CostModel, unit: Unit) -> Option<Self> {
+        match unit {
+            Unit::Flops => Some(Self::new(config, model)),
+            Unit::Parameters => Some(Self::parameters(config)),
+            Unit::Milliseconds => None,
         }
     }
 

@@ -48,7 +48,8 @@ fn cases() -> Vec<Case> {
     let default = BlockStyle::default();
     let deit =
         VitConfig { image_size: [24, 32], hidden: 20, ..VitConfig::deit([24, 8, 2, 5, 24, 2, 3]) };
-    let average = VitConfig { pool: Pool::Average, fc_norm: true, ..deit.clone() };
+    let average =
+        VitConfig { pool: Pool::Average, final_norm: false, fc_norm: true, ..deit.clone() };
     let eva = Rope { reference: Some([2, 2]), ..Rope::new(RopeKind::Eva) };
     let perception = Rope { reference: Some([2, 5]), offset: 1.0, columns_first: true, ..eva };
     let silu = BlockStyle { activation: Activation::Silu, ..default };
@@ -95,6 +96,7 @@ fn cases() -> Vec<Case> {
         case(
             "dinov3",
             VitConfig {
+                final_norm: true,
                 fc_norm: false,
                 position_embedding: false,
                 registers: 2,
@@ -136,6 +138,45 @@ fn cases() -> Vec<Case> {
             [
                 0.5195456, -0.1457347, 0.24842, -0.2925791, 0.2444685, 0.3909703, -0.583534,
                 -0.8071792, 0.2886029, -0.4357486,
+            ],
+        ),
+        case(
+            "clip, classified without its last norm",
+            VitConfig { fc_norm: false, pre_norm: true, patch_bias: false, ..average.clone() },
+            false,
+            [
+                0.04258434,
+                -0.6022147,
+                -0.8143525,
+                -0.0762651,
+                -0.06260952,
+                0.2550486,
+                1.027163,
+                0.6012365,
+                0.03366663,
+                -1.609597,
+            ],
+        ),
+        case(
+            "aimv2",
+            VitConfig {
+                patch_norm: true,
+                style: BlockStyle { norm: NormKind::Rms, epsilon: 1e-5, ..default },
+                ..deit.clone()
+            },
+            false,
+            [
+                -0.6798757, -1.689887, -1.385646, -0.1233743, -0.213229, -1.051795, -0.3087748,
+                0.7730684, -0.1597769, -1.185679,
+            ],
+        ),
+        case(
+            "dinov2 with registers",
+            VitConfig { pool: Pool::TokenAverage, registers: 2, ..deit.clone() },
+            false,
+            [
+                -1.306971, -1.691808, 0.460335, -0.5749444, -0.9102192, -0.2187835, 0.08917648,
+                0.3635753, 0.07972342, -0.5735188,
             ],
         ),
         case(

@@ -1,7 +1,7 @@
 //! Ranges of a configuration's values.
 
 use super::{RunConfig, TrainingConfig};
-use crate::limits;
+use spvit_interchange::memory;
 
 /// Most epochs of a phase.
 const MOST: usize = 1_000_000;
@@ -10,10 +10,14 @@ impl RunConfig {
     /// Whether the values are in their ranges and fit each other; names the first that is not.
     pub(super) fn validate(&self) -> Result<(), String> {
         self.model.validate().map_err(|error| error.to_string())?;
-        limits::check(&self.model)?;
+        memory::check(&self.model)?;
         self.augment.validate(self.model.image_size()).map_err(|error| error.to_string())?;
+        if let Some(transform) = &self.data.transform {
+            transform.validate().map_err(|error| format!("data.transform: {error}"))?;
+        }
         let phases = [
             ("pretrain", self.pretrain.clone()),
+            ("transfer", self.transfer.clone()),
             ("search", self.search.training()),
             ("finetune", self.finetune.training()),
         ];
@@ -37,6 +41,8 @@ impl RunConfig {
         check("search.threshold_start", s.threshold_start, true, "a number")?;
         let share = self.finetune.distillation;
         check("finetune.distillation", share, (0.0..=1.0).contains(&share), "between 0 and 1")?;
+        let heat = self.finetune.distillation_temperature;
+        check("finetune.distillation_temperature", heat, heat >= 0.0, "at least 0")?;
         let seconds = self.run.checkpoint_seconds;
         check("run.checkpoint_seconds", seconds, seconds >= 0.0, "at least 0")?;
         if self.run.evaluation_batch == 0 || self.run.micro_batches == 0 {

@@ -16,7 +16,7 @@ fn the_bundled_search_keeps_its_accuracy_at_its_budget() {
     assert!((dense.accuracy - 0.873).abs() < 0.002, "dense: {}", dense.accuracy);
     assert!(compact.accuracy > 0.860, "compact: {}", compact.accuracy);
     assert!(compact.accuracy > searched.accuracy, "fine-tuning must help: {}", searched.accuracy);
-    let target = summary.target_flops as f64;
+    let target = summary.target_flops.unwrap() as f64;
     assert!(compact.flops as f64 <= target, "{} FLOPs for {target}", compact.flops);
     assert!(compact.flops as f64 > 0.995 * target, "{} FLOPs for {target}", compact.flops);
     assert!((dense.flops as f64 * 0.6 - target).abs() <= 1.0);

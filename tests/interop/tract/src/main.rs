@@ -1,8 +1,9 @@
 //! Runs each `FOLDER/networks/*/network.onnx` and `model.onnx` in tract, with a batch of one and
-//! with the rest, and compares the logits with those in `io.safetensors`, within 1e-4.
+//! with the rest, and compares the logits with those in `io.safetensors`, within 1e-4; and so each
+//! `FOLDER/styles/*/dense.onnx` and `compact.onnx` with their `.io.safetensors`.
 
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use safetensors::SafeTensors;
@@ -17,8 +18,8 @@ fn floats(file: &SafeTensors, name: &str) -> Result<(Vec<usize>, Vec<f32>), Box<
 }
 
 /// The largest difference of any logit.
-fn check(folder: &Path, graph: &Path) -> Result<f32, Box<dyn Error>> {
-    let bytes = std::fs::read(folder.join("io.safetensors"))?;
+fn check(graph: &Path, io: &Path) -> Result<f32, Box<dyn Error>> {
+    let bytes = std::fs::read(io)?;
     let file = SafeTensors::deserialize(&bytes)?;
     let (shape, input) = floats(&file, "input")?;
     let (_, expected) = floats(&file, "logits")?;
@@ -33,7 +34,8 @@ fn check(folder: &Path, graph: &Path) -> Result<f32, Box<dyn Error>> {
             .into_optimized()?
             .into_runnable()?;
         let output = model.run(tvec!(Tensor::from_shape(&batch, images)?.into()))?;
-        found.extend_from_slice(output[0].to_plain_array_view::<f32>()?.as_slice().ok_or("layout")?);
+        found
+            .extend_from_slice(output[0].to_plain_array_view::<f32>()?.as_slice().ok_or("layout")?);
     }
     if found.len() != expected.len() {
         return Err(format!("{} logits instead of {}", found.len(), expected.len()).into());
@@ -41,28 +43,36 @@ fn check(folder: &Path, graph: &Path) -> Result<f32, Box<dyn Error>> {
     Ok(found.iter().zip(&expected).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max))
 }
 
+/// The folders in a folder, by name.
+fn folders(path: &Path) -> std::io::Result<Vec<PathBuf>> {
+    let entries = std::fs::read_dir(path)?.map(|entry| Ok(entry?.path()));
+    let mut folders = entries.collect::<std::io::Result<Vec<_>>>()?;
+    folders.sort();
+    Ok(folders)
+}
+
 fn main() -> Result<ExitCode, Box<dyn Error>> {
     let folder = std::env::args_os().nth(1).ok_or("usage: spvit-tract-check FOLDER")?;
-    let networks = std::fs::read_dir(Path::new(&folder).join("networks"))?;
-    let mut networks: Vec<_> = networks.map(|n| Ok(n?.path())).collect::<std::io::Result<_>>()?;
-    networks.sort();
-    let mut sound = !networks.is_empty();
-    for network in networks {
-        let name = network.file_name().unwrap_or_default().display();
-        // A network with an empty FFN has no model.onnx.
-        for file in ["network.onnx", "model.onnx"] {
-            let graph = network.join(file);
-            if file == "model.onnx" && !graph.exists() {
-                continue;
-            }
-            let (verdict, what) = match check(&network, &graph) {
-                Ok(off) if off <= LIMIT => ("ok", format!("off by {off:.1e}")),
-                Ok(off) => ("FAIL", format!("off by {off:.1e}")),
-                Err(error) => ("FAIL", error.to_string()),
-            };
-            sound &= verdict == "ok";
-            println!("{verdict:4} {name:20} tract {file:14} {what}");
-        }
+    let mut files = Vec::new();
+    for network in folders(&Path::new(&folder).join("networks"))? {
+        let io = network.join("io.safetensors");
+        files.extend(["network", "model"].map(|f| (network.join(format!("{f}.onnx")), io.clone())));
+    }
+    for style in folders(&Path::new(&folder).join("styles"))? {
+        let io = |form: &str| style.join(format!("{form}.io.safetensors"));
+        files.extend(["dense", "compact"].map(|f| (style.join(format!("{f}.onnx")), io(f))));
+    }
+    let mut sound = !files.is_empty();
+    for (graph, io) in files {
+        let (verdict, what) = match check(&graph, &io) {
+            Ok(off) if off <= LIMIT => ("ok", format!("off by {off:.1e}")),
+            Ok(off) => ("FAIL", format!("off by {off:.1e}")),
+            Err(error) => ("FAIL", format!("{error:?}")),
+        };
+        sound &= verdict == "ok";
+        let name = graph.parent().and_then(Path::file_name).unwrap_or_default().display();
+        let file = graph.file_name().unwrap_or_default().display();
+        println!("{verdict:4} {name:24} tract {file:14} {what}");
     }
     Ok(if sound { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -76,15 +76,21 @@ fn zip(a: &Array, b: &Array, f: impl Fn(f32, f32) -> f32) -> Array {
     Array::from_index(&shape, |i| f(a.at(i), b.at(i)))
 }
 
-/// `b` is one matrix for all of `a`, or as many as `a` has.
+/// One factor may have fewer matrices than the other: they are broadcast.
 fn matmul(a: &Array, b: &Array) -> Array {
     let [inner, columns] = *b.shape.last_chunk().expect("a matrix");
     let [rows, width] = *a.shape.last_chunk().expect("a matrix");
     assert_eq!(inner, width);
-    let mut shape = a.shape.clone();
-    shape[a.shape.len() - 1] = columns;
-    let matrices = b.data.chunks(inner * columns).cycle();
-    let product = a.data.chunks(rows * inner).zip(matrices).flat_map(|(a, b)| {
+    // A whole number of matrices each: the first axes are those of the larger factor.
+    let (of_a, of_b) = (a.data.len() / (rows * inner), b.data.len() / (inner * columns));
+    let count = of_a.max(of_b);
+    assert!([of_a, of_b].iter().all(|n| count.is_multiple_of(*n)));
+    let mut shape = if of_a == count { a.shape.clone() } else { b.shape.clone() };
+    let axes = shape.len();
+    shape[axes - 2..].copy_from_slice(&[rows, columns]);
+    let [left, right] = [(a, rows * inner), (b, inner * columns)]
+        .map(|(x, size)| x.data.chunks(size).cycle().take(count));
+    let product = left.zip(right).flat_map(|(a, b)| {
         a.chunks(inner).flat_map(move |row| {
             (0..columns).map(move |column| {
                 let column = b[column..].iter().step_by(columns);
@@ -165,6 +171,8 @@ fn apply(
         "Add" => zip(v(0), v(1), |a, b| a + b),
         "Mul" => zip(v(0), v(1), |a, b| a * b),
         "Div" => zip(v(0), v(1), |a, b| a / b),
+        "Sqrt" => v(0).map(f32::sqrt),
+        "Tanh" => v(0).map(f32::tanh),
         "Relu" => v(0).map(|x| x.max(0.0)),
         "Sigmoid" => v(0).map(|x| (1.0 / (1.0 + (-f64::from(x)).exp())) as f32),
         "Erf" => v(0).map(|x| erf(x.into()) as f32),
@@ -224,24 +232,23 @@ fn apply(
             part(v(0), axis, from, to)
         }
         "Gather" => {
-            assert_eq!(attribute("axis").and_then(|a| a.i), Some(1));
-            let (rows, mut shape) = (list(1), v(0).shape.clone());
-            shape[1] = rows.len();
+            let axis = attribute("axis").and_then(|a| a.i).expect("axis") as usize;
+            let (places, mut shape) = (list(1), v(0).shape.clone());
+            shape[axis] = places.len();
             Array::from_index(&shape, |i| {
                 let mut source = i.to_vec();
-                source[1] = rows[i[1]] as usize;
-                assert!(source[1] < v(0).shape[1]);
+                source[axis] = places[i[axis]] as usize;
+                assert!(source[axis] < v(0).shape[axis]);
                 v(0).at(&source)
             })
         }
         "ReduceMean" => {
-            assert_eq!(attribute("axes").expect("axes").ints, [1]);
-            assert_eq!(attribute("keepdims").and_then(|a| a.i), Some(0));
-            let [batch, rows, width] = *v(0).shape.first_chunk().expect("a sequence");
-            Array::from_index(&[batch, width], |i| {
-                let column = (0..rows).map(|row| f64::from(v(0).at(&[i[0], row, i[1]])));
-                (column.sum::<f64>() / rows as f64) as f32
-            })
+            let kept = attribute("keepdims").and_then(|a| a.i).expect("keepdims") == 1;
+            match attribute("axes").expect("axes").ints[..] {
+                [-1] if kept => last_mean(v(0)),
+                [1] if !kept => token_mean(v(0)),
+                ref other => panic!("a mean over {other:?}, kept: {kept}"),
+            }
         }
         "Split" => {
             let (axis, mut from) = (v(0).shape.len() - 1, 0);
@@ -257,7 +264,7 @@ fn apply(
             shape[1] += second.shape[1];
             Array::from_index(&shape, |i| match i[1].checked_sub(first.shape[1]) {
                 None => first.at(i),
-                Some(row) => second.at(&[i[0], row, i[2]]),
+                Some(row) => second.at(&[&[i[0], row], &i[2..]].concat()),
             })
         }
         "Gemm" => {
@@ -268,6 +275,25 @@ fn apply(
         other => panic!("the writer used an operator that its test does not know: {other}"),
     };
     vec![one]
+}
+
+/// The mean of the last axis, which stays.
+fn last_mean(x: &Array) -> Array {
+    let width = *x.shape.last().expect("an axis");
+    let mean =
+        |row: &[f32]| (row.iter().map(|&x| f64::from(x)).sum::<f64>() / row.len() as f64) as f32;
+    let mut shape = x.shape.clone();
+    *shape.last_mut().expect("an axis") = 1;
+    Array::new(&shape, x.data.chunks(width).map(mean).collect())
+}
+
+/// The mean of the tokens, [B, T, D] → [B, D].
+fn token_mean(x: &Array) -> Array {
+    let [batch, rows, width] = *x.shape.first_chunk().expect("a sequence");
+    Array::from_index(&[batch, width], |i| {
+        let column = (0..rows).map(|row| f64::from(x.at(&[i[0], row, i[1]])));
+        (column.sum::<f64>() / rows as f64) as f32
+    })
 }
 
 fn part(x: &Array, axis: usize, from: usize, to: usize) -> Array {

@@ -8,8 +8,8 @@ use std::path::Path;
 use prost::Message;
 
 use super::{
-    Activation, BlockDescription, MergeDescription, NetworkDescription, Operation, Pool, Positions,
-    WindowDescription, proto, write,
+    Activation, BlockDescription, Ffn, MergeDescription, NetworkDescription, NormKind, Operation,
+    Places, Pool, Positions, RopeDescription, WindowDescription, proto, write,
 };
 use crate::{FormatError, StateDict, read};
 use eval::Array;
@@ -42,9 +42,15 @@ fn all_kinds() -> (NetworkDescription, StateDict) {
         prefix_tokens: 1,
         window: None,
         epsilon: 1e-6,
+        norm_kind: NormKind::Layer,
+        ffn: Ffn::Plain,
         activation: Activation::Gelu,
         qkv_bias: true,
         qk_norm: false,
+        relative_positions: false,
+        rope: None,
+        attn_norm: false,
+        mlp_norm: false,
         layer_scale: false,
         shortcut_adds_norm: true,
     };
@@ -55,6 +61,7 @@ fn all_kinds() -> (NetworkDescription, StateDict) {
         classes: 10,
         dim: 48,
         epsilon: 1e-6,
+        norm_kind: NormKind::Layer,
         batch_norm_epsilon: 1e-5,
         patch_bias: true,
         patch_norm: false,
@@ -66,6 +73,7 @@ fn all_kinds() -> (NetworkDescription, StateDict) {
         norm: true,
         fc_norm: false,
         pool: Pool::Token,
+        pool_prefix: false,
         head: "head".into(),
         blocks: vec![
             block(0, Operation::Shortcut, 118),
@@ -214,7 +222,14 @@ fn what_does_not_fit_is_refused_by_name() {
     fn merge(after: usize) -> MergeDescription {
         MergeDescription { name: "merge".into(), after }
     }
-    let cases: [(Change, &[&str]); 20] = [
+    fn rope(temperature: f64, places: Places) -> Option<RopeDescription> {
+        let (offset, columns_first, half) = (0.0, false, false);
+        Some(RopeDescription { places, temperature, offset, columns_first, half })
+    }
+    fn pool(heads: usize) -> Pool {
+        Pool::Attention { heads, hidden: 96, activation: Activation::Gelu, qk_norm: false }
+    }
+    let cases: [(Change, &[&str]); 32] = [
         (|_, s| drop(s.remove("norm.bias")), &["norm.bias", "none"]),
         (|_, s| drop(s.remove("blocks.0.norm1.weight")), &["blocks.0.norm1.weight"]),
         (|n, _| n.classes = 11, &["head.weight", "[11, 48]", "[10, 48]"]),
@@ -241,6 +256,31 @@ fn what_does_not_fit_is_refused_by_name() {
         (|n, _| n.blocks[3].window = window([4, 4], [0, 4]), &["blocks[3].window", "[0, 4]"]),
         (|n, _| n.blocks[3].window = window([4, 4], [0, 0]), &["without prefix tokens"]),
         (|n, _| n.merges.push(merge(4)), &["merges in order", "4 blocks"]),
+        (|n, _| n.blocks[1].norm_kind = NormKind::Rms, &["2 more", "blocks.1.norm1.bias"]),
+        (|n, _| n.blocks[1].ffn = Ffn::GateFirst, &["mlp.fc1.weight", "[144, 48]"]),
+        (|n, _| n.blocks[1].ffn = Ffn::Split, &["mlp.fc1_g.weight", "none"]),
+        (|n, _| n.blocks[3].attn_norm = true, &["blocks.3.attn.norm.weight", "none"]),
+        (|n, _| n.blocks[2].mlp_norm = true, &["blocks.2.mlp.norm.weight", "none"]),
+        (|n, _| n.blocks[3].relative_positions = true, &["position_bias_table", "[228, 3]"]),
+        (
+            |n, s| {
+                (n.distilled, n.blocks[3].relative_positions) = (true, true);
+                n.blocks.iter_mut().for_each(|block| block.prefix_tokens = 2);
+                s.clear();
+            },
+            &["blocks[3].relative_positions", "prefix_tokens 1"],
+        ),
+        (
+            |n, _| {
+                n.blocks[3].rope = rope(100.0, Places::Centred);
+                n.blocks[3].heads = 8;
+            },
+            &["blocks[3].rope", "multiple of 4", "6"],
+        ),
+        (|n, _| n.blocks[3].rope = rope(0.0, Places::Counted), &["temperature above 0"]),
+        (|n, _| n.blocks[3].rope = rope(1.0, Places::Scaled([2, 0])), &["blocks[3].rope.places"]),
+        (|n, _| n.pool = pool(5), &["pool.heads", "48", "5"]),
+        (|n, _| n.pool = pool(4), &["attn_pool.latent", "[1, 1, 48]"]),
     ];
     for (change, expected) in cases {
         let (mut network, mut state) = all_kinds();

@@ -6,20 +6,21 @@ mod eval;
 #[allow(dead_code)]
 mod proto;
 
+mod styles;
 mod swin;
 mod vit;
 
 use burn::tensor::{Tensor, TensorData};
 use prost::Message;
 use spvit_interchange::{Target, weights, write};
-use spvit_layers::{BlockConfig, Init, Mode, ModelConfig, Operation, Vit, state};
+use spvit_layers::{BlockConfig, Init, Mode, ModelConfig, Operation, Vit, VitConfig, state};
 use spvit_search::{Architecture, BlockArchitecture, CostModel};
 
 use crate::support::{B, difference};
 use eval::Array;
 
 /// Numbers that look random and are the same in every run.
-struct Numbers(u64);
+pub struct Numbers(pub u64);
 
 impl Numbers {
     /// Uniform on [-1, 1].
@@ -31,13 +32,13 @@ impl Numbers {
         ((z ^ (z >> 31)) >> 40) as f32 / (1u64 << 23) as f32 - 1.0
     }
 
-    fn take(&mut self, count: usize, centre: f32, spread: f32) -> Vec<f32> {
+    pub fn take(&mut self, count: usize, centre: f32, spread: f32) -> Vec<f32> {
         (0..count).map(|_| centre + spread * self.next()).collect()
     }
 }
 
 /// Weights of which none has its default, so that none can be left out unseen.
-fn randomised(model: Vit<B>) -> Vit<B> {
+pub fn randomised(model: Vit<B>) -> Vit<B> {
     let mut numbers = Numbers(7);
     let mut tensors = state::export(&model);
     for (name, data) in &mut tensors {
@@ -109,6 +110,21 @@ fn check_dense(what: &str, config: impl Into<ModelConfig>) {
     let config = config.into();
     let blocks = config.dense_blocks();
     check(what, config, &blocks);
+}
+
+/// Exports a shape with every operation, cut FFNs and one without dimensions, where its blocks can be
+/// that, and compares.
+#[track_caller]
+fn check_compact(what: &str, vit: VitConfig) {
+    use Operation::{BConv, Msa, Shortcut};
+    let vit = VitConfig { depth: 5, ..vit };
+    let shape = vit.block();
+    let choices = [(Msa, 5), (BConv(3), 0), (Shortcut, 7), (Msa, 0), (BConv(1), vit.hidden)];
+    let blocks = choices.map(|(operation, hidden)| BlockConfig {
+        operation: if shape.searches_attention() { operation } else { Msa },
+        hidden: if shape.searches_ffn() { hidden } else { vit.hidden },
+    });
+    check(&format!("{what}, compact"), vit, &blocks);
 }
 
 /// The model with zeros in the tensors of which `cleared` names the ends.

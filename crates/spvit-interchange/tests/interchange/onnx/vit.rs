@@ -5,15 +5,15 @@ use spvit_layers::{Activation, BlockStyle, ModelConfig, Operation, Pool, QkvBias
 use super::{block, check, check_dense, check_gone};
 
 /// An oblong map of 2×3 patches.
-fn deit() -> VitConfig {
+pub(super) fn deit() -> VitConfig {
     VitConfig { image_size: [8, 12], hidden: 24, ..VitConfig::deit([8, 4, 3, 5, 16, 2, 4]) }
 }
 
-fn average() -> VitConfig {
+pub(super) fn average() -> VitConfig {
     VitConfig { pool: Pool::Average, ..deit() }
 }
 
-fn styled(style: BlockStyle) -> VitConfig {
+pub(super) fn styled(style: BlockStyle) -> VitConfig {
     VitConfig { style, ..deit() }
 }
 
@@ -29,15 +29,19 @@ fn what_is_around_the_blocks() {
         ("registers", VitConfig { registers: 3, ..deit() }),
         ("distilled", distilled()),
         ("distilled, with registers", VitConfig { registers: 2, ..distilled() }),
-        ("distilled, fc_norm", VitConfig { fc_norm: true, ..distilled() }),
+        ("distilled, fc_norm", VitConfig { final_norm: false, fc_norm: true, ..distilled() }),
         ("no positions", VitConfig { position_embedding: false, ..deit() }),
         ("positions of patches", VitConfig { embed_prefix: false, registers: 1, ..deit() }),
         ("no patch bias", VitConfig { patch_bias: false, ..deit() }),
         ("pre-norm", VitConfig { pre_norm: true, ..deit() }),
-        ("fc_norm", VitConfig { fc_norm: true, ..deit() }),
+        ("fc_norm", VitConfig { final_norm: false, fc_norm: true, ..deit() }),
         ("average", average()),
         ("average, distilled", VitConfig { distilled: true, ..average() }),
-        ("average, fc_norm", VitConfig { fc_norm: true, ..average() }),
+        ("average, fc_norm", VitConfig { final_norm: false, fc_norm: true, ..average() }),
+        ("class token and average", VitConfig { pool: Pool::TokenAverage, registers: 2, ..deit() }),
+        ("norms before and after", VitConfig { fc_norm: true, ..average() }),
+        ("no last norm", VitConfig { final_norm: false, ..average() }),
+        ("norm of patches", VitConfig { patch_norm: true, ..deit() }),
         ("no class token", VitConfig { class_token: false, ..average() }),
         ("registers alone", VitConfig { class_token: false, registers: 2, ..average() }),
         (
@@ -70,6 +74,7 @@ fn what_is_in_the_blocks() {
         Activation::QuickGelu,
         Activation::Relu,
         Activation::Silu,
+        Activation::Tanh,
     ] {
         check_dense(&format!("{activation:?}"), styled(BlockStyle { activation, ..style }));
     }
