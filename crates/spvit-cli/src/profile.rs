@@ -24,6 +24,9 @@ use crate::{
 /// Prints the profile of the file's model.
 pub fn show(arguments: &ProfileArguments) -> Result<(), Failure> {
     let architecture = read(&arguments.file, &arguments.model)?;
+    if let Some(line) = architecture.blind() {
+        tell(format!("{}: {line}", arguments.file.display()));
+    }
     let profile = Profile::new(&architecture);
     let dense = Architecture::dense(architecture.model.clone(), architecture.cost_model);
     let dense_profile = Profile::new(&dense);

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 use spvit_layers::{BlockConfig, BlockShape, ConfigError, ModelConfig, Operation};
 
-use crate::{Budget, CostModel, CostTable};
+use crate::{Budget, CostModel, CostTable, sighted};
 
 /// One block of an architecture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -139,6 +139,15 @@ impl Architecture {
     pub fn budget(&self) -> Option<Budget> {
         let parameters = self.target_parameters.map(Budget::parameters);
         self.target_flops.map(Budget::flops).or(parameters)
+    }
+
+    /// A line where the classifier sees nothing, or not all, of what the blocks make of an image.
+    pub fn blind(&self) -> Option<&'static str> {
+        let operations = self.blocks.iter().map(|block| block.operation);
+        (self.model.sees_by_attention() && !sighted(operations)).then_some(
+            "the classifier looks at the class token, which no attention after the last convolution \
+             tells of the image; set a later block's operation to msa",
+        )
     }
 
     /// Cost by a table of the model; `None` if the blocks do not fit it.

@@ -1,6 +1,6 @@
 //! From gates to the architecture that meets a budget.
 
-use spvit_layers::ModelConfig;
+use spvit_layers::{ModelConfig, Operation};
 
 use crate::{
     Architecture, BlockArchitecture, BlockCost, BlockProbabilities, Budget, CostModel, CostTable,
@@ -16,16 +16,22 @@ pub enum DeriveError {
     /// A time, which no count gives.
     #[error("a budget in milliseconds needs a table of measured times")]
     Unmeasured,
-    /// Even shortcuts without FFNs cost more.
+    /// Even shortcuts without FFNs cost more, with the attention that a class token needs.
     #[error(
-        "the budget of {} {} cannot be met: the smallest model (all shortcuts, no FFN) needs \
+        "the budget of {} {} cannot be met: the smallest model (no FFN, {}) needs \
          {smallest}; raise the budget or choose a smaller dense model",
         budget.target,
-        budget.unit
+        budget.unit,
+        match sighted {
+            true => "shortcuts but for one attention, which tells the class token of the image",
+            false => "all shortcuts",
+        }
     )]
     TooSmall {
         /// The budget.
         budget: Budget,
+        /// Whether attention has to stay somewhere.
+        sighted: bool,
         /// The least that the model can cost.
         smallest: f64,
     },
@@ -55,8 +61,8 @@ pub fn derive_for(
     probabilities: &[BlockProbabilities],
     budget: Budget,
 ) -> Result<Architecture, DeriveError> {
-    let table = CostTable::in_unit(config, model, budget.unit);
-    let blocks = derive_blocks(&table.ok_or(DeriveError::Unmeasured)?, probabilities, budget)?;
+    let table = CostTable::in_unit(config, model, budget.unit).ok_or(DeriveError::Unmeasured)?;
+    let blocks = derive_blocks(config, &table, probabilities, budget)?;
     let target = budget.target as u64;
     let flops = (budget.unit == Unit::Flops).then_some(target);
     let mut architecture = Architecture::new(config.clone(), model, blocks, flops);
@@ -72,74 +78,130 @@ pub fn derive_for(
 /// one; if whole FFNs cost too little, the closed one with the likeliest gate is raised. An FFN may
 /// lose all its dimensions.
 ///
+/// Where the classifier sees prefix tokens alone, attention stays after the last convolution that
+/// mixes patches ([`sighted`]): if the gates expect none there, the likeliest is raised to it, and
+/// steps that would leave none are stepped over.
+///
 /// # Errors
 /// [`DeriveError::TooSmall`] if nothing is cheap enough.
 pub fn derive_blocks(
+    config: &ModelConfig,
     table: &CostTable,
     probabilities: &[BlockProbabilities],
     budget: Budget,
 ) -> Result<Vec<BlockArchitecture>, DeriveError> {
-    let paths: Paths = table.blocks.iter().map(|block| block.path().collect()).collect();
-    let levels = operations_in_budget(table, &paths, probabilities, budget)?;
-    let spent = base(table, &paths, &levels);
-    let kept = dimensions_in_budget(table, probabilities, spent, budget.target);
-    let blocks = levels.iter().zip(&paths).zip(kept);
-    Ok(blocks
-        .map(|((&level, path), kept)| BlockArchitecture { operation: path[level].0, kept })
-        .collect())
+    let paths = table.blocks.iter().map(|block| block.path().collect()).collect();
+    let paths = Paths { table, paths, needs_attention: config.sees_by_attention() };
+    let levels = operations_in_budget(&paths, probabilities, budget)?;
+    let kept = dimensions_in_budget(table, probabilities, paths.base(&levels), budget.target);
+    let blocks = paths.operations(&levels).zip(kept);
+    Ok(blocks.map(|(operation, kept)| BlockArchitecture { operation, kept }).collect())
 }
 
-/// The single path of every block, the shortcut first.
-type Paths = Vec<Vec<(spvit_layers::Operation, f64)>>;
-
-/// Cost outside the FFNs that have gates.
-fn base(table: &CostTable, paths: &Paths, levels: &[usize]) -> f64 {
-    let ungated: f64 = table.blocks.iter().map(BlockCost::ungated_ffn).sum();
-    let operations: f64 = levels.iter().zip(paths).map(|(&level, path)| path[level].1).sum();
-    table.fixed() + ungated + operations
+/// Whether a token that only attention shows the image to sees all that convolutions made of it:
+/// attention follows the last convolution of more than one position, or is there at all.
+pub fn sighted(operations: impl IntoIterator<Item = Operation>) -> bool {
+    operations.into_iter().fold(false, |seen, operation| match operation {
+        Operation::Msa => true,
+        Operation::BConv(kernel) if kernel > 1 => false,
+        Operation::BConv(_) | Operation::Shortcut => seen,
+    })
 }
 
-/// An index into the single path of every block.
+/// The single path of every block, the shortcut first. An index into each is a *level*.
+struct Paths<'a> {
+    table: &'a CostTable,
+    paths: Vec<Vec<(Operation, f64)>>,
+    needs_attention: bool,
+}
+
+impl Paths<'_> {
+    fn operations(&self, levels: &[usize]) -> impl Iterator<Item = Operation> {
+        levels.iter().zip(&self.paths).map(|(&level, path)| path[level].0)
+    }
+
+    /// Cost outside the FFNs that have gates.
+    fn base(&self, levels: &[usize]) -> f64 {
+        let ungated: f64 = self.table.blocks.iter().map(BlockCost::ungated_ffn).sum();
+        let operations = levels.iter().zip(&self.paths).map(|(&level, path)| path[level].1);
+        self.table.fixed() + ungated + operations.sum::<f64>()
+    }
+
+    /// Whether the classifier sees the image.
+    fn fit(&self, levels: &[usize]) -> bool {
+        !self.needs_attention || sighted(self.operations(levels))
+    }
+
+    /// The levels with another one in a block: the first of `candidates` with which the classifier
+    /// sees the image.
+    fn moved(
+        &self,
+        levels: &[usize],
+        block: usize,
+        mut candidates: impl Iterator<Item = usize>,
+    ) -> Option<Vec<usize>> {
+        candidates.find_map(|level| {
+            let mut levels = levels.to_vec();
+            levels[block] = level;
+            self.fit(&levels).then_some(levels)
+        })
+    }
+
+    fn lowered(&self, levels: &[usize], block: usize) -> Option<Vec<usize>> {
+        self.moved(levels, block, (0..levels[block]).rev())
+    }
+
+    fn raised(&self, levels: &[usize], block: usize) -> Option<Vec<usize>> {
+        self.moved(levels, block, levels[block] + 1..self.paths[block].len())
+    }
+
+    /// The levels with attention where it is likeliest among the blocks where it would do.
+    fn with_sight(&self, levels: Vec<usize>, probabilities: &[BlockProbabilities]) -> Vec<usize> {
+        if self.fit(&levels) {
+            return levels;
+        }
+        let attention = |block: &BlockProbabilities| block.operations.iter().product::<f32>();
+        let able = (0..levels.len()).filter_map(|block| {
+            let top = self.paths[block].len() - 1;
+            Some((block, self.moved(&levels, block, std::iter::once(top))?))
+        });
+        let likeliest = able.max_by(|(i, _), (j, _)| {
+            attention(&probabilities[*i]).total_cmp(&attention(&probabilities[*j]))
+        });
+        likeliest.map_or(levels, |(_, levels)| levels)
+    }
+}
+
+/// A level for every block.
 fn operations_in_budget(
-    table: &CostTable,
     paths: &Paths,
     probabilities: &[BlockProbabilities],
     budget: Budget,
 ) -> Result<Vec<usize>, DeriveError> {
-    let mut levels: Vec<usize> = probabilities.iter().map(BlockProbabilities::level).collect();
+    let expected = probabilities.iter().map(BlockProbabilities::level).collect();
+    let mut levels = paths.with_sight(expected, probabilities);
+    let p = |block: usize, level: usize| probabilities[block].operations[level - 1];
+    let table = paths.table;
     let whole: f64 = table.blocks.iter().map(|block| block.ffn(block.ffn_gates())).sum();
 
-    while base(table, paths, &levels) > budget.target {
-        let open = levels.iter().enumerate().filter(|(_, level)| **level > 0);
-        let least = open.min_by(|(i, a), (j, b)| {
-            let p = |block: usize, level: usize| probabilities[block].operations[level - 1];
-            p(*i, **a).total_cmp(&p(*j, **b))
-        });
-        match least.map(|(i, _)| i) {
-            Some(i) => levels[i] -= 1,
-            None => {
-                let smallest = base(table, paths, &levels);
-                return Err(DeriveError::TooSmall { budget, smallest });
-            }
-        }
+    while paths.base(&levels) > budget.target {
+        let able = (0..levels.len()).filter_map(|i| Some((i, paths.lowered(&levels, i)?)));
+        let least =
+            able.min_by(|(i, _), (j, _)| p(*i, levels[*i]).total_cmp(&p(*j, levels[*j])));
+        let Some((_, lowered)) = least else {
+            let (sighted, smallest) = (paths.needs_attention, paths.base(&levels));
+            return Err(DeriveError::TooSmall { budget, sighted, smallest });
+        };
+        levels = lowered;
     }
 
-    while base(table, paths, &levels) + whole < budget.target * (1.0 - SLACK) {
-        let raised = |i: usize| {
-            let mut levels = levels.clone();
-            levels[i] += 1;
-            levels
-        };
-        let closed = (0..levels.len()).filter(|&i| {
-            levels[i] < probabilities[i].operations.len()
-                && base(table, paths, &raised(i)) <= budget.target
-        });
-        let likeliest = closed.max_by(|&i, &j| {
-            let p = |block: usize| probabilities[block].operations[levels[block]];
-            p(i).total_cmp(&p(j))
-        });
+    while paths.base(&levels) + whole < budget.target * (1.0 - SLACK) {
+        let able = (0..levels.len()).filter_map(|i| Some((i, paths.raised(&levels, i)?)));
+        let able = able.filter(|(_, raised)| paths.base(raised) <= budget.target);
+        let likeliest =
+            able.max_by(|(i, _), (j, _)| p(*i, levels[*i] + 1).total_cmp(&p(*j, levels[*j] + 1)));
         match likeliest {
-            Some(i) => levels = raised(i),
+            Some((_, raised)) => levels = raised,
             None => break,
         }
     }

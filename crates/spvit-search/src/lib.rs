@@ -19,7 +19,7 @@ mod prune;
 
 pub use architecture::{Architecture, ArchitectureError, BlockArchitecture};
 pub use cost::{BlockCost, Budget, CostModel, CostTable, Unit};
-pub use derive::{DeriveError, derive, derive_blocks, derive_for};
+pub use derive::{DeriveError, derive, derive_blocks, derive_for, sighted};
 pub use gates::{BlockProbabilities, BlockUniforms, GateLayout, Gates};
 pub use objective::BudgetTerm;
 pub use profile::{BlockProfile, Cost, Profile};

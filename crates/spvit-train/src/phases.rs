@@ -157,6 +157,9 @@ impl<B: TrainBackend> Run<'_, B> {
             let problem = format!("{difference}; --redo prune derives it anew");
             return Err(TrainError::Config { source_name, problem });
         }
+        if let Some(line) = architecture.blind() {
+            self.say(&format!("{}: {line}", json.display()));
+        }
         let mut init = Init::<B::InnerBackend>::new(config.seed, self.device());
         let search = match config.finetune.init {
             InitialWeights::Searched => {

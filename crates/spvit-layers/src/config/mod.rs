@@ -154,6 +154,11 @@ impl ModelConfig {
         each!(self, family => family.features())
     }
 
+    /// Whether the classifier sees prefix tokens alone, so that only attention tells it of the image.
+    pub fn sees_by_attention(&self) -> bool {
+        self.as_vit().is_some_and(VitConfig::sees_by_attention)
+    }
+
     /// What differs between blocks of one size.
     pub fn style(&self) -> &BlockStyle {
         each!(self, family => &family.style)

@@ -175,6 +175,11 @@ impl VitConfig {
         matches!(self.pool, Pool::Token | Pool::TokenAverage)
     }
 
+    /// Whether the classifier sees prefix tokens alone, so that only attention tells it of the image.
+    pub fn sees_by_attention(&self) -> bool {
+        self.pool == Pool::Token
+    }
+
     /// Dimensions that the classifier sees.
     pub fn features(&self) -> usize {
         if self.pool == Pool::TokenAverage { 2 * self.dim } else { self.dim }

@@ -1,8 +1,8 @@
 //! Deriving an architecture from gate probabilities at a budget.
 
-use spvit_layers::{ModelConfig, Operation};
+use spvit_layers::{ModelConfig, Operation, Pool, VitConfig};
 use spvit_search::{
-    Architecture, BlockProbabilities, Budget, CostModel, CostTable, DeriveError, derive,
+    Architecture, BlockProbabilities, Budget, CostModel, CostTable, DeriveError, derive, sighted,
 };
 
 use crate::support::Noise;
@@ -20,6 +20,12 @@ fn uniform(config: &ModelConfig, operations: f32, ffn: f32) -> Vec<BlockProbabil
 
 fn hidden(config: &ModelConfig) -> usize {
     config.blocks()[0].hidden
+}
+
+/// A model whose classifier sees the patches themselves, so that it can do without attention.
+fn averaging() -> ModelConfig {
+    let vit = ModelConfig::preset("vit_micro").unwrap().as_vit().unwrap().clone();
+    VitConfig { pool: Pool::Average, ..vit }.into()
 }
 
 /// Random probabilities between two bounds.
@@ -118,7 +124,8 @@ fn operations_follow_the_expected_gates_where_ffns_can_make_up_the_difference() 
     for_many(|config, model, probabilities, target| {
         let table = CostTable::new(config, model);
         let expected: Vec<_> = probabilities.iter().map(|block| expected(config, block)).collect();
-        let fits = cost(&table, &expected, 0) <= target
+        let fits = sighted(expected.iter().copied())
+            && cost(&table, &expected, 0) <= target
             && cost(&table, &expected, hidden(config)) as f64 >= target as f64 * (1.0 - SLACK);
         let found = operations(&derive(config, model, probabilities, target).unwrap());
         assert_eq!(found == expected, fits);
@@ -154,7 +161,7 @@ fn the_least_likely_open_operation_is_lowered_first() {
 
 #[test]
 fn the_likeliest_closed_operation_is_raised_first() {
-    let config = ModelConfig::preset("vit_micro").unwrap();
+    let config = averaging();
     let table = CostTable::new(&config, CostModel::Paper);
     let mut probabilities = uniform(&config, 0.1, 0.9);
     probabilities[1].operations = vec![0.4, 0.2, 0.3];
@@ -183,7 +190,7 @@ fn the_likeliest_closed_operation_is_raised_first() {
 
 #[test]
 fn a_budget_below_the_smallest_model_is_an_error_that_says_so() {
-    let config = ModelConfig::preset("vit_micro").unwrap();
+    let config = averaging();
     for model in [CostModel::Paper, CostModel::Macs] {
         let table = CostTable::new(&config, model);
         let smallest = cost(&table, &[Operation::Shortcut; 6], 0);
@@ -195,11 +202,86 @@ fn a_budget_below_the_smallest_model_is_an_error_that_says_so() {
         let target = smallest - 1;
         let error = derive(&config, model, &probabilities, target).unwrap_err();
         let budget = Budget::flops(target);
-        assert_eq!(error, DeriveError::TooSmall { budget, smallest: smallest as f64 });
+        assert_eq!(error, DeriveError::TooSmall { budget, sighted: false, smallest: smallest as f64 });
         let text = error.to_string();
         assert!(
             text.contains(&target.to_string()) && text.contains(&smallest.to_string()),
             "{text}"
         );
     }
+}
+
+/// By hand: what a token sees that attention alone shows the image to.
+#[test]
+fn attention_is_seen_by_unless_a_convolution_mixes_patches_after_it() {
+    use Operation::{BConv, Msa, Shortcut};
+    for (operations, expected) in [
+        (vec![Msa, Msa], true),
+        (vec![BConv(3), Msa, Shortcut], true),
+        (vec![Msa, BConv(1), Shortcut], true),
+        (vec![Msa, BConv(3)], false),
+        (vec![Msa, BConv(3), BConv(1)], false),
+        (vec![BConv(3), Shortcut], false),
+        (vec![Shortcut], false),
+    ] {
+        assert_eq!(sighted(operations.clone()), expected, "{operations:?}");
+    }
+}
+
+#[test]
+fn a_class_token_never_loses_sight_of_the_patches() {
+    for_many(|config, model, probabilities, target| {
+        let architecture = derive(config, model, probabilities, target).unwrap();
+        assert!(sighted(operations(&architecture)), "{:?} at {target}", operations(&architecture));
+        assert_eq!(architecture.blind(), None);
+    });
+}
+
+#[test]
+fn attention_returns_where_it_is_likeliest_and_a_model_without_it_is_called_blind() {
+    let config = ModelConfig::preset("vit_micro").unwrap();
+    let mut probabilities = uniform(&config, 0.1, 0.9);
+    // A convolution of 3×3 in block 3: attention has to be there or later.
+    probabilities[3].operations = vec![0.9, 0.9, 0.2];
+    probabilities[1].operations = vec![0.9, 0.4, 0.9];
+    probabilities[4].operations = vec![0.9, 0.4, 0.4];
+    let table = CostTable::new(&config, CostModel::Paper);
+    let target = table.dense() as u64 * 6 / 10;
+    let derived = |config: &ModelConfig| {
+        operations(&derive(config, CostModel::Paper, &probabilities, target).unwrap())
+    };
+    use Operation::{BConv, Msa, Shortcut};
+    // 0.162 in block 3, 0.144 in block 4.
+    assert_eq!(derived(&config), [Shortcut, BConv(1), Shortcut, Msa, BConv(1), Shortcut]);
+    assert_eq!(
+        derived(&averaging()),
+        [Shortcut, BConv(1), Shortcut, BConv(3), BConv(1), Shortcut]
+    );
+
+    let mut blind = Architecture::dense(config, CostModel::Paper);
+    assert_eq!(blind.blind(), None);
+    blind.blocks.iter_mut().for_each(|block| block.operation = BConv(3));
+    assert!(blind.blind().is_some_and(|line| line.contains("class token")));
+    blind.model = averaging();
+    assert_eq!(blind.blind(), None);
+}
+
+#[test]
+fn the_smallest_model_with_a_class_token_has_one_attention() {
+    let config = ModelConfig::preset("vit_micro").unwrap();
+    let table = CostTable::new(&config, CostModel::Paper);
+    let mut least = [Operation::Shortcut; 6];
+    least[4] = Operation::Msa;
+    let smallest = cost(&table, &least, 0);
+    let mut probabilities = uniform(&config, 0.4, 0.9);
+    probabilities[4].operations = vec![0.5; 3];
+    let found = derive(&config, CostModel::Paper, &probabilities, smallest).unwrap();
+    assert_eq!(operations(&found), least);
+    let budget = Budget::flops(smallest - 1);
+    let error = derive(&config, CostModel::Paper, &probabilities, smallest - 1).unwrap_err();
+    assert_eq!(
+        error,
+        DeriveError::TooSmall { budget, sighted: true, smallest: smallest as f64 }
+    );
+    assert!(error.to_string().contains("one attention"), "{error}");
 }
