@@ -41,8 +41,13 @@ impl<B: TrainBackend> Classify<B> {
         device: &B::Device,
     ) -> Self {
         let group = Group::new(training.weight_decay).clipped(training.clip_norm);
-        let (drop_path, depth) = (training.drop_path, model.blocks.len());
-        let options = StepOptions { seed, micro_batches, drop_path, depth };
+        let options = StepOptions {
+            seed,
+            micro_batches,
+            accumulate: training.accumulate,
+            drop_path: training.drop_path,
+            depth: model.blocks.len(),
+        };
         let objective = Classification { teacher };
         let replicas = Replicas::new(objective, model, [group], options, device);
         Self { phase, replicas, architecture, input, device: device.clone() }

@@ -56,6 +56,7 @@ impl<B: TrainBackend> Search<B> {
         let options = StepOptions {
             seed: config.seed,
             micro_batches: config.run.micro_batches,
+            accumulate: search.accumulate,
             drop_path: search.drop_path,
             depth: config.model.depth(),
         };

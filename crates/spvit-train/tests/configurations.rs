@@ -116,6 +116,8 @@ fn files_of_earlier_versions_open() {
     assert_eq!(config.run.micro_batches, 3);
     let set = RunConfig::parse("", "test", &["run.shards=2".to_string()]).unwrap();
     assert_eq!(set.run.micro_batches, 2);
+    let old = RunConfig::parse("[finetune]\nepochs = 2\n", "test", &[]).unwrap();
+    assert_eq!(old.finetune.accumulate, 1);
     let line = r#"{"stage":"search","epoch":0,"epochs":2,"loss":1.5,"train_accuracy":0.5,
                    "validation_accuracy":0.5,"learning_rate":0.1,"best":true}"#;
     let report: EpochReport = serde_json::from_str(line).unwrap();
@@ -139,6 +141,9 @@ fn errors_name_what_is_wrong() {
         ("", "search.min_learning_rate=1.0", "search.min_learning_rate"),
         ("", "run.micro_batches=0", "run.micro_batches"),
         ("", "run.micro_batches=100", "run.micro_batches"),
+        ("", "finetune.accumulate=0", "finetune.accumulate = 0: expected a whole number"),
+        ("", "transfer.accumulate=65", "from 1 to batch_size, 64"),
+        ("run.micro_batches = 4", "search.accumulate=17", "must not exceed search.batch_size = 64"),
         ("", "augment.mixup=-1", "mixup"),
         ("[search]\nepochs = 0", "", "search.epochs"),
         ("[search]\nlamda = 0", "", "lamda"),

@@ -23,9 +23,17 @@ impl RunConfig {
         ];
         for (name, phase) in phases {
             phase.validate().map_err(|problem| format!("{name}.{problem}"))?;
-            if phase.batch_size < self.run.micro_batches {
+            let (images, parts) = (phase.batch_size, self.run.micro_batches);
+            if images < parts {
                 let problem = "run.micro_batches must not exceed the batch size of";
-                return Err(format!("{problem} {name}, {}", phase.batch_size));
+                return Err(format!("{problem} {name}, {images}"));
+            }
+            if parts.checked_mul(phase.accumulate).is_none_or(|parts| images < parts) {
+                return Err(format!(
+                    "{name}.accumulate = {}, times run.micro_batches = {parts}, must not exceed \
+                     {name}.batch_size = {images}: a part has at least one image",
+                    phase.accumulate
+                ));
             }
         }
         let s = &self.search;
@@ -56,6 +64,12 @@ impl TrainingConfig {
     fn validate(&self) -> Result<(), String> {
         if self.epochs == 0 || self.batch_size == 0 {
             return Err("epochs and batch_size must be at least 1".into());
+        }
+        if !(1..=self.batch_size).contains(&self.accumulate) {
+            return Err(format!(
+                "accumulate = {}: expected a whole number of parts from 1 to batch_size, {}",
+                self.accumulate, self.batch_size
+            ));
         }
         if self.epochs > MOST {
             return Err(format!("epochs = {}: expected at most {MOST}", self.epochs));

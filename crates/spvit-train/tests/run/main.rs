@@ -1,5 +1,6 @@
 //! Whole runs on the bundled images.
 
+mod accumulating;
 mod bundled;
 mod resuming;
 
