@@ -117,7 +117,11 @@ pub type TrainingConfig = PretrainConfig;
 
 phase_config! {
     /// Training of a dense model from scratch.
-    PretrainConfig {}
+    PretrainConfig {
+        /// Decay of the average over all steps that is validated and becomes the result; 0 keeps
+        /// none.
+        ema_decay: f64,
+    }
 }
 
 phase_config! {
@@ -144,6 +148,9 @@ phase_config! {
 phase_config! {
     /// Fine-tuning of the compact model.
     FinetuneConfig {
+        /// Decay of the average over all steps that is validated and becomes the result; 0 keeps
+        /// none.
+        ema_decay: f64,
         /// Weights to start from: `searched`, or `dense` (as the published code does).
         init: InitialWeights,
         /// Share of the loss that compares with the dense model's predictions (hard
@@ -157,7 +164,7 @@ phase_config! {
 
 /// The values that all phases have.
 macro_rules! training_of {
-    ($config:expr) => {
+    ($config:expr, $ema_decay:expr) => {
         TrainingConfig {
             epochs: $config.epochs,
             batch_size: $config.batch_size,
@@ -169,21 +176,23 @@ macro_rules! training_of {
             weight_decay: $config.weight_decay,
             clip_norm: $config.clip_norm,
             drop_path: $config.drop_path,
+            ema_decay: $ema_decay,
         }
     };
 }
 
 impl SearchConfig {
-    /// The values that all phases have.
+    /// The values that all phases have. A search keeps no average of its weights: the architecture
+    /// comes from the thresholds as they are, and the weights that go with them are those.
     pub fn training(&self) -> TrainingConfig {
-        training_of!(self)
+        training_of!(self, 0.0)
     }
 }
 
 impl FinetuneConfig {
     /// The values that all phases have.
     pub fn training(&self) -> TrainingConfig {
-        training_of!(self)
+        training_of!(self, self.ema_decay)
     }
 }
 

@@ -4,6 +4,7 @@
 //! fine-tuning and evaluation, tells an [`Observer`] what happens, and can be stopped and resumed
 //! at any step with the same result. On a CPU backend one seed gives one result.
 
+mod average;
 mod changes;
 mod checkpoint;
 mod checks;

@@ -102,14 +102,16 @@ impl<B: TrainBackend> Run<'_, B> {
         });
         let mut subject = classify(self, Phase::Finetune, teacher, &training);
         phases.push(self.time(&mut subject, &training)?);
-        // A checkpoint has weights and two moments, and there are two of them while one is written;
-        // beside them the best weights, and the results.
+        // A checkpoint has weights, two moments and an average, if there is one, and there are two
+        // of them while one is written; beside them the best weights, and the results.
         let values = parameters as u64 * 4;
+        let transfer = if transfers { config.transfer.ema_decay } else { 0.0 };
+        let checkpoint = if transfer.max(config.finetune.ema_decay) > 0.0 { 4 } else { 3 };
         Ok(Plan {
             images: [&self.data.train, &self.data.validation, &self.data.test].map(|set| set.len()),
             classes: config.model.classes(),
             parameters,
-            disk: values * (2 * 3 + 1 + 4),
+            disk: values * (2 * checkpoint + 1 + 4),
             memory: peak_memory(),
             phases,
         })

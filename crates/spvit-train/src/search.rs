@@ -13,7 +13,7 @@ use spvit_search::{Architecture, Budget, BudgetTerm, Gates, derive_for, prune};
 use crate::{
     Origin, Phase, TrainError,
     checkpoint::Position,
-    classify::{restore_model, under},
+    classify::{MODEL, restore_model, under},
     config::{RunConfig, SearchConfig, Unit},
     epochs::{Training, Validation},
     evaluate::accuracy,
@@ -164,7 +164,7 @@ impl<B: TrainBackend> Training for Search<B> {
             let prefix = prefix.to_string();
             state.into_iter().map(move |(name, data)| (format!("{prefix}{name}"), data))
         };
-        named("model.", model)
+        named(MODEL, model)
             .chain(self.thresholds())
             .chain(
                 OPTIMISERS
@@ -181,7 +181,7 @@ impl<B: TrainBackend> Training for Search<B> {
 
     fn restore(&mut self, position: &Position, state: &StateDict) -> Result<(), TrainError> {
         let Searched { model, gates } = self.replicas.model().clone();
-        let model = restore_model(model, state, Phase::Search)?;
+        let model = restore_model(model, state, (MODEL, Phase::Search))?;
         let gates = restore_gates(gates, state)?;
         let (steps, device) = (position.optimiser_steps, &self.device);
         self.replicas.restore(Searched { model, gates }, |group, optimiser| {

@@ -117,7 +117,7 @@ fn files_of_earlier_versions_open() {
     let set = RunConfig::parse("", "test", &["run.shards=2".to_string()]).unwrap();
     assert_eq!(set.run.micro_batches, 2);
     let old = RunConfig::parse("[finetune]\nepochs = 2\n", "test", &[]).unwrap();
-    assert_eq!(old.finetune.accumulate, 1);
+    assert_eq!((old.finetune.accumulate, old.finetune.ema_decay), (1, 0.0));
     let line = r#"{"stage":"search","epoch":0,"epochs":2,"loss":1.5,"train_accuracy":0.5,
                    "validation_accuracy":0.5,"learning_rate":0.1,"best":true}"#;
     let report: EpochReport = serde_json::from_str(line).unwrap();
@@ -144,6 +144,9 @@ fn errors_name_what_is_wrong() {
         ("", "finetune.accumulate=0", "finetune.accumulate = 0: expected a whole number"),
         ("", "transfer.accumulate=65", "from 1 to batch_size, 64"),
         ("run.micro_batches = 4", "search.accumulate=17", "must not exceed search.batch_size = 64"),
+        ("", "pretrain.ema_decay=1.0", "pretrain.ema_decay = 1: expected a number from 0 (off)"),
+        ("", "finetune.ema_decay=-0.1", "finetune.ema_decay = -0.1"),
+        ("", "search.ema_decay=0.9", "ema_decay"),
         ("", "augment.mixup=-1", "mixup"),
         ("[search]\nepochs = 0", "", "search.epochs"),
         ("[search]\nlamda = 0", "", "lamda"),

@@ -72,6 +72,7 @@ impl Default for TrainingConfig {
             weight_decay: 0.05,
             clip_norm: 0.0,
             drop_path: 0.0,
+            ema_decay: 0.0,
         }
     }
 }
@@ -113,6 +114,7 @@ impl Default for SearchConfig {
 impl Default for FinetuneConfig {
     fn default() -> Self {
         beside_training!(FinetuneConfig {
+            ema_decay: 0.0,
             init: InitialWeights::Searched,
             distillation: 0.0,
             distillation_temperature: 0.0,

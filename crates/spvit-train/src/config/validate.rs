@@ -81,6 +81,8 @@ impl TrainingConfig {
         check("warmup_epochs", self.warmup_epochs, self.warmup_epochs >= 0.0, "at least 0")?;
         check("weight_decay", self.weight_decay, self.weight_decay >= 0.0, "at least 0")?;
         check("clip_norm", self.clip_norm, self.clip_norm >= 0.0, "at least 0 (0: no clipping)")?;
+        let decay = self.ema_decay;
+        check("ema_decay", decay, (0.0..1.0).contains(&decay), "from 0 (off) to below 1")?;
         check(
             "drop_path",
             self.drop_path,

@@ -1,6 +1,7 @@
 //! Whole runs on the bundled images.
 
 mod accumulating;
+mod averaging;
 mod bundled;
 mod resuming;
 
