@@ -11,14 +11,14 @@ use spvit_layers::{
 use spvit_search::Architecture;
 
 use crate::{
-    Origin, Phase, TrainError,
+    Origin, Phase, Teacher, TrainError,
     average::Average,
     checkpoint::Position,
     config::TrainingConfig,
     epochs::{Training, Validation},
     evaluate::accuracy,
     folder::RunFolder,
-    objectives::{Classification, Teacher},
+    objectives::Classification,
     results,
     step::{Group, Replicas, StepOptions, StepReport},
 };
@@ -76,12 +76,16 @@ impl<B: TrainBackend> Training for Classify<B> {
         self.phase
     }
 
-    fn step(&mut self, batch: &Batch, step: usize, rate: f64) -> StepReport {
+    fn step(&mut self, batch: &Batch, step: usize, rate: f64) -> Result<StepReport, TrainError> {
         let report = self.replicas.step(batch, step as u64, &[rate]);
+        let teacher = self.replicas.objective().teacher.as_ref();
+        if let Some(error) = teacher.and_then(Teacher::failure) {
+            return Err(error);
+        }
         if let Some(average) = &mut self.average {
             average.update(&self.replicas.model().valid());
         }
-        report
+        Ok(report)
     }
 
     fn validate(&mut self, images: &Loader) -> Result<Validation, TrainError> {

@@ -153,12 +153,18 @@ phase_config! {
         ema_decay: f64,
         /// Weights to start from: `searched`, or `dense` (as the published code does).
         init: InitialWeights,
-        /// Share of the loss that compares with the dense model's predictions (hard
-        /// distillation); 0 does not distil.
+        /// Share of the loss that compares with the teacher's predictions; 0 does not distil.
         distillation: f64,
         /// Temperature at which predictions are compared as wholes (soft distillation); 0 compares
         /// with the likeliest class alone (hard distillation).
         distillation_temperature: f64,
+        /// The teacher: a model that spvit reads, or an ONNX network. Empty: the dense model.
+        teacher: PathBuf,
+        /// Mean of every channel that a named teacher was trained with, of values from 0 to 1.
+        /// Empty: what its file says, or the run's.
+        teacher_mean: Vec<f64>,
+        /// Standard deviation of every channel that it was trained with.
+        teacher_std: Vec<f64>,
     }
 }
 

@@ -1,52 +1,21 @@
 //! The objectives of the phases.
 
-use burn::tensor::{Tensor, TensorData};
 use spvit_core::TrainBackend;
-use spvit_layers::{Mode, SearchVit, Vit};
+use spvit_layers::{SearchVit, Vit};
 use spvit_search::{BlockUniforms, BudgetTerm, Gates};
 
 use crate::{
-    loss::{classes, cross_entropy, soft_distillation},
+    Teacher,
+    loss::cross_entropy,
     micro_batch::MicroBatch,
     random::gate_uniforms,
     step::{GroupMapper, GroupVisitor, Loss, Objective, StepContext, Trainable},
 };
 
-/// A teacher and the share of the loss that follows it.
-pub struct Teacher<B: TrainBackend> {
-    /// The model.
-    pub model: Vit<B::InnerBackend>,
-    /// From 0 to 1.
-    pub share: f64,
-    /// At which its predictions are followed (soft distillation); 0 follows its likeliest classes
-    /// (hard distillation).
-    pub temperature: f64,
-}
-
-/// Pretraining and fine-tuning: cross-entropy, and that against a teacher's choices.
+/// Pretraining and fine-tuning: cross-entropy, and how far a teacher's predictions are followed.
 pub struct Classification<B: TrainBackend> {
     /// Nobody, unless the loss follows one.
     pub teacher: Option<Teacher<B>>,
-}
-
-impl<B: TrainBackend> Teacher<B> {
-    /// Cross-entropy against the classes that the teacher chooses, or the divergence from its
-    /// predictions, `[1]`.
-    fn follow(&self, logits: Tensor<B, 2>, batch: &MicroBatch<B>) -> Tensor<B, 1> {
-        let theirs = self.model.forward(batch.images.clone().inner(), &Mode::Evaluate);
-        if self.temperature > 0.0 {
-            let theirs = Tensor::from_inner(theirs);
-            return soft_distillation(logits, theirs, self.temperature, batch.total);
-        }
-        let chosen = classes(theirs.into_data());
-        let [count, width] = logits.dims();
-        let mut targets = vec![0.0f32; count * width];
-        for (row, class) in chosen.into_iter().enumerate() {
-            targets[row * width + class] = 1.0;
-        }
-        let targets = Tensor::from_data(TensorData::new(targets, [count, width]), &logits.device());
-        cross_entropy(logits, targets, batch.total)
-    }
 }
 
 impl<B: TrainBackend> Objective<B> for Classification<B> {

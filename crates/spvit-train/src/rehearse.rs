@@ -9,7 +9,10 @@ use spvit_layers::{Init, state};
 use spvit_search::expand;
 
 use crate::{
-    Phase, Run, Teacher, TrainError, classify::Classify, config::TrainingConfig, epochs::Training,
+    Phase, Run, Teacher, TrainError,
+    classify::Classify,
+    config::{FinetuneConfig, TrainingConfig},
+    epochs::Training,
     search::Search,
 };
 
@@ -95,11 +98,12 @@ impl<B: TrainBackend> Run<'_, B> {
         drop(subject);
         // A compact model's step costs less: the dense one's is the most.
         let training = config.finetune.training();
-        let teacher = (config.finetune.distillation > 0.0).then(|| Teacher {
-            model: model.valid(),
-            share: config.finetune.distillation,
-            temperature: config.finetune.distillation_temperature,
-        });
+        let FinetuneConfig { distillation: share, distillation_temperature, .. } = config.finetune;
+        let teacher = match config.finetune.teacher.as_os_str().is_empty() {
+            true => (share > 0.0)
+                .then(|| Teacher::new(Box::new(model.valid()), share, distillation_temperature)),
+            false => self.teacher()?,
+        };
         let mut subject = classify(self, Phase::Finetune, teacher, &training);
         phases.push(self.time(&mut subject, &training)?);
         // A checkpoint has weights, two moments and an average, if there is one, and there are two
@@ -129,7 +133,7 @@ impl<B: TrainBackend> Run<'_, B> {
             let began = Instant::now();
             let Some(batch) = batches.next() else { break };
             let batch = batch?;
-            subject.step(&batch, number, training.learning_rate);
+            subject.step(&batch, number, training.learning_rate)?;
             times.push(began.elapsed().as_secs_f64());
         }
         if times.len() > 1 {

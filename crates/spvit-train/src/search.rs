@@ -135,11 +135,11 @@ impl<B: TrainBackend> Training for Search<B> {
         Phase::Search
     }
 
-    fn step(&mut self, batch: &Batch, step: usize, rate: f64) -> StepReport {
+    fn step(&mut self, batch: &Batch, step: usize, rate: f64) -> Result<StepReport, TrainError> {
         let rates = [rate, self.config.threshold_learning_rate];
         let report = self.replicas.step(batch, step as u64, &rates);
         self.flops = self.expected_flops();
-        report
+        Ok(report)
     }
 
     fn flops(&self) -> Option<(u64, u64)> {

@@ -126,6 +126,8 @@ fn files_of_earlier_versions_open() {
     assert!(written.starts_with(r#"{"phase":"search""#), "{written}");
 }
 
+const TEACHER: &str = "[finetune]\ndistillation = 0.5\nteacher = 'a.onnx'\n";
+
 #[test]
 fn errors_name_what_is_wrong() {
     let cases = [
@@ -147,6 +149,10 @@ fn errors_name_what_is_wrong() {
         ("", "pretrain.ema_decay=1.0", "pretrain.ema_decay = 1: expected a number from 0 (off)"),
         ("", "finetune.ema_decay=-0.1", "finetune.ema_decay = -0.1"),
         ("", "search.ema_decay=0.9", "ema_decay"),
+        ("[finetune]\ndistillation = 0.0", "finetune.teacher=a.onnx", "follows no teacher"),
+        ("[finetune]\ndistillation = 0.5", "finetune.teacher_mean=[0.5]", "names no model"),
+        (TEACHER, "finetune.teacher_mean=[0.5]", "expected 1 numbers each"),
+        (TEACHER, "finetune.teacher_std=[0.5, 0.5]", "found 0 and 2"),
         ("", "augment.mixup=-1", "mixup"),
         ("[search]\nepochs = 0", "", "search.epochs"),
         ("[search]\nlamda = 0", "", "lamda"),

@@ -118,6 +118,9 @@ impl Default for FinetuneConfig {
             init: InitialWeights::Searched,
             distillation: 0.0,
             distillation_temperature: 0.0,
+            teacher: PathBuf::new(),
+            teacher_mean: Vec::new(),
+            teacher_std: Vec::new(),
         })
     }
 }

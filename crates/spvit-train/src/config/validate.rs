@@ -1,6 +1,6 @@
 //! Ranges of a configuration's values.
 
-use super::{RunConfig, TrainingConfig};
+use super::{FinetuneConfig, RunConfig, TrainingConfig};
 use spvit_interchange::memory;
 
 /// Most epochs of a phase.
@@ -51,10 +51,43 @@ impl RunConfig {
         check("finetune.distillation", share, (0.0..=1.0).contains(&share), "between 0 and 1")?;
         let heat = self.finetune.distillation_temperature;
         check("finetune.distillation_temperature", heat, heat >= 0.0, "at least 0")?;
+        self.finetune.check_teacher(self.model.channels())?;
         let seconds = self.run.checkpoint_seconds;
         check("run.checkpoint_seconds", seconds, seconds >= 0.0, "at least 0")?;
         if self.run.evaluation_batch == 0 || self.run.micro_batches == 0 {
             return Err("run.evaluation_batch and run.micro_batches must be at least 1".into());
+        }
+        Ok(())
+    }
+}
+
+impl FinetuneConfig {
+    fn check_teacher(&self, channels: usize) -> Result<(), String> {
+        let Self { distillation, teacher, teacher_mean: mean, teacher_std: std, .. } = self;
+        let named = !teacher.as_os_str().is_empty();
+        if named && *distillation == 0.0 {
+            return Err(format!(
+                "finetune.teacher = {}: finetune.distillation = 0 follows no teacher; set it to the \
+                 share of the loss that does (0.5 as published)",
+                teacher.display()
+            ));
+        }
+        if !named && !(mean.is_empty() && std.is_empty()) {
+            return Err("finetune.teacher_mean and finetune.teacher_std are those of \
+                        finetune.teacher, which names no model"
+                .into());
+        }
+        if mean.len() != std.len() || ![0, channels].contains(&mean.len()) {
+            return Err(format!(
+                "finetune.teacher_mean and finetune.teacher_std: expected {channels} numbers each, \
+                 one for each channel, and found {} and {}",
+                mean.len(),
+                std.len()
+            ));
+        }
+        for (&mean, &std) in mean.iter().zip(std) {
+            check("finetune.teacher_mean", mean, true, "")?;
+            check("finetune.teacher_std", std, std > 0.0, "above 0")?;
         }
         Ok(())
     }
