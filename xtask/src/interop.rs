@@ -43,11 +43,40 @@ pub fn check(shapes: &[String]) -> Result<(), Failure> {
     tests.args(["--test", "interop", "--test", "interchange", "--test", "memory"]);
     run(tests.env("SPVIT_INTEROP_DIR", &cases))?;
     run(&mut script("check_exports"))?;
+    teachers()?;
     let mut tract = cargo();
     tract.args(["run", "--manifest-path", "tests/interop/tract/Cargo.toml", "--"]);
     run(tract.arg(&cases))?;
     std::fs::remove_dir_all(&cases)
         .map_err(|error| Failure::new(format!("{}: {error}", cases.display())))
+}
+
+/// Teachers in ONNX against the models that they were made of, by the environment's onnxruntime.
+fn teachers() -> Result<(), Failure> {
+    let library = library().ok_or_else(|| {
+        let place = environment();
+        Failure::new(format!("{}: no library of onnxruntime in it", place.display()))
+    })?;
+    let mut tests = cargo();
+    tests.args(["test", "--release", "--workspace", "--features", "spvit-train/onnxruntime"]);
+    tests.args(["--lib", "--test", "run", "--", "teach"]);
+    run(tests.env("ORT_DYLIB_PATH", library))
+}
+
+/// The library in Python's package of onnxruntime.
+fn library() -> Option<PathBuf> {
+    let inside = |folder: PathBuf| {
+        let entries = std::fs::read_dir(folder).ok()?;
+        Some(entries.flatten().map(|entry| entry.path()).collect::<Vec<_>>())
+    };
+    let mut packages = inside(environment().join("lib"))?.into_iter();
+    packages.find_map(|python| {
+        let capi = python.join("site-packages").join("onnxruntime").join("capi");
+        inside(capi)?.into_iter().find(|path| {
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            name.starts_with("libonnxruntime.")
+        })
+    })
 }
 
 /// Which of timm's and transformers' models are read with equal logits, by tests/interop/coverage.py

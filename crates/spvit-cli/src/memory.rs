@@ -109,7 +109,7 @@ extern "C" fn ran_out(_: c_int) {
     for part in [
         b"error: the memory has run out: another ",
         &digits[start..],
-        b" MB were asked for; make batch_size or the model smaller, set run.micro_batches, or raise \
+        b" MB were asked for; make batch_size or the model smaller, set accumulate, or raise \
           the limit (ulimit -v, the container's). A run goes on from its last checkpoint with \
           --resume\n",
     ] {

@@ -35,7 +35,7 @@ pub use error::InterchangeError;
 pub use input::{INPUT, Input};
 pub use network::network;
 pub use published::{read_operations, read_search_result, search_result_shape};
-pub use read::{describe, examine, read, read_dense};
+pub use read::{describe, examine, read, read_dense, weights_file};
 pub use write::{Target, write};
 
 /// What a file does not say about its model.

@@ -30,7 +30,10 @@ struct Source {
 }
 
 /// The weights in a folder as Hugging Face's and timm's programs save it; a file is itself.
-fn weights_file(path: &Path) -> Result<PathBuf, InterchangeError> {
+///
+/// # Errors
+/// [`InterchangeError`] naming a folder that has none.
+pub fn weights_file(path: &Path) -> Result<PathBuf, InterchangeError> {
     if !path.is_dir() {
         return Ok(path.to_path_buf());
     }

@@ -43,7 +43,7 @@ pub use context::{BatchStatistics, DropPath, Mode, TrainContext, apply_batch_sta
 pub use ffn::{Ffn, Uffn};
 pub use init::Init;
 pub use linear::Linear;
-pub use model::{SearchVit, VisionTransformer, Vit};
+pub use model::{HeadLogits, SearchVit, VisionTransformer, Vit};
 pub use msa::Msa;
 pub use norm::{LayerScale, Norm};
 pub use operation::Operation;

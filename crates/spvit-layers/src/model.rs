@@ -18,6 +18,25 @@ pub type Vit<B> = VisionTransformer<B, Block<B>>;
 /// A model of searched layers: one single-path network that holds every candidate.
 pub type SearchVit<B> = VisionTransformer<B, SearchBlock<B>>;
 
+/// Logits of a model's classifiers, `[batch, classes]` each.
+#[derive(Debug, Clone)]
+pub struct HeadLogits<B: Backend> {
+    /// Of the class token, or of what is pooled.
+    pub class: Tensor<B, 2>,
+    /// Of the distillation token, if the model has a classifier on one.
+    pub distillation: Option<Tensor<B, 2>>,
+}
+
+impl<B: Backend> HeadLogits<B> {
+    /// The model's logits: their mean.
+    pub fn mean(self) -> Tensor<B, 2> {
+        match self.distillation {
+            Some(distillation) => (self.class + distillation) * 0.5,
+            None => self.class,
+        }
+    }
+}
+
 /// Patches to tokens, blocks of the kind `K`, pooling and a classifier.
 #[derive(Module, Debug)]
 pub struct VisionTransformer<B: Backend, K> {
@@ -239,8 +258,8 @@ impl<B: FusedOps, K> VisionTransformer<B, K> {
         }
     }
 
-    /// Logits `[batch, classes]` of the last block's tokens `[batch, tokens, dim]`.
-    fn classify(&self, x: Tensor<B, 3>) -> Tensor<B, 2> {
+    /// Logits of the last block's tokens `[batch, tokens, dim]`.
+    fn classify(&self, x: Tensor<B, 3>) -> HeadLogits<B> {
         let normal = |x: Tensor<B, 2>, norm: &Option<Norm<B>>| match norm {
             Some(norm) => norm.forward(x),
             None => x,
@@ -251,11 +270,9 @@ impl<B: FusedOps, K> VisionTransformer<B, K> {
         };
         match self.layout.pool {
             Pool::Token => {
-                let logits = self.head.forward(token(0));
-                match &self.head_dist {
-                    Some(head) => (logits + head.forward(token(1))) * 0.5,
-                    None => logits,
-                }
+                let class = self.head.forward(token(0));
+                let distillation = self.head_dist.as_ref().map(|head| head.forward(token(1)));
+                HeadLogits { class, distillation }
             }
             Pool::Average | Pool::Map | Pool::TokenAverage => {
                 let x = match &self.norm {
@@ -274,7 +291,8 @@ impl<B: FusedOps, K> VisionTransformer<B, K> {
                     }
                     _ => pooled,
                 };
-                self.head.forward(normal(pooled, &self.fc_norm))
+                let class = self.head.forward(normal(pooled, &self.fc_norm));
+                HeadLogits { class, distillation: None }
             }
         }
     }
@@ -284,7 +302,7 @@ impl<B: FusedOps, K> VisionTransformer<B, K> {
         &self,
         images: Tensor<B, 4>,
         mut block: impl FnMut(usize, &K, Tensor<B, 3>) -> Tensor<B, 3>,
-    ) -> Tensor<B, 2> {
+    ) -> HeadLogits<B> {
         let mut x = self.embed(images);
         let mut merges = self.layout.merges.iter().zip(&self.merges).peekable();
         for (index, own) in self.blocks.iter().enumerate() {
@@ -303,6 +321,11 @@ impl<B: FusedOps> Vit<B> {
     /// # Shapes
     /// - images: `[batch, channels, height, width]`, output: logits `[batch, classes]`.
     pub fn forward(&self, images: Tensor<B, 4>, mode: &Mode<B>) -> Tensor<B, 2> {
+        self.forward_heads(images, mode).mean()
+    }
+
+    /// [`Vit::forward`], but with the logits of every classifier for themselves.
+    pub fn forward_heads(&self, images: Tensor<B, 4>, mode: &Mode<B>) -> HeadLogits<B> {
         self.pass(images, |index, block, x| block.forward(x, index, mode))
     }
 }
@@ -319,6 +342,6 @@ impl<B: FusedOps> SearchVit<B> {
         gates: &[BlockGates<B>],
         mode: &Mode<B>,
     ) -> Tensor<B, 2> {
-        self.pass(images, |index, block, x| block.forward(x, &gates[index], index, mode))
+        self.pass(images, |index, block, x| block.forward(x, &gates[index], index, mode)).mean()
     }
 }

@@ -8,7 +8,6 @@ use crate::{
     Phase, Run, TrainError,
     config::{InitialWeights, TrainingConfig},
     folder::{Part, write_atomically},
-    objectives::Teacher,
     results,
 };
 
@@ -103,6 +102,10 @@ impl<B: TrainBackend> Run<'_, B> {
         }
         let prunes = !folder.pruned().exists();
         let needs_dense = prunes && self.config.finetune.init == InitialWeights::Dense;
+        let named = !self.config.finetune.teacher.as_os_str().is_empty();
+        if named {
+            self.teacher()?;
+        }
         if transfers {
             self.check_batch(Phase::Transfer, &self.config.transfer.clone())?;
             // Its head will be of these classes.
@@ -112,7 +115,10 @@ impl<B: TrainBackend> Run<'_, B> {
             let hint = "finetune.init = \"dense\" needs the dense model's weights".to_string();
             return Err(TrainError::Missing { path: self.dense_path(), hint });
         }
-        self.teacher().map(drop)
+        match named {
+            true => Ok(()),
+            false => self.teacher().map(drop),
+        }
     }
 
     /// A person removes `architecture.json` to prune to another budget; a crash of an earlier version
@@ -124,29 +130,6 @@ impl<B: TrainBackend> Run<'_, B> {
             true => self.check_architecture(),
             false => self.folder.begin_anew(Part::Prune),
         }
-    }
-
-    /// The dense model as a teacher, if fine-tuning follows one.
-    pub(crate) fn teacher(&mut self) -> Result<Option<Teacher<B>>, TrainError> {
-        let share = self.config.finetune.distillation;
-        if share == 0.0 {
-            return Ok(None);
-        }
-        let dense = self.dense::<B::InnerBackend>()?;
-        if dense.new_head {
-            let (classes, weights) = (self.config.model.classes(), self.dense_path());
-            return Err(TrainError::Config {
-                source_name: format!("finetune.distillation = {share}"),
-                problem: format!(
-                    "the teacher, {}, has no head for {classes} classes: its predictions mean \
-                     nothing; set finetune.distillation = 0, or dense.weights to a model that was \
-                     trained on these classes",
-                    weights.display()
-                ),
-            });
-        }
-        let temperature = self.config.finetune.distillation_temperature;
-        Ok(Some(Teacher { model: dense.model, share, temperature }))
     }
 
     /// Whether there are images for a batch.

@@ -1,6 +1,6 @@
 //! Training of dense and compact models: pretraining, transfer and fine-tuning.
 
-use burn::module::AutodiffModule;
+use burn::{module::AutodiffModule, tensor::backend::Backend};
 use spvit_core::TrainBackend;
 use spvit_data::{Batch, Loader};
 use spvit_interchange::Input;
@@ -11,21 +11,28 @@ use spvit_layers::{
 use spvit_search::Architecture;
 
 use crate::{
-    Origin, Phase, TrainError,
+    Origin, Phase, Teacher, TrainError,
+    average::Average,
     checkpoint::Position,
     config::TrainingConfig,
     epochs::{Training, Validation},
     evaluate::accuracy,
     folder::RunFolder,
-    objectives::{Classification, Teacher},
+    objectives::Classification,
     results,
     step::{Group, Replicas, StepOptions, StepReport},
 };
+
+/// Prefixes of a checkpoint's tensors: of the model, of its optimiser, and of the average of the model.
+pub(crate) const MODEL: &str = "model.";
+const OPTIMISER: &str = "optimiser.";
+const AVERAGE: &str = "average.";
 
 /// A model in training, and how.
 pub(crate) struct Classify<B: TrainBackend> {
     phase: Phase,
     replicas: Replicas<B, Classification<B>>,
+    average: Option<Average<Vit<B::InnerBackend>>>,
     architecture: Architecture,
     input: Input,
     device: B::Device,
@@ -41,11 +48,26 @@ impl<B: TrainBackend> Classify<B> {
         device: &B::Device,
     ) -> Self {
         let group = Group::new(training.weight_decay).clipped(training.clip_norm);
-        let (drop_path, depth) = (training.drop_path, model.blocks.len());
-        let options = StepOptions { seed, micro_batches, drop_path, depth };
+        let options = StepOptions {
+            seed,
+            micro_batches,
+            accumulate: training.accumulate,
+            drop_path: training.drop_path,
+            depth: model.blocks.len(),
+        };
+        let decay = training.ema_decay;
+        let average = (decay > 0.0).then(|| Average::new(model.valid(), decay));
         let objective = Classification { teacher };
         let replicas = Replicas::new(objective, model, [group], options, device);
-        Self { phase, replicas, architecture, input, device: device.clone() }
+        Self { phase, replicas, average, architecture, input, device: device.clone() }
+    }
+
+    /// What is validated and becomes the result: the average, if there is one.
+    fn weights(&self) -> Vit<B::InnerBackend> {
+        match &self.average {
+            Some(average) => average.model.clone(),
+            None => self.replicas.model().valid(),
+        }
     }
 }
 
@@ -54,20 +76,31 @@ impl<B: TrainBackend> Training for Classify<B> {
         self.phase
     }
 
-    fn step(&mut self, batch: &Batch, step: usize, rate: f64) -> StepReport {
-        self.replicas.step(batch, step as u64, &[rate])
+    fn step(&mut self, batch: &Batch, step: usize, rate: f64) -> Result<StepReport, TrainError> {
+        let report = self.replicas.step(batch, step as u64, &[rate]);
+        let teacher = self.replicas.objective().teacher.as_ref();
+        if let Some(error) = teacher.and_then(Teacher::failure) {
+            return Err(error);
+        }
+        if let Some(average) = &mut self.average {
+            average.update(&self.replicas.model().valid());
+        }
+        Ok(report)
     }
 
     fn validate(&mut self, images: &Loader) -> Result<Validation, TrainError> {
-        let accuracy = accuracy(&self.replicas.model().valid(), images, &self.device)?;
+        let accuracy = accuracy(&self.weights(), images, &self.device)?;
         Ok(Validation { accuracy: Some(accuracy), derived_flops: None, eligible: true })
     }
 
     fn state(&self) -> StateDict {
-        let model = state::export(&self.replicas.model().valid());
-        let model = model.into_iter().map(|(name, data)| (format!("model.{name}"), data));
-        let moments = self.replicas.optimisers().flat_map(|optimiser| optimiser.state());
-        model.chain(moments.map(|(name, data)| (format!("optimiser.{name}"), data))).collect()
+        let named = |prefix: &'static str, state: StateDict| {
+            state.into_iter().map(move |(name, data)| (format!("{prefix}{name}"), data))
+        };
+        let average = self.average.iter().flat_map(|own| named(AVERAGE, state::export(&own.model)));
+        let moments = self.replicas.optimisers().flat_map(|own| named(OPTIMISER, own.state()));
+        let model = named(MODEL, state::export(&self.replicas.model().valid()));
+        model.chain(moments).chain(average).collect()
     }
 
     fn optimiser_steps(&self) -> i32 {
@@ -75,15 +108,28 @@ impl<B: TrainBackend> Training for Classify<B> {
     }
 
     fn restore(&mut self, position: &Position, state: &StateDict) -> Result<(), TrainError> {
-        let model = restore_model(self.replicas.model().clone(), state, self.phase)?;
-        let (steps, moments) = (position.optimiser_steps, under(state, "optimiser."));
+        let phase = self.phase;
+        let model = restore_model(self.replicas.model().clone(), state, (MODEL, phase))?;
+        if let Some(average) = &mut self.average {
+            if !state.keys().any(|name| name.starts_with(AVERAGE)) {
+                return Err(TrainError::Mixed {
+                    path: format!("checkpoint of {phase}").into(),
+                    problem: format!(
+                        "it has no average of the weights, which {phase}.ema_decay asks for; put \
+                         that back to 0, or do the phase anew with --redo {phase}"
+                    ),
+                });
+            }
+            average.model = restore_model(average.model.clone(), state, (AVERAGE, phase))?;
+        }
+        let (steps, moments) = (position.optimiser_steps, under(state, OPTIMISER));
         let device = &self.device;
         self.replicas.restore(model, |_, optimiser| optimiser.restore(steps, &moments, device));
         Ok(())
     }
 
     fn write_best(&self, folder: &RunFolder, origin: &Origin) -> Result<(), TrainError> {
-        let tensors = state::export(&self.replicas.model().valid());
+        let tensors = state::export(&self.weights());
         let model = (&self.architecture, &self.input);
         results::write(&folder.best(self.phase), tensors, Some(model), origin)
     }
@@ -95,13 +141,13 @@ pub(crate) fn under(state: &StateDict, prefix: &str) -> StateDict {
     inside.map(|(name, data)| (name.to_string(), data.clone())).collect()
 }
 
-/// A model with a checkpoint's weights.
-pub(crate) fn restore_model<B: TrainBackend, M: state::Named<B>>(
+/// A model with a checkpoint's weights under a prefix.
+pub(crate) fn restore_model<B: Backend, M: state::Named<B>>(
     model: M,
     state: &StateDict,
-    phase: Phase,
+    (prefix, phase): (&str, Phase),
 ) -> Result<M, TrainError> {
-    state::import_owned(model, under(state, "model.")).map_err(|error| TrainError::State {
+    state::import_owned(model, under(state, prefix)).map_err(|error| TrainError::State {
         path: format!("checkpoint of {phase}").into(),
         error,
         hint: String::new(),

@@ -1,5 +1,6 @@
 //! Configuration of a run: one TOML file, every value with a default.
 
+mod defaults;
 mod fit;
 mod resolve;
 mod text;
@@ -10,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub use resolve::{Given, Resolved, SET, other_order, taken_in_order};
 use serde::{Deserialize, Serialize};
 use spvit_data::{AugmentConfig, DatasetOptions, EvalTransform, ImageOptions};
-use spvit_layers::{ModelConfig, VitConfig};
+use spvit_layers::ModelConfig;
 use spvit_search::{Budget, CostModel, CostTable};
 pub use text::toml_string;
 
@@ -87,6 +88,9 @@ macro_rules! phase_config {
             pub epochs: usize,
             /// Images of one step.
             pub batch_size: usize,
+            /// Parts of a batch that are computed one after another, in the memory of one. Each has
+            /// its own batch-norm statistics.
+            pub accumulate: usize,
             /// Peak learning rate of the weights.
             pub learning_rate: f64,
             /// Learning rate at the end of the cosine.
@@ -113,7 +117,11 @@ pub type TrainingConfig = PretrainConfig;
 
 phase_config! {
     /// Training of a dense model from scratch.
-    PretrainConfig {}
+    PretrainConfig {
+        /// Decay of the average over all steps that is validated and becomes the result; 0 keeps
+        /// none.
+        ema_decay: f64,
+    }
 }
 
 phase_config! {
@@ -140,23 +148,33 @@ phase_config! {
 phase_config! {
     /// Fine-tuning of the compact model.
     FinetuneConfig {
+        /// Decay of the average over all steps that is validated and becomes the result; 0 keeps
+        /// none.
+        ema_decay: f64,
         /// Weights to start from: `searched`, or `dense` (as the published code does).
         init: InitialWeights,
-        /// Share of the loss that compares with the dense model's predictions (hard
-        /// distillation); 0 does not distil.
+        /// Share of the loss that compares with the teacher's predictions; 0 does not distil.
         distillation: f64,
         /// Temperature at which predictions are compared as wholes (soft distillation); 0 compares
         /// with the likeliest class alone (hard distillation).
         distillation_temperature: f64,
+        /// The teacher: a model that spvit reads, or an ONNX network. Empty: the dense model.
+        teacher: PathBuf,
+        /// Mean of every channel that a named teacher was trained with, of values from 0 to 1.
+        /// Empty: what its file says, or the run's.
+        teacher_mean: Vec<f64>,
+        /// Standard deviation of every channel that it was trained with.
+        teacher_std: Vec<f64>,
     }
 }
 
 /// The values that all phases have.
 macro_rules! training_of {
-    ($config:expr) => {
+    ($config:expr, $ema_decay:expr) => {
         TrainingConfig {
             epochs: $config.epochs,
             batch_size: $config.batch_size,
+            accumulate: $config.accumulate,
             learning_rate: $config.learning_rate,
             min_learning_rate: $config.min_learning_rate,
             schedule: $config.schedule,
@@ -164,21 +182,23 @@ macro_rules! training_of {
             weight_decay: $config.weight_decay,
             clip_norm: $config.clip_norm,
             drop_path: $config.drop_path,
+            ema_decay: $ema_decay,
         }
     };
 }
 
 impl SearchConfig {
-    /// The values that all phases have.
+    /// The values that all phases have. A search keeps no average of its weights: the architecture
+    /// comes from the thresholds as they are, and the weights that go with them are those.
     pub fn training(&self) -> TrainingConfig {
-        training_of!(self)
+        training_of!(self, 0.0)
     }
 }
 
 impl FinetuneConfig {
     /// The values that all phases have.
     pub fn training(&self) -> TrainingConfig {
-        training_of!(self)
+        training_of!(self, self.ema_decay)
     }
 }
 
@@ -234,120 +254,6 @@ pub struct LoopConfig {
     /// statistics. Results depend on it.
     #[serde(alias = "shards")]
     pub micro_batches: usize,
-}
-
-impl Default for RunConfig {
-    fn default() -> Self {
-        Self {
-            seed: 0,
-            model: micro(),
-            data: DataConfig::default(),
-            augment: AugmentConfig::default(),
-            dense: DenseConfig::default(),
-            pretrain: TrainingConfig {
-                epochs: 20,
-                learning_rate: 1e-3,
-                warmup_epochs: 1.0,
-                ..TrainingConfig::default()
-            },
-            transfer: TrainingConfig::default(),
-            search: SearchConfig::default(),
-            finetune: FinetuneConfig::default(),
-            run: LoopConfig::default(),
-        }
-    }
-}
-
-/// The shape that fits 28×28 images of one channel and ten classes.
-fn micro() -> ModelConfig {
-    VitConfig::deit([28, 4, 1, 10, 64, 6, 4]).into()
-}
-
-impl Default for DataConfig {
-    fn default() -> Self {
-        Self {
-            folder: PathBuf::from("data/fashion-mnist-mini"),
-            format: spvit_data::Format::Auto,
-            validation: 1000,
-            train_limit: 0,
-            test_limit: 0,
-            threads: 1,
-            images: ImageOptions::default(),
-            transform: None,
-        }
-    }
-}
-
-impl Default for DenseConfig {
-    fn default() -> Self {
-        Self { weights: PathBuf::new(), transfer: false }
-    }
-}
-
-impl Default for TrainingConfig {
-    fn default() -> Self {
-        Self {
-            epochs: 3,
-            batch_size: 64,
-            learning_rate: 5e-4,
-            min_learning_rate: 1e-5,
-            schedule: ScheduleKind::Steps,
-            warmup_epochs: 0.0,
-            weight_decay: 0.05,
-            clip_norm: 0.0,
-            drop_path: 0.0,
-        }
-    }
-}
-
-impl Default for SearchConfig {
-    fn default() -> Self {
-        let common = TrainingConfig::default();
-        Self {
-            epochs: common.epochs,
-            batch_size: common.batch_size,
-            learning_rate: common.learning_rate,
-            min_learning_rate: common.min_learning_rate,
-            schedule: common.schedule,
-            warmup_epochs: common.warmup_epochs,
-            weight_decay: common.weight_decay,
-            clip_norm: common.clip_norm,
-            drop_path: common.drop_path,
-            budget: 0.6,
-            budget_unit: BudgetUnit::Flops,
-            cost_model: CostModel::Paper,
-            lambda: 30.0,
-            unit: Unit::Dense,
-            threshold_start: 1.5,
-            threshold_learning_rate: 1e-3,
-        }
-    }
-}
-
-impl Default for FinetuneConfig {
-    fn default() -> Self {
-        let common = TrainingConfig::default();
-        Self {
-            epochs: common.epochs,
-            batch_size: common.batch_size,
-            learning_rate: common.learning_rate,
-            min_learning_rate: common.min_learning_rate,
-            schedule: common.schedule,
-            warmup_epochs: common.warmup_epochs,
-            weight_decay: common.weight_decay,
-            clip_norm: common.clip_norm,
-            drop_path: common.drop_path,
-            init: InitialWeights::Searched,
-            distillation: 0.0,
-            distillation_temperature: 0.0,
-        }
-    }
-}
-
-impl Default for LoopConfig {
-    fn default() -> Self {
-        Self { checkpoint_seconds: 60.0, evaluation_batch: 250, micro_batches: 1 }
-    }
 }
 
 impl DataConfig {

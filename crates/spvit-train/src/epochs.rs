@@ -42,7 +42,12 @@ pub(crate) trait Training {
     fn phase(&self) -> Phase;
 
     /// Trains on one batch.
-    fn step(&mut self, batch: &Batch, step: usize, learning_rate: f64) -> StepReport;
+    fn step(
+        &mut self,
+        batch: &Batch,
+        step: usize,
+        learning_rate: f64,
+    ) -> Result<StepReport, TrainError>;
 
     /// FLOPs at the expected gates and the budget, while searching.
     fn flops(&self) -> Option<(u64, u64)> {
@@ -134,7 +139,7 @@ pub(crate) fn run<T: Training>(
             }
             // A batch of which no image could be read is not given, and its step not taken.
             (at.batch, at.step) = (batch.index, at.epoch * steps + batch.index);
-            let report = subject.step(&batch, at.step, schedule.at(at.step));
+            let report = subject.step(&batch, at.step, schedule.at(at.step))?;
             if !report.loss.is_finite() {
                 let (loss, step) = (report.loss as f32, at.step);
                 return Err(TrainError::Diverged { phase, loss, step });

@@ -4,6 +4,7 @@
 //! fine-tuning and evaluation, tells an [`Observer`] what happens, and can be stopped and resumed
 //! at any step with the same result. On a CPU backend one seed gives one result.
 
+mod average;
 mod changes;
 mod checkpoint;
 mod checks;
@@ -31,6 +32,7 @@ mod results;
 mod schedule;
 mod search;
 pub mod step;
+mod teacher;
 
 pub use changes::check_changes;
 pub use checkpoint::Position;
@@ -41,10 +43,11 @@ pub use events::{EpochReport, Event, Observer, Progress, Silent};
 pub use folder::{Lock, Part, RunFolder, write_atomically, write_config, write_config_from};
 pub use loss::cross_entropy;
 pub use micro_batch::MicroBatch;
-pub use objectives::{Classification, SearchObjective, Searched, Teacher, Uniforms};
+pub use objectives::{Classification, SearchObjective, Searched, Uniforms};
 pub use origin::Origin;
 pub use phase::Phase;
 pub use pipeline::{LATENCY_BATCH, Run};
 pub use rehearse::{PhasePlan, Plan};
 pub use report::{ModelFigures, Summary};
 pub use schedule::Schedule;
+pub use teacher::{Normalisation, Teacher, TeacherNetwork};

@@ -1,4 +1,4 @@
-//! A batch in parts that are computed at the same time.
+//! A batch in parts, and parts that are computed at the same time.
 
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use spvit_data::Batch;

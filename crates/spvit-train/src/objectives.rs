@@ -1,64 +1,40 @@
 //! The objectives of the phases.
 
-use burn::tensor::{Tensor, TensorData};
 use spvit_core::TrainBackend;
-use spvit_layers::{Mode, SearchVit, Vit};
+use spvit_layers::{SearchVit, Vit};
 use spvit_search::{BlockUniforms, BudgetTerm, Gates};
 
 use crate::{
-    loss::{classes, cross_entropy, soft_distillation},
+    Teacher,
+    loss::cross_entropy,
     micro_batch::MicroBatch,
     random::gate_uniforms,
     step::{GroupMapper, GroupVisitor, Loss, Objective, StepContext, Trainable},
 };
 
-/// A teacher and the share of the loss that follows it.
-pub struct Teacher<B: TrainBackend> {
-    /// The model.
-    pub model: Vit<B::InnerBackend>,
-    /// From 0 to 1.
-    pub share: f64,
-    /// At which its predictions are followed (soft distillation); 0 follows its likeliest classes
-    /// (hard distillation).
-    pub temperature: f64,
-}
-
-/// Pretraining and fine-tuning: cross-entropy, and that against a teacher's choices.
+/// Pretraining and fine-tuning: cross-entropy, and how far a teacher's predictions are followed. Where
+/// a model has a classifier on a distillation token, that one follows the teacher, and the other the
+/// labels; without a teacher the mean of both follows the labels.
 pub struct Classification<B: TrainBackend> {
     /// Nobody, unless the loss follows one.
     pub teacher: Option<Teacher<B>>,
-}
-
-impl<B: TrainBackend> Teacher<B> {
-    /// Cross-entropy against the classes that the teacher chooses, or the divergence from its
-    /// predictions, `[1]`.
-    fn follow(&self, logits: Tensor<B, 2>, batch: &MicroBatch<B>) -> Tensor<B, 1> {
-        let theirs = self.model.forward(batch.images.clone().inner(), &Mode::Evaluate);
-        if self.temperature > 0.0 {
-            let theirs = Tensor::from_inner(theirs);
-            return soft_distillation(logits, theirs, self.temperature, batch.total);
-        }
-        let chosen = classes(theirs.into_data());
-        let [count, width] = logits.dims();
-        let mut targets = vec![0.0f32; count * width];
-        for (row, class) in chosen.into_iter().enumerate() {
-            targets[row * width + class] = 1.0;
-        }
-        let targets = Tensor::from_data(TensorData::new(targets, [count, width]), &logits.device());
-        cross_entropy(logits, targets, batch.total)
-    }
 }
 
 impl<B: TrainBackend> Objective<B> for Classification<B> {
     type Model = Vit<B>;
 
     fn loss(&self, model: &Vit<B>, batch: &MicroBatch<B>, context: &StepContext<B>) -> Loss<B> {
-        let logits = model.forward(batch.images.clone(), &context.mode());
-        let mut value = cross_entropy(logits.clone(), batch.targets.clone(), batch.total);
-        if let Some(teacher) = &self.teacher {
-            let follow = teacher.follow(logits.clone(), batch);
-            value = value * (1.0 - teacher.share) + follow * teacher.share;
-        }
+        let labels = |logits| cross_entropy(logits, batch.targets.clone(), batch.total);
+        let heads = model.forward_heads(batch.images.clone(), &context.mode());
+        let logits = heads.clone().mean();
+        let value = match &self.teacher {
+            Some(teacher) => {
+                let follows = heads.distillation.unwrap_or_else(|| heads.class.clone());
+                let follow = teacher.follow(follows, batch);
+                labels(heads.class) * (1.0 - teacher.share) + follow * teacher.share
+            }
+            None => labels(logits.clone()),
+        };
         Loss { value, logits }
     }
 }
@@ -122,5 +98,126 @@ impl<B: TrainBackend> Objective<B> for SearchObjective {
             value = value + self.budget.loss(gates);
         }
         Loss { value, logits }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::backend::{Autodiff, Flex};
+    use burn::tensor::{Tensor, TensorData};
+    use spvit_layers::{Init, Mode, ModelConfig, TrainContext, VitConfig};
+
+    use crate::TeacherNetwork;
+
+    type B = Autodiff<Flex>;
+    type Rows = [[f64; 3]; 2];
+
+    const TEACHER: Rows = [[0.3, 2.0, -1.0], [1.5, -0.5, 0.2]];
+    const TARGETS: Rows = [[0.9, 0.05, 0.05], [0.05, 0.05, 0.9]];
+    const SHARE: f64 = 0.3;
+
+    fn tensor<A: burn::tensor::backend::Backend>(rows: Rows) -> Tensor<A, 2> {
+        let values = rows.concat().into_iter().map(|x| x as f32).collect::<Vec<_>>();
+        Tensor::from_data(TensorData::new(values, [2, 3]), &Default::default())
+    }
+
+    struct Fixed;
+
+    impl TeacherNetwork<B> for Fixed {
+        fn logits(&self, _images: Tensor<Flex, 4>) -> Result<Tensor<Flex, 2>, String> {
+            Ok(tensor(TEACHER))
+        }
+    }
+
+    fn model(distilled: bool) -> Vit<B> {
+        let shape = VitConfig { distilled, ..VitConfig::deit([8, 4, 1, 3, 16, 1, 2]) };
+        let shape: ModelConfig = shape.into();
+        Vit::new(&shape, &shape.dense_blocks(), &mut Init::new(11, &Default::default()))
+    }
+
+    fn batch() -> MicroBatch<B> {
+        let values: Vec<f32> = (0..2 * 64).map(|i| (i as f32 * 0.9).sin()).collect();
+        let images = Tensor::from_data(TensorData::new(values, [2, 1, 8, 8]), &Default::default());
+        MicroBatch { start: 0, total: 2, images, targets: tensor(TARGETS) }
+    }
+
+    fn loss(model: &Vit<B>, temperature: Option<f64>) -> Loss<B> {
+        let teacher = temperature.map(|heat| Teacher::new(Box::new(Fixed), SHARE, heat));
+        let context = StepContext { number: 0, seed: 0, train: TrainContext::new() };
+        Classification { teacher }.loss(model, &batch(), &context)
+    }
+
+    fn rows(logits: Tensor<B, 2>) -> Rows {
+        let values: Vec<f64> = logits.into_data().iter::<f64>().collect();
+        [0, 1].map(|row| [0, 1, 2].map(|column| values[3 * row + column]))
+    }
+
+    /// Logarithms of a row's probabilities.
+    fn logs(row: [f64; 3], heat: f64) -> [f64; 3] {
+        let sum: f64 = row.iter().map(|x| (x / heat).exp()).sum();
+        row.map(|x| x / heat - sum.ln())
+    }
+
+    /// DeiT's `DistillationLoss`, as it is defined: `(1 - α)·base(class) + α·distillation(dist)`.
+    fn defined(class: Rows, dist: Rows, heat: f64) -> f64 {
+        let mut sum = 0.0;
+        for row in 0..2 {
+            let own = logs(class[row], 1.0);
+            let base: f64 = (0..3).map(|c| -TARGETS[row][c] * own[c]).sum();
+            let follow = if heat == 0.0 {
+                // Its likeliest classes are 1 and 0.
+                -logs(dist[row], 1.0)[[1, 0][row]]
+            } else {
+                let (theirs, ours) = (logs(TEACHER[row], heat), logs(dist[row], heat));
+                let divergence: f64 = (0..3).map(|c| theirs[c].exp() * (theirs[c] - ours[c])).sum();
+                divergence * heat * heat / 3.0
+            };
+            sum += ((1.0 - SHARE) * base + SHARE * follow) / 2.0;
+        }
+        sum
+    }
+
+    #[test]
+    fn the_distillation_token_follows_the_teacher_and_the_class_token_the_labels() {
+        for distilled in [true, false] {
+            let model = model(distilled);
+            let heads = model.forward_heads(batch().images, &Mode::Evaluate);
+            assert_eq!(heads.distillation.is_some(), distilled);
+            let class = rows(heads.class.clone());
+            let dist = heads.distillation.clone().map_or(class, rows);
+            let mean = rows(heads.mean());
+            for heat in [0.0, 1.0, 3.0] {
+                let found = loss(&model, Some(heat));
+                let (value, expected) = (
+                    found.value.into_data().iter::<f64>().sum::<f64>(),
+                    defined(class, dist, heat),
+                );
+                assert!((value - expected).abs() < 2e-6, "{distilled} {heat}: {value}, {expected}");
+                assert_eq!(rows(found.logits), mean, "what the accuracy in training is of");
+            }
+            // Without a teacher the labels are what the mean of both learns.
+            let value = loss(&model, None).value.into_data().iter::<f64>().sum::<f64>();
+            let own = mean.map(|row| logs(row, 1.0));
+            let expected: f64 =
+                (0..6).map(|i| -TARGETS[i / 3][i % 3] * own[i / 3][i % 3] / 2.0).sum();
+            assert!((value - expected).abs() < 2e-6, "{distilled}: {value}, {expected}");
+        }
+    }
+
+    /// With a teacher alone, no gradient reaches the other classifier.
+    #[test]
+    fn each_classifier_has_the_gradient_of_its_own_part() {
+        let model = model(true);
+        let teacher = Some(Teacher::new(Box::new(Fixed), 1.0, 0.0));
+        let context = StepContext { number: 0, seed: 0, train: TrainContext::new() };
+        let loss = Classification { teacher }.loss(&model, &batch(), &context);
+        let gradients = loss.value.backward();
+        let most = |weight: Tensor<B, 2>| {
+            weight.grad(&gradients).map_or(0.0, |grad| grad.abs().max().into_scalar())
+        };
+        let dist = model.head_dist.as_ref().unwrap().weight.val();
+        assert_eq!(most(model.head.weight.val()), 0.0);
+        assert!(most(dist) > 1e-3);
     }
 }

@@ -22,12 +22,16 @@ pub struct Origin {
     /// Of the weights that it began with: SHA-256 of the dense model's file, or the checksum of the
     /// pruned model.
     pub from: Option<String>,
+    /// SHA-256 of the file of the model that is followed, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub teacher: Option<String>,
 }
 
 /// Whether a value changes no weight of a phase.
 fn free(key: &str) -> bool {
-    // What lies at the path is compared instead.
-    CHANGE_NOTHING.contains(&key) || ["dense.weights", "run.evaluation_batch"].contains(&key)
+    // What lies at a path is compared instead.
+    CHANGE_NOTHING.contains(&key)
+        || ["dense.weights", "finetune.teacher", "run.evaluation_batch"].contains(&key)
 }
 
 impl Origin {
@@ -51,6 +55,7 @@ impl Origin {
             data: data.to_string(),
             device: device.to_string(),
             from: None,
+            teacher: None,
         })
     }
 
@@ -100,6 +105,14 @@ impl Origin {
                  anew with --redo {phase}"
             ));
         }
+        if let (Some(old), Some(new)) = (&self.teacher, &now.teacher)
+            && old != new
+        {
+            return mixed(format!(
+                "it followed another teacher than the run has now (finetune.teacher, or the dense \
+                 model): put that back, or do the phase anew with --redo {phase}"
+            ));
+        }
         match (self.device == now.device, going_on) {
             (true, _) => Ok(None),
             (false, true) => mixed(format!(
@@ -109,5 +122,34 @@ impl Origin {
             )),
             (false, false) => Ok(Some(format!("it was computed on {}", self.device))),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What was computed before there were certain keys goes on with their defaults.
+    #[test]
+    fn origins_of_earlier_versions_are_taken() {
+        let place = tempfile::tempdir().unwrap();
+        let folder = RunFolder::create(place.path()).unwrap();
+        let config = RunConfig::default();
+        let now = Origin::new(&config, Phase::Finetune, ("images", "device")).unwrap();
+        let now = Origin { teacher: Some("digest".into()), ..now };
+        let mut json = serde_json::to_value(&now).unwrap();
+        json.as_object_mut().unwrap().remove("teacher");
+        let settings = json["settings"].as_object_mut().unwrap();
+        for key in ["accumulate", "ema_decay", "teacher_mean", "teacher_std"] {
+            assert!(settings.remove(&format!("finetune.{key}")).is_some(), "{key}");
+        }
+        let before: Origin = serde_json::from_value(json).unwrap();
+        let check = |before: &Origin, now: &Origin| {
+            before.check(now, (&folder, Phase::Finetune), place.path(), true)
+        };
+        assert!(check(&before, &now).unwrap().is_none());
+        let other = Origin { teacher: Some("another".into()), ..now.clone() };
+        let error = check(&now, &other).unwrap_err().to_string();
+        assert!(error.contains("another teacher") && error.contains("--redo finetune"), "{error}");
     }
 }

@@ -44,8 +44,8 @@ pub struct Run<'a, B: TrainBackend> {
     device: B::Device,
     backend: String,
     observer: &'a mut dyn Observer,
-    /// What was said about the dense weights, to say it once.
-    noted: BTreeSet<String>,
+    /// What was said about the dense weights and the teacher, to say it once.
+    pub(crate) noted: BTreeSet<String>,
 }
 
 impl<'a, B: TrainBackend> Run<'a, B> {
@@ -127,7 +127,9 @@ impl<'a, B: TrainBackend> Run<'a, B> {
 
     /// What a phase is computed with.
     pub(crate) fn origin(&self, phase: Phase) -> Result<Origin, TrainError> {
-        Origin::new(&self.config, phase, (&self.images, &self.backend))
+        let teacher = (phase == Phase::Finetune).then(|| self.teacher_digest()).flatten();
+        let origin = Origin::new(&self.config, phase, (&self.images, &self.backend))?;
+        Ok(Origin { teacher, ..origin })
     }
 
     pub(crate) fn device(&self) -> &B::Device {

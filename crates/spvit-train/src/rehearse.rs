@@ -9,7 +9,10 @@ use spvit_layers::{Init, state};
 use spvit_search::expand;
 
 use crate::{
-    Phase, Run, Teacher, TrainError, classify::Classify, config::TrainingConfig, epochs::Training,
+    Phase, Run, Teacher, TrainError,
+    classify::Classify,
+    config::{FinetuneConfig, TrainingConfig},
+    epochs::Training,
     search::Search,
 };
 
@@ -95,21 +98,24 @@ impl<B: TrainBackend> Run<'_, B> {
         drop(subject);
         // A compact model's step costs less: the dense one's is the most.
         let training = config.finetune.training();
-        let teacher = (config.finetune.distillation > 0.0).then(|| Teacher {
-            model: model.valid(),
-            share: config.finetune.distillation,
-            temperature: config.finetune.distillation_temperature,
-        });
+        let FinetuneConfig { distillation: share, distillation_temperature, .. } = config.finetune;
+        let teacher = match config.finetune.teacher.as_os_str().is_empty() {
+            true => (share > 0.0)
+                .then(|| Teacher::new(Box::new(model.valid()), share, distillation_temperature)),
+            false => self.teacher()?,
+        };
         let mut subject = classify(self, Phase::Finetune, teacher, &training);
         phases.push(self.time(&mut subject, &training)?);
-        // A checkpoint has weights and two moments, and there are two of them while one is written;
-        // beside them the best weights, and the results.
+        // A checkpoint has weights, two moments and an average, if there is one, and there are two
+        // of them while one is written; beside them the best weights, and the results.
         let values = parameters as u64 * 4;
+        let transfer = if transfers { config.transfer.ema_decay } else { 0.0 };
+        let checkpoint = if transfer.max(config.finetune.ema_decay) > 0.0 { 4 } else { 3 };
         Ok(Plan {
             images: [&self.data.train, &self.data.validation, &self.data.test].map(|set| set.len()),
             classes: config.model.classes(),
             parameters,
-            disk: values * (2 * 3 + 1 + 4),
+            disk: values * (2 * checkpoint + 1 + 4),
             memory: peak_memory(),
             phases,
         })
@@ -127,7 +133,7 @@ impl<B: TrainBackend> Run<'_, B> {
             let began = Instant::now();
             let Some(batch) = batches.next() else { break };
             let batch = batch?;
-            subject.step(&batch, number, training.learning_rate);
+            subject.step(&batch, number, training.learning_rate)?;
             times.push(began.elapsed().as_secs_f64());
         }
         if times.len() > 1 {

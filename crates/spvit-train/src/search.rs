@@ -13,7 +13,7 @@ use spvit_search::{Architecture, Budget, BudgetTerm, Gates, derive_for, prune};
 use crate::{
     Origin, Phase, TrainError,
     checkpoint::Position,
-    classify::{restore_model, under},
+    classify::{MODEL, restore_model, under},
     config::{RunConfig, SearchConfig, Unit},
     epochs::{Training, Validation},
     evaluate::accuracy,
@@ -56,6 +56,7 @@ impl<B: TrainBackend> Search<B> {
         let options = StepOptions {
             seed: config.seed,
             micro_batches: config.run.micro_batches,
+            accumulate: search.accumulate,
             drop_path: search.drop_path,
             depth: config.model.depth(),
         };
@@ -134,11 +135,11 @@ impl<B: TrainBackend> Training for Search<B> {
         Phase::Search
     }
 
-    fn step(&mut self, batch: &Batch, step: usize, rate: f64) -> StepReport {
+    fn step(&mut self, batch: &Batch, step: usize, rate: f64) -> Result<StepReport, TrainError> {
         let rates = [rate, self.config.threshold_learning_rate];
         let report = self.replicas.step(batch, step as u64, &rates);
         self.flops = self.expected_flops();
-        report
+        Ok(report)
     }
 
     fn flops(&self) -> Option<(u64, u64)> {
@@ -163,7 +164,7 @@ impl<B: TrainBackend> Training for Search<B> {
             let prefix = prefix.to_string();
             state.into_iter().map(move |(name, data)| (format!("{prefix}{name}"), data))
         };
-        named("model.", model)
+        named(MODEL, model)
             .chain(self.thresholds())
             .chain(
                 OPTIMISERS
@@ -180,7 +181,7 @@ impl<B: TrainBackend> Training for Search<B> {
 
     fn restore(&mut self, position: &Position, state: &StateDict) -> Result<(), TrainError> {
         let Searched { model, gates } = self.replicas.model().clone();
-        let model = restore_model(model, state, Phase::Search)?;
+        let model = restore_model(model, state, (MODEL, Phase::Search))?;
         let gates = restore_gates(gates, state)?;
         let (steps, device) = (position.optimiser_steps, &self.device);
         self.replicas.restore(Searched { model, gates }, |group, optimiser| {

@@ -1,9 +1,11 @@
 //! One training step, the same for pretraining, search and fine-tuning: what differs between them is
 //! an [`Objective`].
 //!
-//! [`Replicas::step`] cuts a batch into micro-batches, computes their losses and gradients at the same
-//! time on replicas of the model, sums gradients and batch statistics in the micro-batches' order,
-//! clips, and steps an optimiser for every group of parameters.
+//! [`Replicas::step`] cuts a batch into micro-batches, computes their losses and gradients, some at the
+//! same time on replicas of the model and these one after another, sums gradients and batch statistics
+//! in the micro-batches' order, clips, and steps an optimiser for every group of parameters.
+
+mod options;
 
 use std::marker::PhantomData;
 
@@ -13,10 +15,12 @@ use spvit_core::TrainBackend;
 use spvit_data::Batch;
 use spvit_layers::{BatchStatistics, DropPath, Mode, TrainContext, apply_batch_statistics};
 
+pub use options::{Group, StepOptions};
+
 use crate::{
     loss,
-    micro_batch::{self, MicroBatch},
-    optim::{AdamW, AdamWConfig, Gradients, NO_WEIGHT_DECAY},
+    micro_batch::{self, MicroBatch, Part},
+    optim::{AdamW, Gradients},
     random::drop_path_factors,
 };
 
@@ -86,54 +90,6 @@ impl<B: TrainBackend> StepContext<B> {
     /// For the model's forward pass.
     pub fn mode(&self) -> Mode<'_, B> {
         Mode::Train(&self.train)
-    }
-}
-
-/// How a group of parameters is trained.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Group {
-    /// The optimiser's values.
-    pub optimiser: AdamWConfig,
-    /// Parameters that do not decay, by the last part of their names.
-    pub no_weight_decay: Vec<String>,
-    /// Largest joint norm of the group's gradients; 0 does not clip.
-    pub clip_norm: f64,
-}
-
-impl Group {
-    /// AdamW with this weight decay except on [`NO_WEIGHT_DECAY`], without clipping.
-    pub fn new(weight_decay: f64) -> Self {
-        Self {
-            optimiser: AdamWConfig::new(weight_decay),
-            no_weight_decay: NO_WEIGHT_DECAY.map(String::from).to_vec(),
-            clip_norm: 0.0,
-        }
-    }
-
-    /// The same with the gradients' joint norm limited; 0 does not clip.
-    pub fn clipped(self, clip_norm: f64) -> Self {
-        Self { clip_norm, ..self }
-    }
-}
-
-/// Values of every step.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct StepOptions {
-    /// Seed of every random decision.
-    pub seed: u64,
-    /// Parts of a batch that are computed at the same time, each with its own batch-norm statistics.
-    pub micro_batches: usize,
-    /// Chance that the last block's residual branches are dropped; earlier blocks' chances rise to
-    /// it linearly.
-    pub drop_path: f64,
-    /// Number of blocks, for dropped paths.
-    pub depth: usize,
-}
-
-impl Default for StepOptions {
-    /// One micro-batch, no dropped paths.
-    fn default() -> Self {
-        Self { seed: 0, micro_batches: 1, drop_path: 0.0, depth: 0 }
     }
 }
 
@@ -224,13 +180,14 @@ impl<B: TrainBackend, O: Objective<B>> Replicas<B, O> {
     /// The first half of a step: figures, gradients and batch statistics, which change nothing.
     pub fn gradients(&self, batch: &Batch, number: u64) -> StepGradients<B> {
         let Self { objective, model, options, device, .. } = self;
-        let parts = micro_batch::split(batch, options.micro_batches);
-        let single = parts.len() == 1;
+        let at_once = options.micro_batches.max(1);
+        let parts = micro_batch::split(batch, at_once.saturating_mul(options.accumulate));
+        let single = at_once == 1 || parts.len() == 1;
         let fork = || match single {
             true => model.clone(),
             false => model.clone().map_groups(&mut Fork::<B>(device)),
         };
-        let results = micro_batch::run(parts, fork, |model, part| {
+        let work = |model: O::Model, part: Part| {
             let (batch, labels) = part.upload::<B>(device);
             let train = train_context(*options, number, &batch);
             let context = StepContext { number, seed: options.seed, train };
@@ -243,20 +200,24 @@ impl<B: TrainBackend, O: Objective<B>> Replicas<B, O> {
             let mut collector = Collector::<B> { gradients: &mut gradients, groups: Vec::new() };
             model.visit_groups(&mut collector);
             (report, collector.groups, context.train.into_statistics())
-        });
+        };
 
         let mut sum = StepGradients {
             report: StepReport::default(),
             groups: Vec::new(),
             statistics: Vec::new(),
         };
-        for (report, groups, statistics) in results {
-            sum.report.loss += report.loss;
-            sum.report.correct += report.correct;
-            sum.statistics.push(statistics);
-            match sum.groups.is_empty() {
-                true => sum.groups = groups,
-                false => sum.groups.iter_mut().zip(groups).for_each(|(sum, part)| sum.add(part)),
+        let mut parts = parts.into_iter().peekable();
+        while parts.peek().is_some() {
+            let some = parts.by_ref().take(at_once).collect();
+            for (report, groups, statistics) in micro_batch::run(some, fork, work) {
+                sum.report.loss += report.loss;
+                sum.report.correct += report.correct;
+                sum.statistics.push(statistics);
+                match sum.groups.is_empty() {
+                    true => sum.groups = groups,
+                    false => sum.groups.iter_mut().zip(groups).for_each(|(sum, own)| sum.add(own)),
+                }
             }
         }
         sum

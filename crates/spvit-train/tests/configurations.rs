@@ -116,6 +116,8 @@ fn files_of_earlier_versions_open() {
     assert_eq!(config.run.micro_batches, 3);
     let set = RunConfig::parse("", "test", &["run.shards=2".to_string()]).unwrap();
     assert_eq!(set.run.micro_batches, 2);
+    let old = RunConfig::parse("[finetune]\nepochs = 2\n", "test", &[]).unwrap();
+    assert_eq!((old.finetune.accumulate, old.finetune.ema_decay), (1, 0.0));
     let line = r#"{"stage":"search","epoch":0,"epochs":2,"loss":1.5,"train_accuracy":0.5,
                    "validation_accuracy":0.5,"learning_rate":0.1,"best":true}"#;
     let report: EpochReport = serde_json::from_str(line).unwrap();
@@ -123,6 +125,8 @@ fn files_of_earlier_versions_open() {
     let written = serde_json::to_string(&report).unwrap();
     assert!(written.starts_with(r#"{"phase":"search""#), "{written}");
 }
+
+const TEACHER: &str = "[finetune]\ndistillation = 0.5\nteacher = 'a.onnx'\n";
 
 #[test]
 fn errors_name_what_is_wrong() {
@@ -139,6 +143,16 @@ fn errors_name_what_is_wrong() {
         ("", "search.min_learning_rate=1.0", "search.min_learning_rate"),
         ("", "run.micro_batches=0", "run.micro_batches"),
         ("", "run.micro_batches=100", "run.micro_batches"),
+        ("", "finetune.accumulate=0", "finetune.accumulate = 0: expected a whole number"),
+        ("", "transfer.accumulate=65", "from 1 to batch_size, 64"),
+        ("run.micro_batches = 4", "search.accumulate=17", "must not exceed search.batch_size = 64"),
+        ("", "pretrain.ema_decay=1.0", "pretrain.ema_decay = 1: expected a number from 0 (off)"),
+        ("", "finetune.ema_decay=-0.1", "finetune.ema_decay = -0.1"),
+        ("", "search.ema_decay=0.9", "ema_decay"),
+        ("[finetune]\ndistillation = 0.0", "finetune.teacher=a.onnx", "follows no teacher"),
+        ("[finetune]\ndistillation = 0.5", "finetune.teacher_mean=[0.5]", "names no model"),
+        (TEACHER, "finetune.teacher_mean=[0.5]", "expected 1 numbers each"),
+        (TEACHER, "finetune.teacher_std=[0.5, 0.5]", "found 0 and 2"),
         ("", "augment.mixup=-1", "mixup"),
         ("[search]\nepochs = 0", "", "search.epochs"),
         ("[search]\nlamda = 0", "", "lamda"),

@@ -122,6 +122,7 @@ pub fn settings(place: &Place, dice: &mut Dice, number: usize) -> Verdict {
         "search.warmup_epochs",
         "search.threshold_start",
         "finetune.batch_size",
+        "finetune.accumulate",
         "finetune.distillation",
         "data.validation",
         "data.train_limit",

@@ -121,6 +121,10 @@ pub(super) fn rates(config: &RunConfig, images: usize, files: bool) -> Vec<Defau
     // Thresholds start at 1.5 and should cross 0 in the middle of the search.
     let threshold =
         round((2.0 * config.search.threshold_start.abs() / search as f64).clamp(1e-3, 1e-2));
+    let taught_by = match config.finetune.teacher.as_os_str().is_empty() {
+        true => "the dense model teaches",
+        false => "as published",
+    };
     let mut out = vec![
         (
             "search.threshold_learning_rate",
@@ -128,7 +132,7 @@ pub(super) fn rates(config: &RunConfig, images: usize, files: bool) -> Vec<Defau
             format!("for {search} steps of the search"),
         ),
         ("finetune.init", Value::String("dense".into()), "as published".into()),
-        ("finetune.distillation", Value::Float(0.5), "the dense model teaches".into()),
+        ("finetune.distillation", Value::Float(0.5), taught_by.into()),
     ];
     for (peak, least, clip, batch, share) in [
         (

@@ -1,6 +1,6 @@
 //! Ranges of a configuration's values.
 
-use super::{RunConfig, TrainingConfig};
+use super::{FinetuneConfig, RunConfig, TrainingConfig};
 use spvit_interchange::memory;
 
 /// Most epochs of a phase.
@@ -23,9 +23,17 @@ impl RunConfig {
         ];
         for (name, phase) in phases {
             phase.validate().map_err(|problem| format!("{name}.{problem}"))?;
-            if phase.batch_size < self.run.micro_batches {
+            let (images, parts) = (phase.batch_size, self.run.micro_batches);
+            if images < parts {
                 let problem = "run.micro_batches must not exceed the batch size of";
-                return Err(format!("{problem} {name}, {}", phase.batch_size));
+                return Err(format!("{problem} {name}, {images}"));
+            }
+            if parts.checked_mul(phase.accumulate).is_none_or(|parts| images < parts) {
+                return Err(format!(
+                    "{name}.accumulate = {}, times run.micro_batches = {parts}, must not exceed \
+                     {name}.batch_size = {images}: a part has at least one image",
+                    phase.accumulate
+                ));
             }
         }
         let s = &self.search;
@@ -43,6 +51,7 @@ impl RunConfig {
         check("finetune.distillation", share, (0.0..=1.0).contains(&share), "between 0 and 1")?;
         let heat = self.finetune.distillation_temperature;
         check("finetune.distillation_temperature", heat, heat >= 0.0, "at least 0")?;
+        self.finetune.check_teacher(self.model.channels())?;
         let seconds = self.run.checkpoint_seconds;
         check("run.checkpoint_seconds", seconds, seconds >= 0.0, "at least 0")?;
         if self.run.evaluation_batch == 0 || self.run.micro_batches == 0 {
@@ -52,10 +61,48 @@ impl RunConfig {
     }
 }
 
+impl FinetuneConfig {
+    fn check_teacher(&self, channels: usize) -> Result<(), String> {
+        let Self { distillation, teacher, teacher_mean: mean, teacher_std: std, .. } = self;
+        let named = !teacher.as_os_str().is_empty();
+        if named && *distillation == 0.0 {
+            return Err(format!(
+                "finetune.teacher = {}: finetune.distillation = 0 follows no teacher; set it to the \
+                 share of the loss that does (0.5 as published)",
+                teacher.display()
+            ));
+        }
+        if !named && !(mean.is_empty() && std.is_empty()) {
+            return Err("finetune.teacher_mean and finetune.teacher_std are those of \
+                        finetune.teacher, which names no model"
+                .into());
+        }
+        if mean.len() != std.len() || ![0, channels].contains(&mean.len()) {
+            return Err(format!(
+                "finetune.teacher_mean and finetune.teacher_std: expected {channels} numbers each, \
+                 one for each channel, and found {} and {}",
+                mean.len(),
+                std.len()
+            ));
+        }
+        for (&mean, &std) in mean.iter().zip(std) {
+            check("finetune.teacher_mean", mean, true, "")?;
+            check("finetune.teacher_std", std, std > 0.0, "above 0")?;
+        }
+        Ok(())
+    }
+}
+
 impl TrainingConfig {
     fn validate(&self) -> Result<(), String> {
         if self.epochs == 0 || self.batch_size == 0 {
             return Err("epochs and batch_size must be at least 1".into());
+        }
+        if !(1..=self.batch_size).contains(&self.accumulate) {
+            return Err(format!(
+                "accumulate = {}: expected a whole number of parts from 1 to batch_size, {}",
+                self.accumulate, self.batch_size
+            ));
         }
         if self.epochs > MOST {
             return Err(format!("epochs = {}: expected at most {MOST}", self.epochs));
@@ -67,6 +114,8 @@ impl TrainingConfig {
         check("warmup_epochs", self.warmup_epochs, self.warmup_epochs >= 0.0, "at least 0")?;
         check("weight_decay", self.weight_decay, self.weight_decay >= 0.0, "at least 0")?;
         check("clip_norm", self.clip_norm, self.clip_norm >= 0.0, "at least 0 (0: no clipping)")?;
+        let decay = self.ema_decay;
+        check("ema_decay", decay, (0.0..1.0).contains(&decay), "from 0 (off) to below 1")?;
         check(
             "drop_path",
             self.drop_path,

@@ -1,7 +1,10 @@
 //! Whole runs on the bundled images.
 
+mod accumulating;
+mod averaging;
 mod bundled;
 mod resuming;
+mod teachers;
 
 use std::path::{Path, PathBuf};
 

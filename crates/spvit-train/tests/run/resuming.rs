@@ -9,7 +9,7 @@ use spvit_train::{Observer, RunConfig, Silent};
 use crate::{Stopper, config, finish, results, run};
 
 /// Two epochs of five steps in each phase, on few images.
-fn short(more: &[&str]) -> RunConfig {
+pub fn short(more: &[&str]) -> RunConfig {
     let mut settings = vec![
         "data.train_limit=320",
         "data.test_limit=100",
@@ -35,10 +35,11 @@ fn in_pieces<B: FusedOps>(config: &RunConfig, root: &Path, steps: usize) -> usiz
     unreachable!("the loop ends with the run")
 }
 
-fn same_bits<B: FusedOps>() {
+/// A run with these settings over [`short`]'s, whole and in pieces.
+pub fn same_bits<B: FusedOps>(settings: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let (whole, parts) = (folder.path().join("whole"), folder.path().join("parts"));
-    let config = short(&[]);
+    let config = short(settings);
     finish::<B>(&config, &whole);
     // Three steps divide neither an epoch nor a phase.
     let pieces = in_pieces::<B>(&config, &parts, 3);
@@ -50,12 +51,12 @@ fn same_bits<B: FusedOps>() {
 
 #[test]
 fn a_resumed_run_has_the_same_bits_on_flex() {
-    same_bits::<Flex>();
+    same_bits::<Flex>(&[]);
 }
 
 #[test]
 fn a_resumed_run_has_the_same_bits_on_ndarray() {
-    same_bits::<NdArray>();
+    same_bits::<NdArray>(&[]);
 }
 
 #[test]
