@@ -12,6 +12,7 @@ use crate::{
     folders::{self, Place},
     interrupt,
     output::{say, tell},
+    patience::reading_images,
     plan, predict, profile,
     progress::Display,
     table,
@@ -174,7 +175,9 @@ impl Work for OnRun {
         let opening = format!("run folder {root}, device {}, seed {seed}", name.name());
         let mut display = Display::new();
         let backend = (name.name(), device);
+        let patience = reading_images();
         let mut run = Run::<B>::with_data(config, folder.clone(), data, backend, &mut display)?;
+        drop(patience);
         if task != Task::Rehearse {
             tell(opening);
         }

@@ -17,6 +17,7 @@ use crate::{
     budget::Budget,
     failure::Failure,
     output::tell,
+    patience::reading_images,
 };
 
 /// A command's configuration and folder, which stays locked as long as this lives.
@@ -122,7 +123,9 @@ fn configuration(arguments: &RunArguments) -> Result<RunConfig, Failure> {
 
 /// The whole configuration; an index of the images is kept in `index`.
 pub fn resolve(arguments: &ConfigArguments, index: Option<&Path>) -> Result<Resolved, Failure> {
-    given(arguments, index)?.resolve().map_err(named)
+    let given = given(arguments, index)?;
+    let _patience = reading_images();
+    given.resolve().map_err(named)
 }
 
 /// A configuration that cannot be read is an argument that cannot.

@@ -11,6 +11,7 @@ mod interrupt;
 mod memory;
 mod model_arguments;
 mod output;
+mod patience;
 mod picture;
 mod plan;
 mod predict;

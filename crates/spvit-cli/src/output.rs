@@ -19,5 +19,21 @@ pub fn say(line: impl Display) -> Result<(), Failure> {
 
 /// Writes a line to standard error, if anybody still reads it: a run goes on without.
 pub fn tell(line: impl Display) {
-    let _ = writeln!(std::io::stderr(), "{line}");
+    let _ = writeln!(std::io::stderr(), "{}", plain(line));
+}
+
+/// A text as one line: a file's name may hold line ends, and what a terminal takes for commands.
+pub fn plain(text: impl Display) -> String {
+    let text = text.to_string();
+    match text.contains(char::is_control) {
+        false => text,
+        true => text
+            .chars()
+            .flat_map(|c| {
+                let escaped = c.is_control().then(|| c.escape_default());
+                let same = escaped.is_none().then_some(c);
+                escaped.into_iter().flatten().chain(same)
+            })
+            .collect(),
+    }
 }

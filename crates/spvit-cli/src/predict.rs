@@ -18,7 +18,8 @@ use crate::{
     device::{Work, dispatch},
     failure::Failure,
     folders, interrupt,
-    output::{say, tell},
+    output::{plain, say, tell},
+    patience::reading_images,
     progress::percent,
 };
 
@@ -56,12 +57,15 @@ pub fn evaluate(arguments: &EvaluateArguments, weights: &Path) -> Result<(), Fai
 }
 
 /// What is assumed of how images come to a model whose file does not say it.
-fn tell_assumptions(name: &str, input: &Input, config: &RunConfig) {
+fn tell_assumptions(name: &str, input: &Input, given: &Given, config: &RunConfig) {
     let mut assumed = Vec::new();
-    if input.mean.is_none() && config.data.images.mean.is_some() {
+    let open = |key: &str| !given.says(&format!("data.{key}"));
+    if input.mean.is_none() && config.data.images.mean.is_some() && open("images.mean") {
         assumed.push("ImageNet's mean and standard deviation".to_string());
     }
-    if let (None, Some(transform)) = (input.crop_pct, &config.data.transform) {
+    if let (None, Some(transform)) = (input.crop_pct, &config.data.transform)
+        && open("transform.crop_pct")
+    {
         assumed.push(format!("the middle {:.1} % of a side", 100.0 * transform.crop_pct));
     }
     if let (Some(asked), Some(transform)) = (&input.interpolation, &config.data.transform) {
@@ -108,7 +112,7 @@ impl Work for Predict<'_> {
             read::<B::InnerBackend>(&arguments.file, &arguments.model.options(), 0, &device)?;
         notes.iter().for_each(|note| tell(format!("{name}: {note}")));
         let config = given.for_model(&architecture.model, &input, true)?;
-        tell_assumptions(&name, &input, &config);
+        tell_assumptions(&name, &input, &given, &config);
         let stored = (&config.data.images.mean, &config.data.images.std);
         let (Some(mean), Some(std)) = stored else {
             return Err(Failure::usage(format!(
@@ -160,10 +164,14 @@ fn class_name(names: &[String], class: usize) -> String {
 
 fn guesses_text(path: &Path, guesses: &[Guess], names: &[String]) -> String {
     let guess = |guess: &Guess| {
-        format!("{} {}", class_name(names, guess.class), percent(f64::from(guess.probability)))
+        format!(
+            "{} {}",
+            plain(class_name(names, guess.class)),
+            percent(f64::from(guess.probability))
+        )
     };
     let guesses: Vec<String> = guesses.iter().map(guess).collect();
-    format!("{}: {}", path.display(), guesses.join(", "))
+    format!("{}: {}", plain(path.display()), guesses.join(", "))
 }
 
 fn guesses_json(path: &Path, guesses: &[Guess], names: &[String]) -> String {
@@ -195,7 +203,7 @@ impl Work for Evaluate<'_> {
         notes.iter().for_each(|note| tell(format!("{name}: {note}")));
         let shape = &architecture.model;
         let config = given.for_model(shape, &input, false)?;
-        tell_assumptions(&name, &input, &config);
+        tell_assumptions(&name, &input, &given, &config);
         let folder = &config.data.folder;
         let load = |classes: &[String]| {
             let mut options = config.data.options(shape.channels(), None);
@@ -204,7 +212,9 @@ impl Work for Evaluate<'_> {
             }
             spvit_data::load(folder, &options).map_err(|error| Failure::run(error.to_string()))
         };
+        let patience = reading_images();
         let mut data = load(&[])?;
+        drop(patience);
         if let Some(order) = other_order(&input.class_names, &data.class_names) {
             data = load(order)?;
         } else if input.class_names != data.class_names {
@@ -258,7 +268,7 @@ fn as_table(names: &[String], score: &Score) -> String {
     table.set_header(["class", "images", "right"]);
     for (class, &[images, right]) in score.by_class.iter().enumerate() {
         let rate = if images == 0 { "-".into() } else { percent(share(right, images)) };
-        table.add_row([class_name(names, class), images.to_string(), rate]);
+        table.add_row([plain(class_name(names, class)), images.to_string(), rate]);
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);

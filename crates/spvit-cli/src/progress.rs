@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use spvit_train::{EpochReport, Event, Observer, Progress};
 
 use crate::interrupt;
-use crate::output::tell;
+use crate::output::{plain, tell};
 
 /// Seconds between plain lines.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
@@ -28,7 +28,7 @@ impl Display {
 
     fn line(&self, text: &str) {
         match &self.bar {
-            Some(bar) => bar.println(text),
+            Some(bar) => bar.println(plain(text)),
             None => tell(text),
         }
     }

@@ -3,7 +3,10 @@
 use comfy_table::{CellAlignment, Table, presets};
 use spvit_train::Summary;
 
-use crate::progress::{flops_text, percent};
+use crate::{
+    output::plain,
+    progress::{flops_text, percent},
+};
 
 /// The table and the lines around it.
 pub fn render(summary: &Summary) -> String {
@@ -35,8 +38,9 @@ pub fn render(summary: &Summary) -> String {
     let Summary { data, test_images, cost_model, backend, .. } = summary;
     let mut text = format!("{table}\n");
     text += &format!(
-        "Accuracy on the {test_images} test images of {data}. FLOPs are multiply-adds counted once \
-         (cost model {cost_model}).\nLatency on {backend}, median.\n"
+        "Accuracy on the {test_images} test images of {}. FLOPs are multiply-adds counted once \
+         (cost model {cost_model}).\nLatency on {backend}, median.\n",
+        plain(data)
     );
     let reached = summary.models.iter().rev().find(|model| model.name != "dense");
     if let Some(model) = reached {

@@ -120,6 +120,7 @@ mod unix {
     use std::ffi::OsStr;
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::symlink;
+    use std::process::Command;
 
     use super::*;
 
@@ -169,6 +170,31 @@ mod unix {
         let data = open(folder.path());
         assert_eq!(data.train.len(), 4);
         assert_says(&data.notes[0], &["a.jpg", "neither a file nor a folder"]);
+    }
+
+    /// Opening a pipe waits for a writer, who may never come.
+    #[test]
+    fn a_pipe_in_the_place_of_an_image_is_broken() {
+        let folder = folder(10);
+        let data = open(folder.path());
+        let pipe = |path: &Path| Command::new("mkfifo").arg(path).status().unwrap().success();
+        let image = folder.path().join("train/x/03.png");
+        fs::remove_file(&image).unwrap();
+        assert!(pipe(&image));
+        let (images, notes) = draw(&data, 0.1);
+        assert_eq!(images.unwrap(), 19);
+        assert_says(&notes[0], &["03.png: expected a file, found something else"]);
+
+        // A list may name anything.
+        assert!(pipe(&folder.path().join("pipe")));
+        let mut text = "path,label,split\n".to_owned();
+        for split in ["train", "val", "test"] {
+            text += &format!("{split}/x/00.png,x,{split}\n");
+        }
+        text += "pipe,x,train\n/dev/zero,x,train\ntrain,x,train\n";
+        let list = put(folder.path(), "list.csv", text.as_bytes());
+        let (images, notes) = draw(&open(&list), 1.0);
+        assert_eq!((images.unwrap(), notes.len()), (1, 3), "{notes:?}");
     }
 
     #[test]

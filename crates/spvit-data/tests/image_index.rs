@@ -120,3 +120,19 @@ fn shards_and_lists_have_an_index_too() {
     let data = open(folder.path(), indices.path());
     assert_eq!(data.train.len() + data.validation.len(), 2);
 }
+
+/// A list names files, and no folder's time tells that one of them has come.
+#[test]
+fn files_that_a_list_names_may_come_later() {
+    let (folder, indices) = (tempdir().unwrap(), tempdir().unwrap());
+    put(folder.path(), "a.png", &png(4, 1));
+    let text = b"path,label,split\na.png,x,train\nb.png,x,train\na.png,x,val\na.png,x,test\n";
+    put(folder.path(), "list.csv", text);
+    settle(folder.path());
+    let data = open(folder.path(), indices.path());
+    assert!(index_in(indices.path()).is_some());
+    assert_says(&data.train.decode(1).unwrap_err().to_string(), &["b.png", "No such file"]);
+    put(folder.path(), "b.png", &png(4, 2));
+    let data = open(folder.path(), indices.path());
+    assert_eq!(data.train.decode(1).unwrap().bytes()[0], 2);
+}

@@ -4,6 +4,7 @@
 //! failure prints the seed and number that do it again.
 
 mod folders;
+mod images;
 mod inputs;
 mod kills;
 mod place;
@@ -52,7 +53,7 @@ impl From<Result<(), String>> for Verdict {
 type Case = fn(&Place, &mut Dice, usize) -> Verdict;
 
 /// Name, cases in a short and in a long run, and the case.
-const KINDS: [(&str, [usize; 2], Case); 10] = [
+const KINDS: [(&str, [usize; 2], Case); 14] = [
     ("kills at random moments", [5, 100], kills::at_random),
     ("kills before a rename", [5, 100], kills::before_rename),
     ("signals (INT, TERM, HUP)", [4, 60], kills::signalled),
@@ -63,6 +64,10 @@ const KINDS: [(&str, [usize; 2], Case); 10] = [
     ("broken model files", [40, 700], inputs::models),
     ("broken texts (TOML, JSON)", [30, 300], inputs::texts),
     ("settings that cannot be", [24, 200], inputs::settings),
+    ("broken folders of images", [10, 100], images::broken_folders),
+    ("broken lists of images", [4, 40], images::broken_lists),
+    ("broken shards of images", [4, 60], images::broken_shards),
+    ("images that change in mid-run", [6, 60], images::changing),
 ];
 
 /// Options of a small run that takes a second or two and checkpoints after every step.
@@ -110,7 +115,7 @@ fn prepare(place: &Place) -> Result<(), Failure> {
     {
         place.must(&format!("$spvit convert {from} {to}"))?;
     }
-    Ok(())
+    images::make(place)
 }
 
 /// Begins a run that is stopped in a phase. A second epoch takes no longer than it takes to send a

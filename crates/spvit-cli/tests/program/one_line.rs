@@ -172,6 +172,40 @@ fn images_without_names_are_predicted_and_broken_ones_named() {
     assert!(error.contains("nowhere.png"), "{error}");
 }
 
+/// A file of the system that says it is empty, and whose reader waits for ever.
+#[cfg(target_os = "linux")]
+#[test]
+fn a_link_to_what_never_ends_is_no_image() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("odd")).unwrap();
+    picture(0, 0).save(place.path("odd/a.png")).unwrap();
+    std::os::unix::fs::symlink("/proc/kmsg", place.path("odd/b.png")).unwrap();
+    let model = checkout("models/vit_micro-fashion-mnist.safetensors");
+    let how = "--set data.images.mean=[0.286] --set data.images.std=[0.353]";
+    let error = place.fail(&format!("predict {model} odd {how}"), 1);
+    assert!(error.contains("1 image could not be read"), "{error}");
+}
+
+/// A name may hold line ends, and what a terminal takes for commands.
+#[cfg(unix)]
+#[test]
+fn odd_names_stay_on_one_line() {
+    let place = Place::new();
+    std::fs::create_dir(place.path("odd")).unwrap();
+    picture(0, 0).save(place.path("odd/good\nerror: x\u{1b}[31m.png")).unwrap();
+    place.write("odd/bad\nerror: y\r.png", b"no image");
+    let model = checkout("models/vit_micro-fashion-mnist.safetensors");
+    let how = "--set data.images.mean=[0.286] --set data.images.std=[0.353]";
+    let output = place.call(&format!("predict {model} odd {how}"));
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(text.lines().count() == 1 && text.contains(r"good\nerror: x\u{1b}[31m"), "{text}");
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(said.contains(r"odd/bad\nerror: y\r.png: expected a JPEG"), "{said}");
+    // What is given is not assumed.
+    assert!(!said.contains("ImageNet's mean"), "{said}");
+    assert_eq!(said.lines().filter(|line| line.starts_with("error: ")).count(), 1, "{said}");
+}
+
 #[test]
 fn a_rehearsal_tells_the_plan_and_writes_nothing() {
     let place = Place::new();
@@ -182,6 +216,8 @@ fn a_rehearsal_tells_the_plan_and_writes_nothing() {
         assert!(plan.contains(words), "{words}: {plan}");
     }
     assert!(!place.path("r").exists());
+    // The crop that fits small images gives way to one that is asked for.
+    place.succeed(&format!("{line} --set augment.random_resized_crop={{}}"));
     let error = place.fail(&line.replace("60%", "0.1%"), USAGE);
     assert!(error.contains("cannot be met"), "{error}");
 }

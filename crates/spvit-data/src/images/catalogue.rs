@@ -8,7 +8,7 @@ use crate::error::DataError;
 use crate::images::bytes;
 
 /// Larger files are not images.
-const MAX_FILE: u64 = 1 << 30;
+pub(crate) const MAX_FILE: u64 = 1 << 30;
 
 /// The split that an image was found in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -171,6 +171,10 @@ impl Catalogue {
         let container = self.container(entry)?;
         let path = self.path(entry);
         let failed = |cause: std::io::Error| broken(format!("cannot be read: {cause}"));
+        // Looked at before it is opened: opening a pipe waits for whoever writes to it.
+        if !fs::metadata(&path).map_err(failed)?.is_file() {
+            return Err(broken("expected a file, found something else".to_owned()));
+        }
         let mut file = File::open(&path).map_err(failed)?;
         let metadata = file.metadata().map_err(failed)?;
         let in_archive = container.kind == Kind::File;

@@ -51,14 +51,21 @@ fn holds(catalogue: &Catalogue) -> bool {
     let same = |known: &Container| {
         Container::now(known.kind, &catalogue.root, &known.path).is_ok_and(|now| now == *known)
     };
-    let unchanged = |place: usize| {
-        let entry = &catalogue.entries[place];
-        entry.modified == 0
-            || fs::metadata(catalogue.path(entry)).is_ok_and(|found| {
-                (found.len(), bytes::modified(&found)) == (entry.size, entry.modified)
-            })
+    let in_archive = |entry: &Entry| {
+        let container = catalogue.containers.get(entry.container as usize);
+        container.is_some_and(|container| container.kind == Kind::File)
     };
-    catalogue.containers.iter().all(same) && spread(catalogue.entries.len(), SAMPLE).all(unchanged)
+    let unchanged = |entry: &Entry| {
+        // What a list names and is not there has neither size nor time.
+        let found = fs::metadata(catalogue.path(entry));
+        let now = found.map_or((0, 0), |found| (found.len(), bytes::modified(&found)));
+        in_archive(entry) || now == (entry.size, entry.modified)
+    };
+    // No folder's time tells that what was absent has come.
+    let absent = |entry: &&Entry| entry.modified == 0 && !in_archive(entry);
+    catalogue.containers.iter().all(same)
+        && spread(catalogue.entries.len(), SAMPLE).all(|place| unchanged(&catalogue.entries[place]))
+        && catalogue.entries.iter().filter(absent).all(unchanged)
 }
 
 /// Writes an index under a temporary name and renames it, unless the folder changed just now.

@@ -1,10 +1,13 @@
 //! Images that nobody has labelled: files by name, and those in folders.
 
+use std::fs;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use walkdir::WalkDir;
 
 use crate::error::DataError;
+use crate::images::catalogue::MAX_FILE;
 use crate::images::decode::decode;
 use crate::images::walk::has_image_ending;
 use crate::pixels::Pixels;
@@ -60,6 +63,19 @@ impl LooseImages {
     }
 }
 
+/// A file's bytes, as many as it says it has: links may lead to files of the system that never end. Of what is named
+/// and no file, such as another program's output, as many as an image may have.
+fn read(path: &Path) -> std::io::Result<Vec<u8>> {
+    let metadata = fs::metadata(path)?;
+    let most = if metadata.is_file() { metadata.len() } else { u64::MAX };
+    let mut content = Vec::new();
+    // Without this, opening is enough for some of them to wait.
+    if most > 0 {
+        fs::File::open(path)?.take(most.min(MAX_FILE + 1)).read_to_end(&mut content)?;
+    }
+    Ok(content)
+}
+
 impl ImageSource for LooseImages {
     fn len(&self) -> usize {
         self.paths.len()
@@ -91,7 +107,10 @@ impl ImageSource for LooseImages {
             return Err(DataError::option("image", expected, index));
         };
         let image = |problem: String| DataError::Image { name: self.name(index), problem };
-        let content = std::fs::read(path).map_err(|error| image(error.to_string()))?;
+        let content = read(path).map_err(|error| image(error.to_string()))?;
+        if content.len() as u64 > MAX_FILE {
+            return Err(image(format!("expected at most {MAX_FILE} bytes, found more")));
+        }
         decode(&content, self.channels).map_err(image)
     }
 

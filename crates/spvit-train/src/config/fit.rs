@@ -172,20 +172,25 @@ pub(super) fn rates(config: &RunConfig, images: usize, files: bool) -> Vec<Defau
             _ => "random",
         };
         let published = || "as published".to_string();
+        // One of the two crops: whoever asks for the other does not want this one.
+        if config.augment.pad_crop == 0 {
+            out.extend([
+                ("augment.random_resized_crop.scale", Value::Array(scale), published()),
+                (
+                    "augment.random_resized_crop.interpolation",
+                    Value::String(filter.into()),
+                    published(),
+                ),
+            ]);
+        }
         out.extend([
-            ("augment.random_resized_crop.scale", Value::Array(scale), published()),
-            (
-                "augment.random_resized_crop.interpolation",
-                Value::String(filter.into()),
-                published(),
-            ),
             ("augment.rand_augment", Value::String("rand-m9-mstd0.5-inc1".into()), published()),
             ("augment.random_erasing", Value::Float(0.25), published()),
             ("augment.random_erasing_mode", Value::String("pixel".into()), published()),
             ("augment.mixup", Value::Float(0.8), published()),
             ("augment.cutmix", Value::Float(1.0), published()),
         ]);
-    } else {
+    } else if config.augment.random_resized_crop.is_none() {
         let pad = (side / 14).max(1);
         out.push(("augment.pad_crop", whole(pad), format!("for images of {side} pixels")));
     }

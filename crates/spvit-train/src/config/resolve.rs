@@ -71,6 +71,11 @@ impl Given {
         }
     }
 
+    /// Whether the file or a setting gives this dotted key.
+    pub fn says(&self, key: &str) -> bool {
+        self.own().is_ok_and(|(_, sources)| sources.contains_key(key))
+    }
+
     /// The run's seed, which does not depend on weights and images.
     ///
     /// # Errors
