@@ -186,8 +186,7 @@ fn operations_in_budget(
 
     while paths.base(&levels) > budget.target {
         let able = (0..levels.len()).filter_map(|i| Some((i, paths.lowered(&levels, i)?)));
-        let least =
-            able.min_by(|(i, _), (j, _)| p(*i, levels[*i]).total_cmp(&p(*j, levels[*j])));
+        let least = able.min_by(|(i, _), (j, _)| p(*i, levels[*i]).total_cmp(&p(*j, levels[*j])));
         let Some((_, lowered)) = least else {
             let (sighted, smallest) = (paths.needs_attention, paths.base(&levels));
             return Err(DeriveError::TooSmall { budget, sighted, smallest });

@@ -202,7 +202,10 @@ fn a_budget_below_the_smallest_model_is_an_error_that_says_so() {
         let target = smallest - 1;
         let error = derive(&config, model, &probabilities, target).unwrap_err();
         let budget = Budget::flops(target);
-        assert_eq!(error, DeriveError::TooSmall { budget, sighted: false, smallest: smallest as f64 });
+        assert_eq!(
+            error,
+            DeriveError::TooSmall { budget, sighted: false, smallest: smallest as f64 }
+        );
         let text = error.to_string();
         assert!(
             text.contains(&target.to_string()) && text.contains(&smallest.to_string()),
@@ -253,10 +256,7 @@ fn attention_returns_where_it_is_likeliest_and_a_model_without_it_is_called_blin
     use Operation::{BConv, Msa, Shortcut};
     // 0.162 in block 3, 0.144 in block 4.
     assert_eq!(derived(&config), [Shortcut, BConv(1), Shortcut, Msa, BConv(1), Shortcut]);
-    assert_eq!(
-        derived(&averaging()),
-        [Shortcut, BConv(1), Shortcut, BConv(3), BConv(1), Shortcut]
-    );
+    assert_eq!(derived(&averaging()), [Shortcut, BConv(1), Shortcut, BConv(3), BConv(1), Shortcut]);
 
     let mut blind = Architecture::dense(config, CostModel::Paper);
     assert_eq!(blind.blind(), None);
@@ -279,9 +279,6 @@ fn the_smallest_model_with_a_class_token_has_one_attention() {
     assert_eq!(operations(&found), least);
     let budget = Budget::flops(smallest - 1);
     let error = derive(&config, CostModel::Paper, &probabilities, smallest - 1).unwrap_err();
-    assert_eq!(
-        error,
-        DeriveError::TooSmall { budget, sighted: true, smallest: smallest as f64 }
-    );
+    assert_eq!(error, DeriveError::TooSmall { budget, sighted: true, smallest: smallest as f64 });
     assert!(error.to_string().contains("one attention"), "{error}");
 }
