@@ -190,13 +190,13 @@ impl Place {
         Ok(())
     }
 
-    /// All files under a folder of this place.
+    /// All files under a folder of this place; links are not followed.
     pub fn files(&self, name: &str) -> Vec<PathBuf> {
         fn under(folder: &Path, found: &mut Vec<PathBuf>) {
             for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
-                match entry.path() {
-                    path if path.is_dir() => under(&path, found),
-                    path => found.push(path),
+                match entry.file_type().is_ok_and(|kind| kind.is_dir()) {
+                    true => under(&entry.path(), found),
+                    false => found.push(entry.path()),
                 }
             }
         }

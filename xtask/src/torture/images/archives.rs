@@ -92,7 +92,7 @@ fn odd_member(tar: &mut Tar, dice: &mut Dice, image: &[u8]) -> String {
             format!("a long name of size {:?}", String::from_utf8_lossy(size))
         }
         3 => {
-            let record = record(*dice.choose(&[
+            let record = record(dice.choose::<&str>(&[
                 "size=99999999999999999999",
                 "size=18446744073709551615",
                 "size=-1",
@@ -176,7 +176,7 @@ pub fn broken_shards(place: &Place, dice: &mut Dice, number: usize) -> Verdict {
 }
 
 /// Changes one line of a list.
-fn odd_line(lines: &mut Vec<Vec<u8>>, dice: &mut Dice) -> String {
+fn odd_line(lines: &mut [Vec<u8>], dice: &mut Dice) -> String {
     let at = 1 + dice.below(lines.len() - 1);
     let long = format!("{}.png,3,train", "x".repeat(1 << dice.below(18)));
     let deep = format!("{}a.png,3,train", "../".repeat(3000));

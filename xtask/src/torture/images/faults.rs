@@ -47,7 +47,7 @@ impl Folder<'_> {
     }
 
     /// A name that no image has.
-    fn new(&mut self, name: impl AsRef<OsStr>) -> PathBuf {
+    fn place(&mut self, name: impl AsRef<OsStr>) -> PathBuf {
         self.class().join(name.as_ref())
     }
 
@@ -83,30 +83,30 @@ const FAULTS: [(&str, Fault); 30] = [
     ("no image", |folder| {
         let text =
             *folder.dice.choose(&["<html>404</html>", "\u{feff}text", "BM", "GIF89a", "RIFF"]);
-        fs::write(folder.new("text.png"), text)
+        fs::write(folder.place("text.png"), text)
     }),
     ("claims", claims),
     ("claims again", claims),
-    ("a bomb", |folder| fs::write(folder.new("bomb.png"), headers::bomb(folder.dice))),
+    ("a bomb", |folder| fs::write(folder.place("bomb.png"), headers::bomb(folder.dice))),
     ("empty", |folder| fs::write(folder.image()?, "")),
-    ("an empty folder called an image", |folder| fs::create_dir(folder.new("empty.png"))),
+    ("an empty folder called an image", |folder| fs::create_dir(folder.place("empty.png"))),
     ("a folder called an image", |folder| {
-        let inner = folder.new("full.png");
+        let inner = folder.place("full.png");
         fs::create_dir(&inner)?;
         fs::write(inner.join("x.png"), folder.content()?)
     }),
-    ("a pipe", |folder| pipe(&folder.new("pipe.png"))),
+    ("a pipe", |folder| pipe(&folder.place("pipe.png"))),
     ("a socket", |folder| {
         // A socket's path may have 107 bytes.
         let here = folder.root.parent().unwrap_or(folder.root).join("s");
         let _ = fs::remove_file(&here);
-        UnixListener::bind(&here).and_then(|_| fs::rename(here, folder.new("socket.jpg")))
+        UnixListener::bind(&here).and_then(|_| fs::rename(here, folder.place("socket.jpg")))
     }),
     ("a name that is no text", |folder| {
-        fs::write(folder.new(OsStr::from_bytes(b"caf\xe9 \xff.png")), folder.content()?)
+        fs::write(folder.place(OsStr::from_bytes(b"caf\xe9 \xff.png")), folder.content()?)
     }),
     ("lines in a name", |folder| {
-        fs::write(folder.new("a\nerror: b\r\x1b[31m\u{9b}c.png"), folder.content()?)
+        fs::write(folder.place("a\nerror: b\r\x1b[31m\u{9b}c.png"), folder.content()?)
     }),
     ("a class of an odd name", |folder| {
         for split in ["train", "val", "test"] {
@@ -131,11 +131,11 @@ const FAULTS: [(&str, Fault); 30] = [
     }),
     ("a link to another image", |folder| {
         let image = folder.image()?;
-        symlink(image, folder.new("linked.png"))
+        symlink(image, folder.place("linked.png"))
     }),
     ("an unreadable file", |folder| forbid(&folder.image()?)),
     ("an unreadable folder", |folder| {
-        let inner = folder.new("secret");
+        let inner = folder.place("secret");
         fs::create_dir(&inner)?;
         fs::write(inner.join("x.png"), folder.content()?)?;
         forbid(&inner)
@@ -146,15 +146,15 @@ const FAULTS: [(&str, Fault); 30] = [
         fs::create_dir(class)
     }),
     ("a class that one split lacks", |folder| fs::remove_dir_all(folder.class())),
-    ("a file of 2 GiB", |folder| File::create(folder.new("large.png"))?.set_len(1 << 31)),
+    ("a file of 2 GiB", |folder| File::create(folder.place("large.png"))?.set_len(1 << 31)),
     ("deep folders", |folder| {
         let depth = 60 + folder.dice.below(20);
-        let deep = folder.new(["d"; 80][..depth].join("/"));
+        let deep = folder.place(["d"; 80][..depth].join("/"));
         fs::create_dir_all(&deep)?;
         fs::write(deep.join("x.png"), folder.content()?)
     }),
     ("a name of 255 bytes", |folder| {
-        fs::write(folder.new(format!("{}.png", "n".repeat(251))), folder.content()?)
+        fs::write(folder.place(format!("{}.png", "n".repeat(251))), folder.content()?)
     }),
     ("damaged names of classes", |folder| {
         let names: Vec<u8> =
@@ -187,7 +187,7 @@ fn damaged(folder: &mut Folder<'_>) -> io::Result<()> {
 
 fn claims(folder: &mut Folder<'_>) -> io::Result<()> {
     let (ending, content) = headers::claiming(folder.dice);
-    fs::write(folder.new(format!("claims-{}.{ending}", content.len())), content)
+    fs::write(folder.place(format!("claims-{}.{ending}", content.len())), content)
 }
 
 fn pipe(path: &Path) -> io::Result<()> {
@@ -207,10 +207,10 @@ pub fn broken_folders(place: &Place, dice: &mut Dice, number: usize) -> Verdict 
     }
     let root = place.path("odd");
     let mut what = Vec::new();
-    for place in 0..3 {
+    for turn in 0..3 {
         // One after the other in a short run, any three in a long one.
         let fault = match number < FAULTS.len() / 3 {
-            true => 3 * number + place,
+            true => 3 * number + turn,
             false => dice.below(FAULTS.len()),
         };
         let (name, fault) = FAULTS[fault];

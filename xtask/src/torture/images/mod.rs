@@ -105,14 +105,14 @@ fn look(place: &Place, dice: &mut Dice, data: &str) -> Result<End, String> {
     let line = match dice.below(4) {
         0 => format!("predict dense/dense.safetensors {data}"),
         1 => format!("evaluate --weights dense/dense.safetensors --data {data} --split train"),
-        2 => format!("preview sheet.png {options} --set data.folder={data}"),
+        2 => format!("preview looked/sheet.png {options} --set data.folder={data}"),
         _ => format!(
             "run --dry-run {options} --set data.folder={data} --set dense.weights=dense/dense.safetensors"
         ),
     };
     let owner = as_owner(place);
-    let end = place.run(&format!("ulimit -v 8000000; exec {owner} $spvit {line}"));
-    told(place, &end, "").map_err(|problem| format!("{line}: {problem}"))?;
+    let end = place.run(&format!("mkdir -p looked; ulimit -v 8000000; exec {owner} $spvit {line}"));
+    told(place, &end, "looked").map_err(|problem| format!("{line}: {problem}"))?;
     Ok(end)
 }
 
