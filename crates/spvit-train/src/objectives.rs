@@ -161,8 +161,7 @@ mod tests {
 
     /// DeiT's `DistillationLoss`, as it is defined: `(1 - α)·base(class) + α·distillation(dist)`.
     fn defined(class: Rows, dist: Rows, heat: f64) -> f64 {
-        let mut sum = 0.0;
-        for row in 0..2 {
+        let image = |row: usize| {
             let own = logs(class[row], 1.0);
             let base: f64 = (0..3).map(|c| -TARGETS[row][c] * own[c]).sum();
             let follow = if heat == 0.0 {
@@ -173,9 +172,9 @@ mod tests {
                 let divergence: f64 = (0..3).map(|c| theirs[c].exp() * (theirs[c] - ours[c])).sum();
                 divergence * heat * heat / 3.0
             };
-            sum += ((1.0 - SHARE) * base + SHARE * follow) / 2.0;
-        }
-        sum
+            (1.0 - SHARE) * base + SHARE * follow
+        };
+        (0..2).map(image).sum::<f64>() / 2.0
     }
 
     #[test]
