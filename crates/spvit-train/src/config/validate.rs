@@ -72,7 +72,8 @@ impl FinetuneConfig {
                 teacher.display()
             ));
         }
-        if !named && !(mean.is_empty() && std.is_empty()) {
+        let given = !mean.is_empty() || !std.is_empty();
+        if given && !named {
             return Err("finetune.teacher_mean and finetune.teacher_std are those of \
                         finetune.teacher, which names no model"
                 .into());
