@@ -4,6 +4,7 @@ mod bench;
 mod ci;
 mod interop;
 mod shell;
+mod study;
 mod torture;
 
 use std::{path::Path, process::ExitCode};
@@ -64,6 +65,8 @@ enum Task {
     },
     /// Benchmarks
     Bench(bench::Arguments),
+    /// Compare the search with its rivals at several budgets; draws docs/EVIDENCE.md
+    Study(study::Arguments),
     /// Kill, break and limit runs, and feed the program broken files; prints what was tried and passed
     Torture(torture::Arguments),
 }
@@ -96,6 +99,7 @@ fn perform(task: Task) -> Result<(), Failure> {
         }
         Task::Interop { shapes, .. } => interop::check(&shapes),
         Task::Bench(arguments) => bench::run(arguments),
+        Task::Study(arguments) => study::run_study(&arguments),
         Task::Torture(arguments) => torture::run(&arguments),
     }
 }

@@ -43,19 +43,41 @@ impl Display {
             }
             return;
         }
-        let bar = self.bar.get_or_insert_with(|| {
+        let bar = self.bar();
+        let Progress { phase, epoch, epochs, step, steps, .. } = progress;
+        bar.set_length((epochs * steps) as u64);
+        bar.set_prefix(format!("{phase} {}/{epochs}", epoch + 1));
+        bar.set_message(figures(progress));
+        bar.set_position((epoch * steps + step) as u64);
+    }
+
+    fn bar(&mut self) -> &ProgressBar {
+        self.bar.get_or_insert_with(|| {
             let bar = ProgressBar::new(0);
             let template = "{prefix} {bar:24} {msg}";
             if let Ok(style) = ProgressStyle::with_template(template) {
                 bar.set_style(style.progress_chars("=> "));
             }
             bar
-        });
-        let Progress { phase, epoch, epochs, step, steps, .. } = progress;
-        bar.set_length((epochs * steps) as u64);
-        bar.set_prefix(format!("{phase} {}/{epochs}", epoch + 1));
-        bar.set_message(figures(progress));
-        bar.set_position((epoch * steps + step) as u64);
+        })
+    }
+
+    fn measuring(&mut self, block: usize, blocks: usize) {
+        let place = format!("block {}/{blocks}", block + 1);
+        match self.terminal {
+            true => {
+                let bar = self.bar();
+                bar.set_length(blocks as u64);
+                bar.set_prefix(place);
+                bar.set_message("");
+                bar.set_position(block as u64);
+            }
+            false if self.printed.elapsed() >= PLAIN_INTERVAL => {
+                self.printed = Instant::now();
+                tell(place);
+            }
+            false => {}
+        }
     }
 
     fn epoch(&mut self, report: &EpochReport) {
@@ -90,6 +112,7 @@ impl Observer for Display {
     fn event(&mut self, event: Event<'_>) {
         match event {
             Event::Message(text) => self.line(text),
+            Event::Measuring { block, blocks } => self.measuring(block, blocks),
             Event::Progress(progress) => self.progress(progress),
             Event::Epoch(report) => self.epoch(report),
         }

@@ -61,6 +61,25 @@ impl Attention {
         x: Tensor<B, 3>,
         weights: &AttentionWeights<B>,
     ) -> (Tensor<B, 3>, Tensor<B, 3>) {
+        let (mixed, qkv) = self.mixed(x, weights);
+        let (w, b) = weights.proj.clone();
+        (self.join(fused::affine(mixed, w, b)), qkv)
+    }
+
+    /// Tokens of windows `[items, tokens, dim]` back in the images' order `[batch, tokens, dim]`.
+    pub fn join<B: FusedOps>(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        match &self.windows {
+            Some(windows) => windows.join(x),
+            None => x,
+        }
+    }
+
+    /// What the projection maps, and Q, K and V: both `[items, tokens, ..]`.
+    pub fn mixed<B: FusedOps>(
+        &self,
+        x: Tensor<B, 3>,
+        weights: &AttentionWeights<B>,
+    ) -> (Tensor<B, 3>, Tensor<B, 3>) {
         let x = match &self.windows {
             Some(windows) => windows.cut(x),
             None => x,
@@ -85,12 +104,7 @@ impl Attention {
             Some(norm) => norm.clone().apply(mixed),
             None => mixed,
         };
-        let (w, b) = weights.proj.clone();
-        let out = fused::affine(mixed, w, b);
-        match &self.windows {
-            Some(windows) => (windows.join(out), qkv),
-            None => (out, qkv),
-        }
+        (mixed, qkv)
     }
 
     /// V' of Eq. 6, the map's values without their bias, from Q, K and V of
@@ -101,11 +115,7 @@ impl Attention {
         bias: Option<Tensor<B, 1>>,
         prefix_tokens: usize,
     ) -> Tensor<B, 3> {
-        let values = fused::value_part(qkv, bias, prefix_tokens);
-        match &self.windows {
-            Some(windows) => windows.join(values),
-            None => values,
-        }
+        self.join(fused::value_part(qkv, bias, prefix_tokens))
     }
 
     /// Normalises Q and K head by head.

@@ -65,13 +65,28 @@ impl<B: FusedOps> BottleneckConv<B> {
             let proj = (self.proj.weight.val(), bias);
             return fused::bottleneck(x, weight, [scale, shift], proj, self.grid);
         }
+        let y = self.bn.forward(self.sums(x.clone()), bias, mode);
+        with_prefix_of(x, self.proj.forward(relu(y)))
+    }
+
+    /// The convolution without its bias.
+    ///
+    /// # Shapes
+    /// - x: `[batch, tokens, dim]`, the prefix tokens first; output: `[batch, patches, dim/heads]`.
+    pub fn sums(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        let weight = self.conv.weight.val();
         let [d, dim, k, _] = weight.dims();
         // Products first, then shifts: the map of products is a head wide, not the model.
         let kernel = weight.permute([1, 3, 2, 0]).reshape([dim, k * k * d]);
-        let products = fused::affine(x.clone(), kernel, None);
-        let sums = fused::shift_sum(products, self.grid);
-        let y = self.bn.forward(sums, bias, mode);
-        with_prefix_of(x, self.proj.forward(relu(y)))
+        fused::shift_sum(fused::affine(x, kernel, None), self.grid)
+    }
+
+    /// What the 1×1 convolution maps in evaluation.
+    ///
+    /// # Shapes
+    /// - x: `[batch, tokens, dim]`, the prefix tokens first; output: `[batch, patches, dim/heads]`.
+    pub fn features(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        relu(self.bn.forward(self.sums(x), self.conv.bias.val(), &Mode::Evaluate))
     }
 }
 

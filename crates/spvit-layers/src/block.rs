@@ -166,16 +166,28 @@ impl<B: FusedOps> Block<B> {
     /// # Shapes
     /// - x: `[batch, tokens, dim]`, output: the same.
     pub fn forward(&self, x: Tensor<B, 3>, index: usize, mode: &Mode<B>) -> Tensor<B, 3> {
+        self.feed(self.mix(x, index, mode), index, mode)
+    }
+
+    /// The first half, `x + γ1 ⊙ mixer(norm1 x)`.
+    ///
+    /// # Shapes
+    /// - x: `[batch, tokens, dim]`, output: the same.
+    pub fn mix(&self, x: Tensor<B, 3>, index: usize, mode: &Mode<B>) -> Tensor<B, 3> {
         let mixed = match &self.attn {
-            Mixer::Shortcut(Shortcut { adds_norm: false }) => None,
-            Mixer::Shortcut(Shortcut { adds_norm: true }) => Some(self.norm1.forward(x.clone())),
-            Mixer::Bconv(bconv) => Some(bconv.forward(self.norm1.forward(x.clone()), mode)),
-            Mixer::Msa(msa) => Some(msa.forward(self.norm1.forward(x.clone()))),
+            Mixer::Shortcut(Shortcut { adds_norm: false }) => return x,
+            Mixer::Shortcut(Shortcut { adds_norm: true }) => self.norm1.forward(x.clone()),
+            Mixer::Bconv(bconv) => bconv.forward(self.norm1.forward(x.clone()), mode),
+            Mixer::Msa(msa) => msa.forward(self.norm1.forward(x.clone())),
         };
-        let x = match mixed {
-            Some(mixed) => add(x, mixed, &self.ls1, mode, 2 * index),
-            None => x,
-        };
+        add(x, mixed, &self.ls1, mode, 2 * index)
+    }
+
+    /// The second half, `x + γ2 ⊙ FFN(norm2 x)`.
+    ///
+    /// # Shapes
+    /// - x: `[batch, tokens, dim]`, output: the same.
+    pub fn feed(&self, x: Tensor<B, 3>, index: usize, mode: &Mode<B>) -> Tensor<B, 3> {
         let y = match self.mlp.hidden() {
             0 => self.mlp.forward(x.clone(), None),
             _ => self.mlp.forward(self.norm2.forward(x.clone()), None),

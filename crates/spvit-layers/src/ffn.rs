@@ -112,11 +112,7 @@ impl<B: FusedOps> Ffn<B> {
                 None => zeros,
             };
         };
-        let hidden = self.hidden_values(x);
-        let hidden = match &self.norm {
-            Some(norm) => norm.forward(hidden),
-            None => hidden,
-        };
+        let hidden = self.features(x);
         let weight = match gates {
             Some(gates) => fc2.weight.val() * gates.unsqueeze_dim::<2>(1),
             None => fc2.weight.val(),
@@ -124,7 +120,18 @@ impl<B: FusedOps> Ffn<B> {
         fused::affine(hidden, weight, fc2.bias.as_ref().map(Param::val))
     }
 
-    /// What W2 maps, or the norm before it, `[batch, tokens, hidden]`.
+    /// What W2 maps, `[batch, tokens, hidden]`, of a network that has hidden dimensions.
+    ///
+    /// # Shapes
+    /// - x: `[batch, tokens, dim]`.
+    pub fn features(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        let hidden = self.hidden_values(x);
+        match &self.norm {
+            Some(norm) => norm.forward(hidden),
+            None => hidden,
+        }
+    }
+
     fn hidden_values(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
         let split = |both: Tensor<B, 3>| {
             let width = both.dims()[2] / 2;

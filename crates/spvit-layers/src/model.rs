@@ -228,7 +228,10 @@ impl<B: Backend> SearchVit<B> {
 
 impl<B: FusedOps, K> VisionTransformer<B, K> {
     /// The tokens before the first block, `[batch, prefix + patches, dim]`.
-    fn embed(&self, images: Tensor<B, 4>) -> Tensor<B, 3> {
+    ///
+    /// # Shapes
+    /// - images: `[batch, channels, height, width]`.
+    pub fn embed(&self, images: Tensor<B, 4>) -> Tensor<B, 3> {
         let patches = self.patch_embed.forward(images);
         let [_, count, dim] = patches.dims();
         let tokens = [&self.cls_token, &self.dist_token, &self.reg_token];
@@ -259,7 +262,7 @@ impl<B: FusedOps, K> VisionTransformer<B, K> {
     }
 
     /// Logits of the last block's tokens `[batch, tokens, dim]`.
-    fn classify(&self, x: Tensor<B, 3>) -> HeadLogits<B> {
+    pub fn classify(&self, x: Tensor<B, 3>) -> HeadLogits<B> {
         let normal = |x: Tensor<B, 2>, norm: &Option<Norm<B>>| match norm {
             Some(norm) => norm.forward(x),
             None => x,
@@ -304,14 +307,19 @@ impl<B: FusedOps, K> VisionTransformer<B, K> {
         mut block: impl FnMut(usize, &K, Tensor<B, 3>) -> Tensor<B, 3>,
     ) -> HeadLogits<B> {
         let mut x = self.embed(images);
-        let mut merges = self.layout.merges.iter().zip(&self.merges).peekable();
         for (index, own) in self.blocks.iter().enumerate() {
-            x = block(index, own, x);
-            if let Some((_, merging)) = merges.next_if(|(after, _)| **after == index) {
-                x = merging.forward(x);
-            }
+            x = self.merge(index, block(index, own, x));
         }
         self.classify(x)
+    }
+
+    /// The merging that follows a block, if one does, applied to the block's output
+    /// `[batch, tokens, dim]`.
+    pub fn merge(&self, index: usize, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        match self.layout.merges.iter().position(|&after| after == index) {
+            Some(merge) => self.merges[merge].forward(x),
+            None => x,
+        }
     }
 }
 

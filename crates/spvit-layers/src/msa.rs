@@ -89,4 +89,12 @@ impl<B: FusedOps> Msa<B> {
     pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
         self.layout.forward(x, &self.weights(true)).0
     }
+
+    /// What the projection maps: the heads' outputs side by side, in the images' order.
+    ///
+    /// # Shapes
+    /// - x: `[batch, tokens, dim]`, output: the same.
+    pub fn features(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        self.layout.join(self.layout.mixed(x, &self.weights(true)).0)
+    }
 }

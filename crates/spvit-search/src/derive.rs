@@ -62,7 +62,22 @@ pub fn derive_for(
     budget: Budget,
 ) -> Result<Architecture, DeriveError> {
     let table = CostTable::in_unit(config, model, budget.unit).ok_or(DeriveError::Unmeasured)?;
-    let blocks = derive_blocks(config, &table, probabilities, budget)?;
+    derive_among(config, model, &table, probabilities, budget)
+}
+
+/// [`derive_for`] by the single paths of a table, which may leave out operations
+/// ([`CostTable::among`]).
+///
+/// # Errors
+/// [`DeriveError::TooSmall`] if nothing is cheap enough.
+pub fn derive_among(
+    config: &ModelConfig,
+    model: CostModel,
+    table: &CostTable,
+    probabilities: &[BlockProbabilities],
+    budget: Budget,
+) -> Result<Architecture, DeriveError> {
+    let blocks = derive_blocks(config, table, probabilities, budget)?;
     let target = budget.target as u64;
     let flops = (budget.unit == Unit::Flops).then_some(target);
     let mut architecture = Architecture::new(config.clone(), model, blocks, flops);

@@ -7,7 +7,7 @@ use burn::tensor::{Tensor, TensorData, activation::sigmoid, backend::Backend};
 use spvit_core::gates;
 use spvit_layers::{BlockGates, Operation, OperationGates};
 
-use crate::CostTable;
+use crate::{BlockScores, CostTable};
 
 /// Uniform draws of one block in one step, each in `(0, 1)`.
 #[derive(Debug, Clone, PartialEq)]
@@ -92,6 +92,67 @@ impl<B: Backend> Gates<B> {
             ffn: filled(layout.iter().map(|block| block.hidden).sum()),
             layout,
         }
+    }
+
+    /// Gates for the single paths of a table, their thresholds in the order of `scores`, one entry
+    /// for each block. All operations of a path have attention's threshold.
+    pub fn ranked(table: &CostTable, scores: &[BlockScores], device: &B::Device) -> Self {
+        let mut gates = Self::new(table, 0.0, device);
+        let thresholds = BlockScores::thresholds(scores);
+        let pairs = || gates.layout.iter().zip(&thresholds);
+        let operations =
+            pairs().flat_map(|(own, block)| vec![block.attention as f32; own.operations.len()]);
+        let ffn = pairs().flat_map(|(_, block)| block.ffn.iter().map(|&score| score as f32));
+        let [operations, ffn] = [operations.collect(), ffn.collect()].map(|values: Vec<f32>| {
+            let count = values.len();
+            Param::from_data(TensorData::new(values, [count]), device)
+        });
+        (gates.operations, gates.ffn) = (operations, ffn);
+        gates
+    }
+
+    /// The gates with one number added to every threshold, so that the cost at the expected gates
+    /// comes as near to the target as it can without exceeding it.
+    pub fn projected(mut self, table: &CostTable, target: f64) -> Self {
+        let operations = host(self.operations.val().detach());
+        let ffn = host(self.ffn.val().detach());
+        let cost = |shift: f32| {
+            let open = |threshold: &f32| threshold + shift > 0.0;
+            let blocks = self.blocks(|block, [operation, hidden]| {
+                let own = &operations[operation..operation + block.operations.len()];
+                let level = own.iter().take_while(|threshold| open(threshold)).count();
+                (level, ffn[hidden..hidden + block.hidden].iter().filter(|t| open(t)).count())
+            });
+            let pairs = blocks.into_iter().zip(&table.blocks);
+            let sum: f64 = pairs.map(|((level, kept), cost)| cost.at(level, kept)).sum();
+            table.fixed() + sum
+        };
+        let all = || operations.iter().chain(&ffn);
+        let mut low = -all().copied().fold(f32::MIN, f32::max) - 1e-3;
+        let mut high = -all().copied().fold(f32::MAX, f32::min) + 1e-3;
+        if all().next().is_none() {
+            return self;
+        }
+        if cost(high) <= target {
+            low = high;
+        }
+        for _ in 0..48 {
+            let middle = low + (high - low) / 2.0;
+            match cost(middle) <= target {
+                true => low = middle,
+                false => high = middle,
+            }
+        }
+        let device = self.ffn.device();
+        for (param, values) in [(&mut self.operations, operations), (&mut self.ffn, ffn)] {
+            let values: Vec<f32> = values.into_iter().map(|threshold| threshold + low).collect();
+            let count = values.len();
+            let moved = |_| {
+                Tensor::from_data(TensorData::new(values, [count]), &device).require_grad()
+            };
+            *param = param.clone().map(moved);
+        }
+        self
     }
 
     /// The gates of every block.

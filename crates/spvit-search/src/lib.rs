@@ -7,20 +7,33 @@
 //! - [`Architecture`]: what a search gives to everything later, a small JSON file.
 //! - [`Profile`]: what every part of an architecture costs.
 //! - [`derive()`]: from gates to the architecture that meets a budget.
+//! - [`importance()`] and [`BlockScores`]: what a dense model loses with each of its parts, and the
+//!   order in which thresholds begin.
+//! - [`candidates()`]: which blocks may keep attention, found by trying.
+//! - [`refit()`]: least squares that make a compact model follow the dense one.
 //! - [`prune`] and [`expand`]: from search weights to compact ones, from dense to search ones.
 
 mod architecture;
+mod choose;
 mod cost;
 mod derive;
 mod gates;
+mod importance;
+mod moments;
 mod objective;
 mod profile;
 mod prune;
+mod ranking;
+mod refit;
 
 pub use architecture::{Architecture, ArchitectureError, BlockArchitecture};
+pub use choose::{Candidate, candidates};
 pub use cost::{BlockCost, Budget, CostModel, CostTable, Unit};
-pub use derive::{DeriveError, derive, derive_blocks, derive_for, sighted};
+pub use derive::{DeriveError, derive, derive_among, derive_blocks, derive_for, sighted};
 pub use gates::{BlockProbabilities, BlockUniforms, GateLayout, Gates};
+pub use importance::{BlockImportance, Labelled, importance};
 pub use objective::BudgetTerm;
 pub use profile::{BlockProfile, Cost, Profile};
 pub use prune::{expand, prune};
+pub use ranking::BlockScores;
+pub use refit::refit;

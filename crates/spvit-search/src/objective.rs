@@ -32,9 +32,7 @@ impl BudgetTerm {
     pub fn cost<B: Backend>(&self, gates: &Gates<B>) -> f64 {
         let blocks = gates.probabilities();
         let cost = blocks.iter().zip(&self.table.blocks).map(|(block, cost)| {
-            let operation = cost.path().nth(block.level()).map_or(0.0, |(_, cost)| cost);
-            let kept = block.ffn.iter().filter(|&&p| p > 0.5).count();
-            operation + cost.gated_ffn(kept)
+            cost.at(block.level(), block.ffn.iter().filter(|&&p| p > 0.5).count())
         });
         self.table.fixed() + cost.sum::<f64>()
     }

@@ -63,7 +63,7 @@ impl<B: TrainBackend> Classify<B> {
     }
 
     /// What is validated and becomes the result: the average, if there is one.
-    fn weights(&self) -> Vit<B::InnerBackend> {
+    pub fn weights(&self) -> Vit<B::InnerBackend> {
         match &self.average {
             Some(average) => average.model.clone(),
             None => self.replicas.model().valid(),

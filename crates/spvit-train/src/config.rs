@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 pub use resolve::{Given, Resolved, SET, other_order, taken_in_order};
 use serde::{Deserialize, Serialize};
 use spvit_data::{AugmentConfig, DatasetOptions, EvalTransform, ImageOptions};
-use spvit_layers::ModelConfig;
+use spvit_layers::{ModelConfig, Operation};
 use spvit_search::{Budget, CostModel, CostTable};
 pub use text::toml_string;
 
@@ -142,6 +142,23 @@ phase_config! {
         threshold_start: f64,
         /// Learning rate of the thresholds, constant.
         threshold_learning_rate: f64,
+        /// The order in which thresholds begin.
+        start: ThresholdStart,
+        /// Training images that `importance` is measured on.
+        start_images: usize,
+        /// Steps of fine-tuning after which the candidates that `importance` finds are compared; 0
+        /// takes the one that follows the dense model best.
+        trial_steps: usize,
+        /// Whether the thresholds are moved together after every step, so that the expected cost is
+        /// the budget's, in place of the objective's term.
+        projected: bool,
+        /// Share of the steps in which the budget falls from the dense model's cost.
+        budget_fall: f64,
+        /// Whether the weights stay as they are.
+        hold_weights: bool,
+        /// What an attention layer may become, such as `shortcut|msa`: one entry for all blocks or one
+        /// for each. Empty: everything that the model's shape allows.
+        operations: Vec<String>,
     }
 }
 
@@ -158,6 +175,9 @@ phase_config! {
         /// Temperature at which predictions are compared as wholes (soft distillation); 0 compares
         /// with the likeliest class alone (hard distillation).
         distillation_temperature: f64,
+        /// Training images on which the pruned model's last maps are fitted to the dense model
+        /// ([`spvit_search::refit()`]); 0 leaves them as they are.
+        refit: usize,
         /// The teacher: a model that spvit reads, or an ONNX network. Empty: the dense model.
         teacher: PathBuf,
         /// Mean of every channel that a named teacher was trained with, of values from 0 to 1.
@@ -188,6 +208,25 @@ macro_rules! training_of {
 }
 
 impl SearchConfig {
+    /// What every block's attention layer may become; nothing where all is allowed.
+    pub(crate) fn operations_by_block(&self, depth: usize) -> Result<Vec<Vec<Operation>>, String> {
+        let entry = |(index, entry): (usize, &String)| {
+            let parts: Result<Vec<Operation>, String> =
+                entry.split('|').map(|part| part.trim().parse()).collect();
+            parts.map_err(|error| format!("search.operations[{index}]: {error}"))
+        };
+        let entries: Result<Vec<_>, String> =
+            self.operations.iter().enumerate().map(entry).collect();
+        match (entries?, self.operations.len()) {
+            (entries, 1) => Ok(vec![entries[0].clone(); depth]),
+            (entries, count) if count == 0 || count == depth => Ok(entries),
+            (_, count) => Err(format!(
+                "search.operations has {count} entries: expected one for all blocks or one for each \
+                 of the {depth}"
+            )),
+        }
+    }
+
     /// The values that all phases have. A search keeps no average of its weights: the architecture
     /// comes from the thresholds as they are, and the weights that go with them are those.
     pub fn training(&self) -> TrainingConfig {
@@ -230,6 +269,22 @@ pub enum Unit {
     Dense,
     /// 10⁹ FLOPs.
     Giga,
+}
+
+/// The order in which a search's thresholds begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ThresholdStart {
+    /// All at `threshold_start` (the paper).
+    Constant,
+    /// By what the dense model's predictions lose without a part, for what the part costs.
+    Importance,
+    /// By the norms of an FFN's weights, attention before all.
+    Magnitude,
+    /// The same share of every FFN, by these norms.
+    Uniform,
+    /// Another random width for every FFN, attention in some blocks.
+    Random,
 }
 
 /// Weights that fine-tuning starts from.
@@ -275,7 +330,7 @@ impl RunConfig {
     /// The search's budget.
     pub fn budget(&self) -> Budget {
         let target = match self.search.budget <= 1.0 {
-            true => self.cost_table().dense() * self.search.budget,
+            true => self.whole_table().dense() * self.search.budget,
             false => self.search.budget,
         };
         match self.search.budget_unit {
@@ -284,8 +339,24 @@ impl RunConfig {
         }
     }
 
-    /// Costs of the model's choices in the budget's unit.
+    /// What the budget is after a share of a search's steps: it falls evenly from the dense model's
+    /// cost.
+    pub fn budget_at(&self, share: f64) -> f64 {
+        let (dense, target) = (self.whole_table().dense(), self.budget().target);
+        match share < self.search.budget_fall {
+            true => dense - (dense - target) * share / self.search.budget_fall,
+            false => target,
+        }
+    }
+
+    /// Costs of the choices that are searched, in the budget's unit.
     pub fn cost_table(&self) -> CostTable {
+        let among = self.search.operations_by_block(self.model.depth());
+        self.whole_table().among(&among.unwrap_or_default())
+    }
+
+    /// Costs of all choices of the model, in the budget's unit.
+    pub fn whole_table(&self) -> CostTable {
         match self.search.budget_unit {
             BudgetUnit::Flops => CostTable::new(&self.model, self.search.cost_model),
             BudgetUnit::Parameters => CostTable::parameters(&self.model),

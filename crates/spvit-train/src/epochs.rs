@@ -49,6 +49,9 @@ pub(crate) trait Training {
         learning_rate: f64,
     ) -> Result<StepReport, TrainError>;
 
+    /// Is told how many steps the phase has, before the first one.
+    fn begin(&mut self, _steps: usize) {}
+
     /// FLOPs at the expected gates and the budget, while searching.
     fn flops(&self) -> Option<(u64, u64)> {
         None
@@ -91,6 +94,7 @@ pub(crate) fn run<T: Training>(
     let phase = subject.phase();
     let steps = train.batches_per_epoch();
     let schedule = Schedule::new(&training, steps);
+    subject.begin(training.epochs * steps);
     let mut at = match folder.read_checkpoint(phase)? {
         Some((position, state, notes)) => {
             for note in notes {
@@ -217,6 +221,9 @@ pub(crate) fn run<T: Training>(
         if observer.stop_requested() && !last {
             return Ok(Outcome::Stopped);
         }
+    }
+    if training.epochs == 0 {
+        subject.write_best(folder, &origin)?;
     }
     Ok(Outcome::Finished)
 }

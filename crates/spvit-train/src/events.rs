@@ -65,6 +65,13 @@ pub struct EpochReport {
 pub enum Event<'a> {
     /// A line for the reader.
     Message(&'a str),
+    /// Before a block is measured or fitted, outside any phase's steps.
+    Measuring {
+        /// The block, from 0.
+        block: usize,
+        /// Blocks in all.
+        blocks: usize,
+    },
     /// After every step.
     Progress(&'a Progress),
     /// After every epoch.

@@ -31,8 +31,10 @@ mod report;
 mod results;
 mod schedule;
 mod search;
+mod start;
 pub mod step;
 mod teacher;
+mod trials;
 
 pub use changes::check_changes;
 pub use checkpoint::Position;

@@ -5,10 +5,10 @@ use std::io::{ErrorKind, Write};
 use spvit_core::TrainBackend;
 use spvit_interchange::weights::{self, read_architecture};
 use spvit_layers::{Init, Vit, state};
-use spvit_search::{Architecture, Gates, derive_for, expand, prune};
+use spvit_search::{Architecture, Gates, derive_among, expand, prune, refit};
 
 use crate::{
-    Phase, Run, Teacher, TrainError,
+    Event, Phase, Run, Teacher, TrainError,
     classify::Classify,
     config::{InitialWeights, TrainingConfig},
     epochs::Outcome,
@@ -17,6 +17,7 @@ use crate::{
     random::{self, Purpose},
     results,
     search::{Search, restore_gates},
+    start::constant_gates,
 };
 
 impl<B: TrainBackend> Run<'_, B> {
@@ -99,7 +100,7 @@ impl<B: TrainBackend> Run<'_, B> {
         }
         let fresh = Gates::<B::InnerBackend>::new(&table, 0.0, self.device());
         let budget = self.config.budget();
-        derive_for(&self.config.model, cost_model, &fresh.probabilities(), budget)?;
+        derive_among(&self.config.model, cost_model, &table, &fresh.probabilities(), budget)?;
         Ok(())
     }
 
@@ -117,7 +118,15 @@ impl<B: TrainBackend> Run<'_, B> {
             self.tell_dense(&dense)?;
         }
         let model = expand(&dense.model, &self.config.model, &mut init);
-        let mut subject = Search::<B>::new(model, &self.config, self.device());
+        // What a checkpoint holds is not measured again.
+        let gates = match self.folder.in_progress(Phase::Search) {
+            true => constant_gates(&self.config, self.device()),
+            false => match self.first_gates(&dense.model)? {
+                Some(gates) => gates,
+                None => return Ok(Outcome::Stopped),
+            },
+        };
+        let mut subject = Search::<B>::new((model, gates), &self.config, self.device());
         let training = self.config.search.training();
         let from = results::file_digest(&self.dense_path());
         let outcome = self.train(&mut subject, training, from)?;
@@ -149,7 +158,8 @@ impl<B: TrainBackend> Run<'_, B> {
                 let gates = Gates::<B::InnerBackend>::new(&table, 0.0, self.device());
                 let probabilities = restore_gates(gates, &state)?.probabilities();
                 let budget = config.budget();
-                derive_for(&config.model, config.search.cost_model, &probabilities, budget)?
+                let cost_model = config.search.cost_model;
+                derive_among(&config.model, cost_model, &table, &probabilities, budget)?
             }
         };
         if let Some(difference) = results::difference(&config.model, &architecture.model) {
@@ -175,7 +185,10 @@ impl<B: TrainBackend> Run<'_, B> {
                 search
             }
         };
-        let compact = prune(&search, &architecture);
+        let compact = match config.finetune.refit {
+            0 => prune(&search, &architecture),
+            images => self.refit(prune(&search, &architecture), images)?,
+        };
         let text = architecture
             .to_json()
             .map_err(|error| TrainError::Architecture { path: json.clone(), error })?;
@@ -191,6 +204,23 @@ impl<B: TrainBackend> Run<'_, B> {
             self.folder.begin_anew(Part::Finetune)?;
         }
         Ok(architecture)
+    }
+
+    /// The pruned model with its last maps fitted to the dense one.
+    fn refit(
+        &mut self,
+        pruned: Vit<B::InnerBackend>,
+        images: usize,
+    ) -> Result<Vit<B::InnerBackend>, TrainError> {
+        let dense = self.dense::<B::InnerBackend>()?.model;
+        let images = self.calibration(images)?.into_iter().map(|(batch, _)| batch);
+        let images: Vec<_> = images.collect();
+        let count: usize = images.iter().map(|batch| batch.dims()[0]).sum();
+        self.say(&format!("fitting the pruned model to the dense one, on {count} training images"));
+        let observer = &mut *self.observer;
+        Ok(refit(pruned, &dense, &images, |block, blocks| {
+            observer.event(Event::Measuring { block, blocks });
+        }))
     }
 
     /// Fine-tunes the pruned model; writes `compact.safetensors`.

@@ -43,7 +43,7 @@ pub struct Run<'a, B: TrainBackend> {
     images: String,
     device: B::Device,
     backend: String,
-    observer: &'a mut dyn Observer,
+    pub(crate) observer: &'a mut dyn Observer,
     /// What was said about the dense weights and the teacher, to say it once.
     pub(crate) noted: BTreeSet<String>,
 }

@@ -24,6 +24,8 @@ pub enum Purpose {
     FinetuneData = 6,
     /// The same while a dense model gets a new head.
     TransferData = 7,
+    /// Images that a dense model is measured on, and a compact one fitted to.
+    Calibration = 8,
 }
 
 impl Purpose {

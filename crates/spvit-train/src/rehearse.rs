@@ -13,6 +13,7 @@ use crate::{
     classify::Classify,
     config::{FinetuneConfig, TrainingConfig},
     epochs::Training,
+    start::constant_gates,
     search::Search,
 };
 
@@ -93,7 +94,8 @@ impl<B: TrainBackend> Run<'_, B> {
         let training = config.search.training();
         let mut init = Init::new(config.seed, self.device());
         let searched = expand(&model, &config.model, &mut init);
-        let mut subject = Search::<B>::new(searched, &config, self.device());
+        let gates = constant_gates(&config, self.device());
+        let mut subject = Search::<B>::new((searched, gates), &config, self.device());
         phases.push(self.time(&mut subject, &training)?);
         drop(subject);
         // A compact model's step costs less: the dense one's is the most.
@@ -127,6 +129,7 @@ impl<B: TrainBackend> Run<'_, B> {
         training: &TrainingConfig,
     ) -> Result<PhasePlan, TrainError> {
         let (train, _) = self.loaders(training, subject.phase())?;
+        subject.begin(training.epochs * train.batches_per_epoch());
         let mut times = Vec::new();
         let mut batches = train.epoch(0, 0);
         for number in 0..=STEPS {

@@ -1,6 +1,6 @@
 //! The search: weights and thresholds, one backward pass, two optimisers.
 
-use burn::module::AutodiffModule;
+use burn::module::{AutodiffModule, Module};
 use burn::tensor::Tensor;
 use spvit_core::TrainBackend;
 use spvit_data::{Batch, Loader};
@@ -8,7 +8,7 @@ use spvit_layers::{
     ModelConfig, SearchVit,
     state::{self, StateDict},
 };
-use spvit_search::{Architecture, Budget, BudgetTerm, Gates, derive_for, prune};
+use spvit_search::{Architecture, Budget, BudgetTerm, CostTable, Gates, derive_among, prune};
 
 use crate::{
     Origin, Phase, TrainError,
@@ -34,20 +34,26 @@ pub(crate) struct Search<B: TrainBackend> {
     replicas: Replicas<B, SearchObjective>,
     flops: u64,
     shape: ModelConfig,
-    config: SearchConfig,
+    config: RunConfig,
+    steps: usize,
     budget: Budget,
     device: B::Device,
 }
 
 impl<B: TrainBackend> Search<B> {
-    pub fn new(model: SearchVit<B>, config: &RunConfig, device: &B::Device) -> Self {
+    /// A search that begins with these weights and thresholds.
+    pub fn new(
+        (model, gates): (SearchVit<B>, Gates<B>),
+        config: &RunConfig,
+        device: &B::Device,
+    ) -> Self {
         let (budget, table) = (config.budget(), config.cost_table());
-        let gates = Gates::new(&table, config.search.threshold_start, device);
+        let model = if config.search.hold_weights { model.no_grad() } else { model };
         let scale = match config.search.unit {
-            Unit::Dense => table.dense(),
+            Unit::Dense => config.whole_table().dense(),
             Unit::Giga => 1e9,
         };
-        let lambda = config.search.lambda;
+        let lambda = if config.search.projected { 0.0 } else { config.search.lambda };
         let term = BudgetTerm { table, budget, lambda, scale };
         let flops = term.cost(&gates) as u64;
         let search = &config.search;
@@ -65,7 +71,8 @@ impl<B: TrainBackend> Search<B> {
             replicas: Replicas::new(objective, Searched { model, gates }, groups, options, device),
             flops,
             shape: config.model.clone(),
-            config: config.search.clone(),
+            config: config.clone(),
+            steps: 0,
             budget,
             device: device.clone(),
         }
@@ -88,7 +95,12 @@ impl<B: TrainBackend> Search<B> {
     /// The architecture that the gates give at the budget.
     fn derive(&self) -> Result<Architecture, TrainError> {
         let probabilities = self.gates().probabilities();
-        Ok(derive_for(&self.shape, self.config.cost_model, &probabilities, self.budget)?)
+        let (model, table) = (self.config.search.cost_model, self.table());
+        Ok(derive_among(&self.shape, model, table, &probabilities, self.budget)?)
+    }
+
+    fn table(&self) -> &CostTable {
+        &self.replicas.objective().budget.table
     }
 
     fn thresholds(&self) -> StateDict {
@@ -136,10 +148,25 @@ impl<B: TrainBackend> Training for Search<B> {
     }
 
     fn step(&mut self, batch: &Batch, step: usize, rate: f64) -> Result<StepReport, TrainError> {
-        let rates = [rate, self.config.threshold_learning_rate];
-        let report = self.replicas.step(batch, step as u64, &rates);
+        let SearchConfig { threshold_learning_rate, hold_weights, projected, .. } =
+            self.config.search;
+        let rate = if hold_weights { 0.0 } else { rate };
+        let report = self.replicas.step(batch, step as u64, &[rate, threshold_learning_rate]);
+        if projected {
+            let share = (step + 1) as f64 / self.steps.max(1) as f64;
+            let budget = self.config.budget_at(share);
+            let table = self.table().clone();
+            self.replicas.change(|Searched { model, gates }| Searched {
+                model,
+                gates: gates.projected(&table, budget),
+            });
+        }
         self.flops = self.expected_flops();
         Ok(report)
+    }
+
+    fn begin(&mut self, steps: usize) {
+        self.steps = steps;
     }
 
     fn flops(&self) -> Option<(u64, u64)> {
@@ -152,7 +179,7 @@ impl<B: TrainBackend> Training for Search<B> {
         Ok(Validation {
             accuracy: Some(accuracy(&compact, images, &self.device)?),
             derived_flops: architecture
-                .cost(&self.replicas.objective().budget.table)
+                .cost(self.table())
                 .map(|cost| cost as u64),
             eligible: self.flops as f64 <= self.budget.target * NEAR,
         })

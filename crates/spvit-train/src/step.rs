@@ -165,6 +165,11 @@ impl<B: TrainBackend, O: Objective<B>> Replicas<B, O> {
         }
     }
 
+    /// Changes what is trained, its optimisers going on as they are.
+    pub fn change(&mut self, change: impl FnOnce(O::Model) -> O::Model) {
+        self.model = change(self.model.clone());
+    }
+
     /// Trains on one batch: `number` is the step, counted from 0, and `rates` holds the learning rate
     /// of every group.
     ///

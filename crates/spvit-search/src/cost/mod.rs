@@ -118,6 +118,11 @@ impl BlockCost {
         }
     }
 
+    /// Of the `level`-th operation of the path and the FFN with so many open gates.
+    pub fn at(&self, level: usize, open: usize) -> f64 {
+        self.path().nth(level).map_or(0.0, |(_, cost)| cost) + self.gated_ffn(open)
+    }
+
     /// The operations that the single path leaves out.
     pub fn dominated(&self) -> impl Iterator<Item = Operation> + '_ {
         let kept: Vec<Operation> = self.path().map(|(operation, _)| operation).collect();
@@ -176,6 +181,19 @@ impl CostTable {
     /// Trained values of a model's shape.
     pub fn parameters(config: &ModelConfig) -> Self {
         count::parameters(config)
+    }
+
+    /// The table with these operations alone, one entry for each block; a block of which none is
+    /// left stays as it is.
+    pub fn among(mut self, operations: &[Vec<Operation>]) -> Self {
+        for (block, among) in self.blocks.iter_mut().zip(operations) {
+            let mut left = block.operations.clone();
+            left.retain(|(operation, _)| among.contains(operation));
+            if !left.is_empty() {
+                block.operations = left;
+            }
+        }
+        self
     }
 
     /// What no choice changes: embedding, mergings, head, and what every block has.

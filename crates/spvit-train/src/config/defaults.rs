@@ -8,7 +8,7 @@ use spvit_search::CostModel;
 
 use super::{
     BudgetUnit, DataConfig, DenseConfig, FinetuneConfig, InitialWeights, LoopConfig, RunConfig,
-    ScheduleKind, SearchConfig, TrainingConfig, Unit,
+    ScheduleKind, SearchConfig, ThresholdStart, TrainingConfig, Unit,
 };
 
 impl Default for RunConfig {
@@ -107,6 +107,13 @@ impl Default for SearchConfig {
             unit: Unit::Dense,
             threshold_start: 1.5,
             threshold_learning_rate: 1e-3,
+            start: ThresholdStart::Constant,
+            start_images: 1024,
+            trial_steps: 200,
+            projected: false,
+            budget_fall: 0.0,
+            hold_weights: false,
+            operations: Vec::new(),
         })
     }
 }
@@ -118,6 +125,7 @@ impl Default for FinetuneConfig {
             init: InitialWeights::Searched,
             distillation: 0.0,
             distillation_temperature: 0.0,
+            refit: 0,
             teacher: PathBuf::new(),
             teacher_mean: Vec::new(),
             teacher_std: Vec::new(),

@@ -117,7 +117,7 @@ pub(super) fn rates(config: &RunConfig, images: usize, files: bool) -> Vec<Defau
     // AdamW's rate for a batch of 128, smaller for wider models.
     let dim = model.embed_dim();
     let rate = |batch: usize| 1e-4 * (384.0 / dim as f64).sqrt() * (batch as f64 / 128.0).sqrt();
-    let search = config.search.epochs * steps(images, config.search.batch_size);
+    let search = config.search.epochs.max(1) * steps(images, config.search.batch_size);
     // Thresholds start at 1.5 and should cross 0 in the middle of the search.
     let threshold =
         round((2.0 * config.search.threshold_start.abs() / search as f64).clamp(1e-3, 1e-2));

@@ -1,6 +1,6 @@
 //! Ranges of a configuration's values.
 
-use super::{FinetuneConfig, RunConfig, TrainingConfig};
+use super::{FinetuneConfig, RunConfig, ThresholdStart, TrainingConfig};
 use spvit_interchange::memory;
 
 /// Most epochs of a phase.
@@ -22,7 +22,8 @@ impl RunConfig {
             ("finetune", self.finetune.training()),
         ];
         for (name, phase) in phases {
-            phase.validate().map_err(|problem| format!("{name}.{problem}"))?;
+            let least = usize::from(name != "search");
+            phase.validate(least).map_err(|problem| format!("{name}.{problem}"))?;
             let (images, parts) = (phase.batch_size, self.run.micro_batches);
             if images < parts {
                 let problem = "run.micro_batches must not exceed the batch size of";
@@ -47,6 +48,28 @@ impl RunConfig {
         let rate = s.threshold_learning_rate;
         check("search.threshold_learning_rate", rate, rate >= 0.0, "at least 0")?;
         check("search.threshold_start", s.threshold_start, true, "a number")?;
+        check("search.budget_fall", s.budget_fall, (0.0..=1.0).contains(&s.budget_fall), "from 0 to 1")?;
+        let among = s.operations_by_block(self.model.depth())?;
+        for (block, (among, cost)) in among.iter().zip(&self.whole_table().blocks).enumerate() {
+            if cost.operations.iter().all(|(operation, _)| !among.contains(operation)) {
+                return Err(format!(
+                    "search.operations: block {block} can be none of them; it can be {}",
+                    cost.operations
+                        .iter()
+                        .map(|(operation, _)| operation.to_string())
+                        .collect::<Vec<_>>()
+                        .join(", ")
+                ));
+            }
+        }
+        if s.start == ThresholdStart::Importance && s.start_images == 0 {
+            return Err("search.start_images = 0: importance is measured on at least one image".into());
+        }
+        if s.epochs == 0 && s.start == ThresholdStart::Constant {
+            return Err("search.epochs = 0: without a step the thresholds stay as they begin; set \
+                        search.start to importance, magnitude, uniform or random"
+                .into());
+        }
         let share = self.finetune.distillation;
         check("finetune.distillation", share, (0.0..=1.0).contains(&share), "between 0 and 1")?;
         let heat = self.finetune.distillation_temperature;
@@ -95,8 +118,8 @@ impl FinetuneConfig {
 }
 
 impl TrainingConfig {
-    fn validate(&self) -> Result<(), String> {
-        if self.epochs == 0 || self.batch_size == 0 {
+    fn validate(&self, epochs: usize) -> Result<(), String> {
+        if self.epochs < epochs || self.batch_size == 0 {
             return Err("epochs and batch_size must be at least 1".into());
         }
         if !(1..=self.batch_size).contains(&self.accumulate) {

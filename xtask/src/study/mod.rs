@@ -1,0 +1,124 @@
+//! `cargo xtask study`: the search beside its rivals, from one dense model, with the same training after
+//! the cut for all.
+//!
+//! Every cell (a row at a budget with a seed) is a run of the program, or of a script in Python, in a
+//! folder of its own, and leaves one line in docs/evidence.jsonl. Cells that have a line are not computed
+//! again, so that the study can be stopped at any time; docs/EVIDENCE.md is drawn from the lines.
+
+mod cells;
+mod page;
+mod records;
+mod rows;
+
+use std::path::{Path, PathBuf};
+
+use crate::shell::{Failure, cargo, run};
+use cells::Cell;
+use records::Records;
+use rows::{Kind, ROWS, Row};
+
+/// What to compute.
+#[derive(clap::Args)]
+pub struct Arguments {
+    /// Only rows whose name contains this; can be repeated
+    #[arg(long, value_name = "TEXT")]
+    only: Vec<String>,
+    /// Budgets, as shares of the dense model's FLOPs
+    #[arg(long, value_delimiter = ',', default_values_t = [0.6, 0.4, 0.25])]
+    budgets: Vec<f64>,
+    /// Seeds
+    #[arg(long, value_delimiter = ',', default_values_t = [0, 1, 2])]
+    seeds: Vec<u64>,
+    /// A few rows on few images, to see that the study works; the page stays as it is
+    #[arg(long, conflicts_with_all = ["only", "budgets", "seeds"])]
+    quick: bool,
+    /// Draws the page from the lines that there are, and computes nothing
+    #[arg(long)]
+    page: bool,
+}
+
+/// What all cells share.
+pub struct Study {
+    /// Configuration that every run starts from.
+    config: &'static str,
+    /// Settings of every run, after the row's own.
+    settings: Vec<String>,
+    /// Where runs are made, and removed when they are done.
+    scratch: PathBuf,
+    records: PathBuf,
+    page: Option<PathBuf>,
+}
+
+/// Computes what is missing and draws the page.
+pub fn run_study(arguments: &Arguments) -> Result<(), Failure> {
+    let study = match arguments.quick {
+        true => {
+            let scratch = crate::shell::release().join("study-quick");
+            let _ = std::fs::remove_dir_all(&scratch);
+            Study {
+                config: "configs/demo.toml",
+                settings: ["data.train_limit=1280", "finetune.epochs=1"].map(String::from).to_vec(),
+                records: scratch.join("evidence.jsonl"),
+                page: None,
+                scratch,
+            }
+        }
+        false => Study {
+            config: "configs/fashion-mnist.toml",
+            settings: Vec::new(),
+            scratch: PathBuf::from("runs/study"),
+            records: PathBuf::from("docs/evidence.jsonl"),
+            page: Some(PathBuf::from("docs")),
+        },
+    };
+    let (budgets, seeds): (&[f64], &[u64]) = match arguments.quick {
+        true => (&[0.4], &[0]),
+        false => (&arguments.budgets, &arguments.seeds),
+    };
+    let wanted = |row: &&Row| match arguments.quick {
+        true => row.quick,
+        false => {
+            let named = |text: &String| row.name.contains(text.as_str());
+            arguments.only.is_empty() || arguments.only.iter().any(named)
+        }
+    };
+    let rows: Vec<&Row> = ROWS.iter().filter(wanted).collect();
+    if rows.is_empty() {
+        let names: Vec<&str> = ROWS.iter().map(|row| row.name).collect();
+        return Err(Failure::new(format!("--only names no row; there are: {}", names.join(", "))));
+    }
+    let mut records = Records::read(&study.records)?;
+    if !arguments.page {
+        run(cargo().args(["build", "--release", "--workspace"]))?;
+        make(&study.scratch)?;
+        let mut cells = Vec::new();
+        for &seed in seeds {
+            for row in &rows {
+                // The whole model is the same at every budget.
+                let budgets = if matches!(row.kind, Kind::Dense) { &[1.0] } else { budgets };
+                for &budget in budgets {
+                    let cell = Cell { study: &study, row, budget, seed };
+                    if records.of(&cell).is_none() {
+                        cells.push(cell);
+                    }
+                }
+            }
+        }
+        let count = cells.len();
+        for (number, cell) in cells.into_iter().enumerate() {
+            eprintln!("cell {} of {count}: {cell}", number + 1);
+            let record = cell.compute()?;
+            records.add(record)?;
+        }
+    }
+    print!("{}", page::table(&records));
+    match &study.page {
+        Some(folder) => page::write(&records, folder),
+        None => Ok(()),
+    }
+}
+
+fn make(folder: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(folder)
+        .map_err(|error| Failure::new(format!("{}: {error}", folder.display())))
+}

@@ -1,0 +1,173 @@
+//! What is compared.
+
+/// How a row's cells are computed.
+pub enum Kind {
+    /// `spvit run` with these settings.
+    Run,
+    /// The same of the whole model, whatever the budget.
+    Dense,
+    /// The best of five such runs after one epoch, by validation, fine-tuned.
+    BestOfFive,
+    /// Torch-Pruning in PyTorch, with this importance, on these parts, fine-tuned there.
+    TorchPruning { importance: &'static str, what: &'static str },
+    /// The hidden dimensions that Torch-Pruning keeps, cut from the dense model and fine-tuned here.
+    Carried { importance: &'static str },
+}
+
+/// A row of the table.
+pub struct Row {
+    /// In the table and in `--only`.
+    pub name: &'static str,
+    /// What it is, in a few words.
+    pub about: &'static str,
+    pub kind: Kind,
+    /// Besides the configuration's.
+    pub settings: &'static [&'static str],
+    /// Whether it is a rival, or a part of the method taken away.
+    pub group: Group,
+    /// Whether `--quick` computes it.
+    pub quick: bool,
+}
+
+/// Where a row stands.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    Own,
+    Rival,
+    Ablation,
+}
+
+/// No search: an order of the hidden dimensions, attention where the row says, dense weights.
+macro_rules! cut {
+    ($start:literal, $($operation:literal),*) => {
+        &[
+            "search.epochs=0",
+            concat!("search.start=", $start),
+            concat!("search.operations=[", $("\"", $operation, "\",",)* "]"),
+            "finetune.init=dense",
+            "finetune.refit=0",
+        ]
+    };
+}
+
+const fn row(name: &'static str, about: &'static str, settings: &'static [&'static str]) -> Row {
+    Row { name, about, kind: Kind::Run, settings, group: Group::Rival, quick: false }
+}
+
+/// All rows, in the table's order.
+pub const ROWS: &[Row] = &[
+    Row { group: Group::Own, quick: true, ..row("spvit", "this project's defaults", &[]) },
+    Row {
+        group: Group::Own,
+        kind: Kind::Dense,
+        ..row("dense, trained on", "the same training without a cut", cut!("uniform", "msa"))
+    },
+    Row {
+        group: Group::Own,
+        ..row(
+            "the paper's search",
+            "constant thresholds, λ, weights and thresholds trained together, searched weights",
+            &[
+                "search.epochs=2",
+                "search.start=constant",
+                "search.projected=false",
+                "search.hold_weights=false",
+                "search.budget_fall=0",
+                "finetune.init=searched",
+                "finetune.refit=0",
+            ],
+        )
+    },
+    Row {
+        kind: Kind::TorchPruning { importance: "taylor", what: "heads_ffn" },
+        ..row("Torch-Pruning, Taylor", "heads and FFN", &[])
+    },
+    Row {
+        kind: Kind::TorchPruning { importance: "hessian", what: "heads_ffn" },
+        ..row("Torch-Pruning, Hessian", "heads and FFN", &[])
+    },
+    Row {
+        kind: Kind::TorchPruning { importance: "magnitude", what: "heads_ffn" },
+        ..row("Torch-Pruning, magnitude", "heads and FFN", &[])
+    },
+    Row {
+        kind: Kind::TorchPruning { importance: "taylor", what: "ffn" },
+        ..row("Torch-Pruning, Taylor, FFN", "FFN alone, fine-tuned in PyTorch", &[])
+    },
+    Row {
+        kind: Kind::Carried { importance: "taylor" },
+        ..row(
+            "Torch-Pruning, Taylor, FFN, tuned here",
+            "the same cut, fine-tuned by spvit",
+            cut!("uniform", "msa"),
+        )
+    },
+    Row {
+        quick: true,
+        ..row("uniform width", "attention everywhere, by weight norm", cut!("uniform", "msa"))
+    },
+    row("magnitude", "attention everywhere, by weight norm over the network", cut!("magnitude", "msa")),
+    row(
+        "attention in every second block",
+        "from the second on, shortcuts between, uniform width",
+        cut!("uniform", "shortcut", "msa", "shortcut", "msa", "shortcut", "msa"),
+    ),
+    row(
+        "the same, 1×1 convolutions between",
+        "uniform width",
+        cut!("uniform", "bconv1x1", "msa", "bconv1x1", "msa", "bconv1x1", "msa"),
+    ),
+    row(
+        "attention in the last half",
+        "shortcuts before, uniform width",
+        cut!("uniform", "shortcut", "shortcut", "shortcut", "msa", "msa", "msa"),
+    ),
+    row(
+        "attention in the first half",
+        "shortcuts after, uniform width",
+        cut!("uniform", "msa", "msa", "msa", "shortcut", "shortcut", "shortcut"),
+    ),
+    Row {
+        kind: Kind::BestOfFive,
+        ..row(
+            "random",
+            "best of five architectures after an epoch each",
+            &[
+                "search.epochs=0",
+                "search.start=random",
+                "search.operations=[\"shortcut|msa\"]",
+                "finetune.init=dense",
+                "finetune.refit=0",
+            ],
+        )
+    },
+    Row {
+        group: Group::Ablation,
+        quick: true,
+        ..row("no search steps", "thresholds as importance sets them", &["search.epochs=0", "finetune.init=dense"])
+    },
+    Row {
+        group: Group::Ablation,
+        ..row("no least squares", "the pruned weights as they are", &["finetune.refit=0"])
+    },
+    Row {
+        group: Group::Ablation,
+        ..row("thresholds constant", "at 1.5, as in the paper", &["search.start=constant"])
+    },
+    Row {
+        group: Group::Ablation,
+        ..row("weights searched", "fine-tuning begins with them", &["search.hold_weights=false", "finetune.init=searched"])
+    },
+    Row {
+        group: Group::Ablation,
+        ..row("weights dense", "fine-tuning begins with them", &["finetune.init=dense"])
+    },
+    Row {
+        group: Group::Ablation,
+        ..row("no convolutions", "attention or a shortcut", &["search.operations=[\"shortcut|msa\"]"])
+    },
+    Row {
+        group: Group::Ablation,
+        ..row("no distillation", "labels alone", &["finetune.distillation=0"])
+    },
+];
