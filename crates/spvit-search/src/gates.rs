@@ -147,9 +147,8 @@ impl<B: Backend> Gates<B> {
         for (param, values) in [(&mut self.operations, operations), (&mut self.ffn, ffn)] {
             let values: Vec<f32> = values.into_iter().map(|threshold| threshold + low).collect();
             let count = values.len();
-            let moved = |_| {
-                Tensor::from_data(TensorData::new(values, [count]), &device).require_grad()
-            };
+            let moved =
+                |_| Tensor::from_data(TensorData::new(values, [count]), &device).require_grad();
             *param = param.clone().map(moved);
         }
         self

@@ -62,8 +62,7 @@ pub fn importance<B: TrainBackend>(
     for (index, (block, fisher)) in model.blocks.iter().zip(fisher).enumerate() {
         progress(index, model.blocks.len());
         let mode = Mode::Evaluate;
-        let mixed: Vec<_> =
-            streams.iter().map(|x| block.mix(x.clone(), index, &mode)).collect();
+        let mixed: Vec<_> = streams.iter().map(|x| block.mix(x.clone(), index, &mode)).collect();
         let fed = |x: Tensor<_, 3>| model.merge(index, block.feed(x, index, &mode));
         let without: Vec<_> = constant(&streams, &mixed).into_iter().map(fed).collect();
         let attention = lost(logits(&without, index + 1));
@@ -80,7 +79,11 @@ pub fn importance<B: TrainBackend>(
                 .into_iter()
                 .map(|count| {
                     let merged = |x| model.merge(index, x);
-                    let fed = cut.feed(&order[..count], &mixed).into_iter().map(merged).collect::<Vec<_>>();
+                    let fed = cut
+                        .feed(&order[..count], &mixed)
+                        .into_iter()
+                        .map(merged)
+                        .collect::<Vec<_>>();
                     (count, lost(logits(&fed, index + 1)))
                 })
                 .collect();
@@ -97,9 +100,8 @@ pub fn importance<B: TrainBackend>(
 /// Logits of the tokens that enter a block.
 fn rest<B: FusedOps>(model: &Vit<B>, x: Tensor<B, 3>, from: usize) -> Tensor<B, 2> {
     let blocks = model.blocks.iter().enumerate().skip(from);
-    let x = blocks.fold(x, |x, (index, block)| {
-        model.merge(index, block.forward(x, index, &Mode::Evaluate))
-    });
+    let x = blocks
+        .fold(x, |x, (index, block)| model.merge(index, block.forward(x, index, &Mode::Evaluate)));
     model.classify(x).mean()
 }
 
@@ -177,10 +179,7 @@ impl<'a, B: FusedOps> Cut<'a, B> {
 
 /// Of every block's hidden dimensions the mean over images of `(∂loss/∂gate)²`, the gates being open
 /// and an image's own.
-fn fisher<B: TrainBackend>(
-    dense: &Vit<B>,
-    images: &[Labelled<B::InnerBackend>],
-) -> Vec<Vec<f64>> {
+fn fisher<B: TrainBackend>(dense: &Vit<B>, images: &[Labelled<B::InnerBackend>]) -> Vec<Vec<f64>> {
     let mut sums: Vec<Vec<f64>> =
         dense.blocks.iter().map(|block| vec![0.0; block.mlp.hidden()]).collect();
     // Probes alone are in the graph: zeros that are added to what an FFN gives.

@@ -111,7 +111,10 @@ fn fit_ffn<B: FusedOps>(
                 let [batch, tokens, dim] = x.dims();
                 let missing = (to.clone() - x.clone()).reshape([batch * tokens, dim]).sum_dim(0);
                 let missing = missing.squeeze_dim::<1>(0);
-                (Some(sum.map_or_else(|| missing.clone(), |sum| sum + missing.clone())), rows + batch * tokens)
+                (
+                    Some(sum.map_or_else(|| missing.clone(), |sum| sum + missing.clone())),
+                    rows + batch * tokens,
+                )
             });
             if let (Some(sum), None) = (sum, &block.ls2) {
                 replace(bias, sum / rows as f64);

@@ -80,7 +80,9 @@ pub(crate) fn fixed_by(folder: &RunFolder, key: &str) -> Option<String> {
     let section = key.split_once('.').map_or("", |(section, _)| section);
     let (fixed, remedy) = match key {
         key if CHANGE_NOTHING.contains(&key) => return None,
-        "finetune.init" => (folder.pruned().exists(), "--redo prune prunes anew".to_string()),
+        "finetune.init" | "finetune.refit" => {
+            (folder.pruned().exists(), "--redo prune prunes anew".to_string())
+        }
         // A searched model can be pruned to more than one budget.
         "search.budget" | "search.budget_unit" if folder.searched().exists() => {
             (folder.architecture().exists(), "--redo prune derives another".to_string())

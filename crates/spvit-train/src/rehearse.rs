@@ -13,8 +13,8 @@ use crate::{
     classify::Classify,
     config::{FinetuneConfig, TrainingConfig},
     epochs::Training,
-    start::constant_gates,
     search::Search,
+    start::constant_gates,
 };
 
 /// Steps that are timed, after one that warms up.

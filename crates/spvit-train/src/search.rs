@@ -178,9 +178,7 @@ impl<B: TrainBackend> Training for Search<B> {
         let compact = prune(&self.model(), &architecture);
         Ok(Validation {
             accuracy: Some(accuracy(&compact, images, &self.device)?),
-            derived_flops: architecture
-                .cost(self.table())
-                .map(|cost| cost as u64),
+            derived_flops: architecture.cost(self.table()).map(|cost| cost as u64),
             eligible: self.flops as f64 <= self.budget.target * NEAR,
         })
     }

@@ -63,9 +63,10 @@ impl<B: TrainBackend> Run<'_, B> {
                 let images: Vec<_> = images.into_iter().map(|(batch, _)| batch).collect();
                 let dense = dense.valid();
                 let (shape, budget) = (&config.model, config.budget());
-                let among = candidates(&dense, (shape, &table), &scores, budget, &images, |i, of| {
-                    observer.event(Event::Measuring { block: i, blocks: of });
-                });
+                let among =
+                    candidates(&dense, (shape, &table), &scores, budget, &images, |i, of| {
+                        observer.event(Event::Measuring { block: i, blocks: of });
+                    });
                 let Some(kept) = self.try_out(among)? else { return Ok(None) };
                 let pairs = scores.into_iter().zip(kept);
                 pairs.map(|(block, kept)| block.with_attention(kept)).collect()
@@ -75,10 +76,9 @@ impl<B: TrainBackend> Run<'_, B> {
                 let scores = BlockScores::of_magnitude(&dense.valid(), &table).into_iter();
                 scores.map(BlockScores::level).collect()
             }
-            ThresholdStart::Random => random_scores(
-                BlockScores::of_magnitude(&dense.valid(), &table),
-                config.seed,
-            ),
+            ThresholdStart::Random => {
+                random_scores(BlockScores::of_magnitude(&dense.valid(), &table), config.seed)
+            }
         };
         let gates = Gates::ranked(&table, &scores, self.device());
         let first = match config.search.epochs {

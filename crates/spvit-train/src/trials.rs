@@ -1,20 +1,16 @@
 //! Candidates for a search's start, trained briefly: what a few steps mend is worth less than what they
 //! do not.
 
-use burn::{module::AutodiffModule, tensor::TensorData};
 use burn::tensor::Tensor;
+use burn::{module::AutodiffModule, tensor::TensorData};
 use spvit_core::TrainBackend;
 use spvit_data::Loader;
 use spvit_layers::{Mode, Vit};
 use spvit_search::Candidate;
 
 use crate::{
-    Event, Phase, Run, TrainError,
-    classify::Classify,
-    config::TrainingConfig,
-    epochs::Training,
-    loss::cross_entropy,
-    schedule::Schedule,
+    Event, Phase, Run, TrainError, classify::Classify, config::TrainingConfig, epochs::Training,
+    loss::cross_entropy, schedule::Schedule,
 };
 
 /// A candidate that follows the dense model so many times worse than the best is not trained.

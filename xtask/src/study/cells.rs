@@ -53,7 +53,12 @@ impl Cell<'_> {
             }
         }
         let dense = dense(self.study.config).and_then(|path| fs::read(path).ok());
-        let bytes = format!("{} {:?} {}", self.row.settings.join(" "), self.study.settings, relevant.join(" "));
+        let bytes = format!(
+            "{} {:?} {}",
+            self.row.settings.join(" "),
+            self.study.settings,
+            relevant.join(" ")
+        );
         let all = bytes.bytes().chain(dense.unwrap_or_default());
         // FNV-1a: it tells recipes apart, and guards nothing.
         let digest = all.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -70,11 +75,15 @@ impl Cell<'_> {
             Kind::Run => self.run(&folder, self.seed, &[]),
             Kind::Dense => self.run(&folder, self.seed, &["search.budget=1".to_string()]),
             Kind::BestOfFive => self.best_of_five(&folder),
-            Kind::TorchPruning { importance, what } => self.torch_pruning(&folder, importance, what, &[]),
+            Kind::TorchPruning { importance, what } => {
+                self.torch_pruning(&folder, importance, what, &[])
+            }
             Kind::Carried { importance } => self.carried(&folder, importance),
         }?;
         let (figures, impossible) = match figures {
-            Ok(figures) => (Some(Figures { seconds: began.elapsed().as_secs_f64(), ..figures }), None),
+            Ok(figures) => {
+                (Some(Figures { seconds: began.elapsed().as_secs_f64(), ..figures }), None)
+            }
             Err(why) => (None, Some(why)),
         };
         let _ = fs::remove_dir_all(&folder);
@@ -208,11 +217,7 @@ impl Cell<'_> {
     }
 
     /// The dimensions that Torch-Pruning keeps, in a run of this program.
-    fn carried(
-        &self,
-        folder: &Path,
-        importance: &str,
-    ) -> Result<Result<Figures, String>, Failure> {
+    fn carried(&self, folder: &Path, importance: &str) -> Result<Result<Figures, String>, Failure> {
         let cut = folder.with_extension("cut");
         if let Err(why) = self.torch_pruning(&cut, importance, "ffn", &["--cut-only"])? {
             return Ok(Err(why));
@@ -284,11 +289,10 @@ const SHARED: [(&str, &str); 6] = [
 
 /// A value in a configuration file.
 fn setting(config: &str, key: &str) -> Result<String, Failure> {
-    let text = fs::read_to_string(config)
-        .map_err(|error| Failure::new(format!("{config}: {error}")))?;
+    let text =
+        fs::read_to_string(config).map_err(|error| Failure::new(format!("{config}: {error}")))?;
     let (section, name) = key.split_once('.').unwrap_or(("", key));
-    value(&text, section, name)
-        .ok_or_else(|| Failure::new(format!("{config}: {key} is not there")))
+    value(&text, section, name).ok_or_else(|| Failure::new(format!("{config}: {key} is not there")))
 }
 
 fn value(text: &str, section: &str, name: &str) -> Option<String> {
@@ -296,7 +300,10 @@ fn value(text: &str, section: &str, name: &str) -> Option<String> {
     for line in text.lines().map(|line| line.split('#').next().unwrap_or_default().trim()) {
         if let Some(header) = line.strip_prefix('[') {
             inside = header.trim_end_matches(']') == section;
-        } else if inside && let Some((key, value)) = line.split_once('=') && key.trim() == name {
+        } else if inside
+            && let Some((key, value)) = line.split_once('=')
+            && key.trim() == name
+        {
             return Some(value.trim().trim_matches('"').to_string());
         }
     }

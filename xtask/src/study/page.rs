@@ -49,7 +49,10 @@ fn summaries(records: &Records) -> Vec<Summary<'_>> {
             impossible: own.iter().find_map(|record| record.impossible.as_deref()),
         })
     };
-    budgets.into_iter().flat_map(|budget| ROWS.iter().filter_map(move |row| of(budget, row))).collect()
+    budgets
+        .into_iter()
+        .flat_map(|budget| ROWS.iter().filter_map(move |row| of(budget, row)))
+        .collect()
 }
 
 /// The figures as Markdown.
@@ -154,7 +157,12 @@ fn plot(
             .x_label_area_size(44)
             .y_label_area_size(56)
             .build_cartesian_2d(range(0, 3.0), range(1, 0.3))?;
-        chart.configure_mesh().x_desc(title).y_desc("test accuracy, %").light_line_style(WHITE).draw()?;
+        chart
+            .configure_mesh()
+            .x_desc(title)
+            .y_desc("test accuracy, %")
+            .light_line_style(WHITE)
+            .draw()?;
         for (index, (row, points)) in rows.iter().enumerate() {
             let colour = Palette99::pick(index).to_rgba();
             let width = if row.group == Group::Own { 3 } else { 1 };

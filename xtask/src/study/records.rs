@@ -94,7 +94,8 @@ impl Records {
         };
         self.all.retain(|old| !same(old));
         self.all.push(record);
-        let fail = |error: std::io::Error| Failure::new(format!("{}: {error}", self.path.display()));
+        let fail =
+            |error: std::io::Error| Failure::new(format!("{}: {error}", self.path.display()));
         let new = self.path.with_extension("new");
         let mut file = fs::File::create(&new).map_err(fail)?;
         for record in &self.all {

@@ -106,7 +106,11 @@ pub const ROWS: &[Row] = &[
         quick: true,
         ..row("uniform width", "attention everywhere, by weight norm", cut!("uniform", "msa"))
     },
-    row("magnitude", "attention everywhere, by weight norm over the network", cut!("magnitude", "msa")),
+    row(
+        "magnitude",
+        "attention everywhere, by weight norm over the network",
+        cut!("magnitude", "msa"),
+    ),
     row(
         "attention in every second block",
         "from the second on, shortcuts between, uniform width",
@@ -144,7 +148,11 @@ pub const ROWS: &[Row] = &[
     Row {
         group: Group::Ablation,
         quick: true,
-        ..row("no search steps", "thresholds as importance sets them", &["search.epochs=0", "finetune.init=dense"])
+        ..row(
+            "no search steps",
+            "thresholds as importance sets them",
+            &["search.epochs=0", "finetune.init=dense"],
+        )
     },
     Row {
         group: Group::Ablation,
@@ -156,7 +164,11 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         group: Group::Ablation,
-        ..row("weights searched", "fine-tuning begins with them", &["search.hold_weights=false", "finetune.init=searched"])
+        ..row(
+            "weights searched",
+            "fine-tuning begins with them",
+            &["search.hold_weights=false", "finetune.init=searched"],
+        )
     },
     Row {
         group: Group::Ablation,
@@ -164,7 +176,11 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         group: Group::Ablation,
-        ..row("no convolutions", "attention or a shortcut", &["search.operations=[\"shortcut|msa\"]"])
+        ..row(
+            "no convolutions",
+            "attention or a shortcut",
+            &["search.operations=[\"shortcut|msa\"]"],
+        )
     },
     Row {
         group: Group::Ablation,

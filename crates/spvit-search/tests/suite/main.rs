@@ -9,6 +9,7 @@ mod architecture_file;
 mod deriving;
 mod families;
 mod forms;
+mod importance;
 mod one_branch;
 mod parity_eval;
 mod parity_finetune;

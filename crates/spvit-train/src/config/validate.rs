@@ -48,7 +48,12 @@ impl RunConfig {
         let rate = s.threshold_learning_rate;
         check("search.threshold_learning_rate", rate, rate >= 0.0, "at least 0")?;
         check("search.threshold_start", s.threshold_start, true, "a number")?;
-        check("search.budget_fall", s.budget_fall, (0.0..=1.0).contains(&s.budget_fall), "from 0 to 1")?;
+        check(
+            "search.budget_fall",
+            s.budget_fall,
+            (0.0..=1.0).contains(&s.budget_fall),
+            "from 0 to 1",
+        )?;
         let among = s.operations_by_block(self.model.depth())?;
         for (block, (among, cost)) in among.iter().zip(&self.whole_table().blocks).enumerate() {
             if cost.operations.iter().all(|(operation, _)| !among.contains(operation)) {
@@ -63,12 +68,16 @@ impl RunConfig {
             }
         }
         if s.start == ThresholdStart::Importance && s.start_images == 0 {
-            return Err("search.start_images = 0: importance is measured on at least one image".into());
+            return Err(
+                "search.start_images = 0: importance is measured on at least one image".into()
+            );
         }
         if s.epochs == 0 && s.start == ThresholdStart::Constant {
-            return Err("search.epochs = 0: without a step the thresholds stay as they begin; set \
+            return Err(
+                "search.epochs = 0: without a step the thresholds stay as they begin; set \
                         search.start to importance, magnitude, uniform or random"
-                .into());
+                    .into(),
+            );
         }
         let share = self.finetune.distillation;
         check("finetune.distillation", share, (0.0..=1.0).contains(&share), "between 0 and 1")?;

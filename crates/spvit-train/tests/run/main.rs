@@ -4,6 +4,7 @@ mod accumulating;
 mod averaging;
 mod bundled;
 mod resuming;
+mod starting;
 mod teachers;
 
 use std::path::{Path, PathBuf};
