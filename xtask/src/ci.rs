@@ -5,7 +5,7 @@ use std::time::Instant;
 use crate::{
     interop,
     shell::{Failure, cargo, release, run, spvit, succeeds},
-    torture,
+    study, torture,
 };
 
 /// All tests of the workspace, in release: training on a CPU is too slow without optimisation.
@@ -23,10 +23,11 @@ pub fn test() -> Result<(), Failure> {
 /// Every check, each with its time.
 pub fn all() -> Result<(), Failure> {
     type Check = fn() -> Result<(), Failure>;
-    let checks: [(&str, Check); 9] = [
+    let checks: [(&str, Check); 10] = [
         ("format", || run(cargo().args(["fmt", "--all", "--check"]))),
         ("tests", test),
         ("the README's commands", readme),
+        ("the study, in small", study::quick),
         ("bad days", || torture::run(&torture::Arguments::default())),
         ("other programs' files", || interop::check(&interop::SHAPES.map(String::from))),
         ("a sample of other programs' models", || interop::coverage(&["--sample=40".into()])),

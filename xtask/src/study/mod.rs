@@ -49,6 +49,11 @@ pub struct Study {
     page: Option<PathBuf>,
 }
 
+/// A few rows on few images.
+pub fn quick() -> Result<(), Failure> {
+    run_study(&Arguments { only: vec![], budgets: vec![], seeds: vec![], quick: true, page: false })
+}
+
 /// Computes what is missing and draws the page.
 pub fn run_study(arguments: &Arguments) -> Result<(), Failure> {
     let study = match arguments.quick {
