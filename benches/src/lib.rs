@@ -28,7 +28,11 @@ pub fn mixed_architecture(config: &ModelConfig) -> Architecture {
             5 => Operation::Shortcut,
             _ => Operation::Msa,
         };
-        BlockArchitecture { operation, kept: (0..shapes[index].hidden * 5 / 8).collect() }
+        BlockArchitecture {
+            operation,
+            kept: (0..shapes[index].hidden * 5 / 8).collect(),
+            heads: vec![],
+        }
     };
     let blocks = (0..shapes.len()).map(block).collect();
     Architecture::new(config.clone(), CostModel::Macs, blocks, None)

@@ -3,9 +3,9 @@ from torch import cat, nn, zeros
 
 
 class Msa(nn.Module):
-    def __init__(self, dim, heads):
+    def __init__(self, dim, heads, width):
         super().__init__()
-        self.heads, self.qkv, self.proj = heads, nn.Linear(dim, 3 * dim), nn.Linear(dim, dim)
+        self.heads, self.qkv, self.proj = heads, nn.Linear(dim, 3 * width), nn.Linear(width, dim)
 
     def forward(self, x, grid):
         q, k, v = self.qkv(x).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
@@ -49,7 +49,7 @@ class Block(nn.Module):
         dim, heads, op = block["dim"], block["heads"], block["operation"]
         self.norm1, self.norm2 = (nn.LayerNorm(dim, block["epsilon"]) for _ in range(2))
         self.attn = (lambda x, grid: x if block["shortcut_adds_norm"] else 0) if op == "shortcut" \
-            else Msa(dim, heads) if op == "msa" \
+            else Msa(dim, block["kept_heads"], block["kept_heads"] * dim // heads) if op == "msa" \
             else BConv(dim, dim // heads, op["bconv"]["kernel"], net["batch_norm_epsilon"])
         self.mlp = Ffn(dim, block["hidden"]) if block["hidden"] else Bias(dim)
 

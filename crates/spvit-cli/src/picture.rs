@@ -40,11 +40,15 @@ pub fn draw(architecture: &Architecture, profile: &Profile) -> String {
         let top = TOP + ROW * index;
         let base = top + 13;
         let kept = BAR * block.hidden / hidden.max(1);
+        let operation = match block.heads {
+            Some(heads) => format!("{}, {heads}/{} heads", block.operation, shape.heads),
+            None => block.operation.to_string(),
+        };
         let flops = flops_text(block.total().flops(architecture.cost_model));
         page = page
             .add(text(&(index + 1).to_string(), [COLUMNS[0], base], 12))
             .add(rectangle([COLUMNS[1], top], BOX, colour(block.operation)))
-            .add(text(&block.operation.to_string(), [COLUMNS[1] + 8, base], 12))
+            .add(text(&operation, [COLUMNS[1] + 8, base], 12))
             .add(rectangle([COLUMNS[2], top], [BAR, BOX[1]], "#e8e8e8"))
             .add(rectangle([COLUMNS[2], top], [kept, BOX[1]], "#7fb3d5"))
             .add(text(&format!("{}/{hidden}", block.hidden), [COLUMNS[2] + BAR + 10, base], 12))

@@ -137,7 +137,9 @@ fn render(architecture: &Architecture, profile: &Profile, dense: &Profile) -> St
         let (number, hidden) = (index + 1, shape.hidden);
         let operation = format!("{number} {}", block.operation);
         let kept = format!("{}/{hidden}", block.hidden);
-        table.add_row(row(&operation, String::new(), block.mixer, total));
+        let heads =
+            block.heads.map_or(String::new(), |heads| format!("{heads}/{} heads", shape.heads));
+        table.add_row(row(&operation, heads, block.mixer, total));
         table.add_row(row(&format!("{number} ffn"), kept, block.ffn, total));
     }
     if profile.merging != Cost::default() {

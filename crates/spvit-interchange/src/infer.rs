@@ -91,7 +91,7 @@ pub(super) fn infer(
                 Family::Vit => format!("blocks.{index}"),
                 Family::Swin => format!("layers.{stage}.blocks.{index}"),
             };
-            blocks.push(BlockConfig { operation: operation(tensors, &name), hidden });
+            blocks.push(BlockConfig { operation: operation(tensors, &name), hidden, heads: None });
         }
     }
     let values: usize = tensors.values().map(|data| data.shape.num_elements()).sum();

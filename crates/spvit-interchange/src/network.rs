@@ -120,6 +120,7 @@ fn describe(name: String, shape: &BlockShape, block: &BlockConfig) -> BlockDescr
         },
         dim: shape.dim,
         heads: shape.heads,
+        kept_heads: block.heads.unwrap_or(shape.heads),
         hidden: block.hidden,
         map: shape.map,
         prefix_tokens: shape.prefix_tokens,

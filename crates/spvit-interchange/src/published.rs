@@ -51,6 +51,7 @@ pub(super) fn compact<B: FusedOps>(
     let kept = |(block, hidden): (&BlockArchitecture, usize)| BlockArchitecture {
         operation: block.operation,
         kept: (0..hidden).collect(),
+        heads: Vec::new(),
     };
     let blocks = architecture.blocks.iter().zip(hidden).map(kept).collect();
     let whole = Architecture { blocks, ..architecture.clone() };
@@ -185,7 +186,7 @@ pub fn read_search_result(
         let data = &tensors[&format!("{name}.{INDICATOR}")];
         let gates = data.iter::<f32>().enumerate();
         let kept = gates.filter(|(_, gate)| *gate > 0.5).map(|(dimension, _)| dimension).collect();
-        BlockArchitecture { operation, kept }
+        BlockArchitecture { operation, kept, heads: Vec::new() }
     };
     let blocks = block_names(config).into_iter().zip(kinds).map(block).collect();
     let architecture = Architecture::new(config.clone(), CostModel::Paper, blocks, None);

@@ -221,11 +221,7 @@ fn numbered(config: ModelConfig, blocks: &[BlockConfig], notes: &mut Vec<String>
                 .into(),
         );
     }
-    let block = |block: &BlockConfig| BlockArchitecture {
-        operation: block.operation,
-        kept: (0..block.hidden).collect(),
-    };
-    let blocks = blocks.iter().map(block).collect();
+    let blocks = blocks.iter().map(BlockArchitecture::first).collect();
     Architecture::new(config, CostModel::Paper, blocks, None)
 }
 

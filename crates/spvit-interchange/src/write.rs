@@ -42,6 +42,11 @@ pub fn write<B: Backend>(
     };
     match target {
         Target::Safetensors => weights::write_tensors(path, state::export(model), &json()?),
+        Target::Published if architecture.blocks.iter().any(|block| !block.heads.is_empty()) => {
+            let problem = "the published code has no attention with fewer heads than the dense \
+                           model's; write .safetensors or .onnx";
+            Err(InterchangeError::refused(path, problem))
+        }
         Target::Published => weights::write_tensors(path, split(state::export(model)), &json()?),
         Target::Onnx => {
             let tensors = weights::to_host(state::export(model));

@@ -34,6 +34,20 @@ pub(crate) struct AttentionWeights<B: Backend> {
     pub norm: Option<NormWeights<B>>,
 }
 
+impl<B: FusedOps> AttentionWeights<B> {
+    /// The same with these gates over the heads, laid over the rows of the projection.
+    pub fn gated(mut self, gates: Option<Tensor<B, 1>>) -> Self {
+        if let Some(gates) = gates {
+            let (weight, bias) = self.proj;
+            let ([width, dim], heads) = (weight.dims(), gates.dims()[0]);
+            let rows = weight.reshape([heads, width / heads, dim]);
+            let rows = rows * gates.reshape([heads, 1, 1]);
+            self.proj = (rows.reshape([width, dim]), bias);
+        }
+        self
+    }
+}
+
 /// A parameter in the graph, or outside it.
 pub(crate) fn free<B: FusedOps, const D: usize>(
     x: &Param<Tensor<B, D>>,
@@ -46,12 +60,13 @@ pub(crate) fn free<B: FusedOps, const D: usize>(
 }
 
 impl Attention {
-    pub fn new(shape: &BlockShape) -> Self {
+    /// Of so many of the shape's heads.
+    pub fn new(shape: &BlockShape, heads: usize) -> Self {
         let windows = shape.window.map(|window| Windows::new(shape, window));
         let whole = shape.style.relative_position_bias && windows.is_none();
         let relative = whole.then(|| RelativePositions::after_class_token(shape.map));
         let rope = shape.style.rope.as_ref().map(|rope| RopeTable::new(shape, rope));
-        Self { heads: shape.heads, windows, relative, rope }
+        Self { heads, windows, relative, rope }
     }
 
     /// Eq. 4 for `x` `[batch, tokens, dim]`; also returns Q, K and V `[items, tokens, 3·dim]`, the

@@ -67,6 +67,8 @@ pub struct SearchBlock<B: Backend> {
 pub struct BlockGates<B: Backend> {
     /// Gates of the attention layer.
     pub operation: OperationGates<B>,
+    /// Gates of attention's heads, `[heads]`; `None` if all are open.
+    pub heads: Option<Tensor<B, 1>>,
     /// Gates of the FFN's hidden dimensions, `[hidden]`; `None` if all are open.
     pub ffn: Option<Tensor<B, 1>>,
 }
@@ -74,7 +76,7 @@ pub struct BlockGates<B: Backend> {
 impl<B: Backend> BlockGates<B> {
     /// A given operation and a whole FFN.
     pub fn fixed(operation: Operation) -> Self {
-        Self { operation: OperationGates::Fixed(operation), ffn: None }
+        Self { operation: OperationGates::Fixed(operation), heads: None, ffn: None }
     }
 }
 
@@ -106,7 +108,9 @@ impl<B: Backend> Block<B> {
                 Mixer::Shortcut(Shortcut { adds_norm: shape.style.shortcut_adds_norm })
             }
             Operation::BConv(k) => Mixer::Bconv(BottleneckConv::new(shape, k, init)),
-            Operation::Msa => Mixer::Msa(Msa::new(shape, init)),
+            Operation::Msa => {
+                Mixer::Msa(Msa::with_heads(shape, block.heads.unwrap_or(shape.heads), init))
+            }
         };
         let mut around = Around { shape, init };
         Self {
@@ -208,7 +212,8 @@ impl<B: FusedOps> SearchBlock<B> {
         index: usize,
         mode: &Mode<B>,
     ) -> Tensor<B, 3> {
-        let mixed = self.attn.forward(self.norm1.forward(x.clone()), &gates.operation, mode);
+        let (normal, heads) = (self.norm1.forward(x.clone()), gates.heads.as_ref());
+        let mixed = self.attn.forward_heads(normal, &gates.operation, heads, mode);
         let x = add(x, mixed, &self.ls1, mode, 2 * index);
         let y = self.mlp.forward(self.norm2.forward(x.clone()), gates.ffn.clone());
         add(x, y, &self.ls2, mode, 2 * index + 1)

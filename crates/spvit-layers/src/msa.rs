@@ -13,9 +13,9 @@ use crate::{
 /// windows, with a bias for every relative position, where the block has windows.
 #[derive(Module, Debug)]
 pub struct Msa<B: Backend> {
-    /// Q, K and V in one map, `[dim, 3·dim]`.
+    /// Q, K and V of all heads in one map, `[dim, 3·h·d]`, h·d being dim where no head is gone.
     pub qkv: Linear<B>,
-    /// Output projection, `[dim, dim]`.
+    /// Output projection, `[h·d, dim]`.
     pub proj: Linear<B>,
     /// Bias of every relative position, `[rows, heads]`
     /// ([`BlockShape::bias_table_rows`]).
@@ -31,15 +31,21 @@ pub struct Msa<B: Backend> {
 }
 
 impl<B: Backend> Msa<B> {
-    /// A layer with fresh weights.
+    /// A layer with fresh weights and all heads.
     pub fn new(shape: &BlockShape, init: &mut Init<B>) -> Self {
+        Self::with_heads(shape, shape.heads, init)
+    }
+
+    /// A layer with fresh weights and so many of the heads, each as wide as ever.
+    pub fn with_heads(shape: &BlockShape, heads: usize, init: &mut Init<B>) -> Self {
+        let width = heads * shape.head_dim();
         let qkv = match shape.style.qkv_bias {
-            QkvBias::All => Linear::new(shape.dim, 3 * shape.dim, init),
-            QkvBias::None => Linear::without_bias(shape.dim, 3 * shape.dim, init),
+            QkvBias::All => Linear::new(shape.dim, 3 * width, init),
+            QkvBias::None => Linear::without_bias(shape.dim, 3 * width, init),
         };
-        let proj = Linear::new(shape.dim, shape.dim, init);
+        let proj = Linear::new(width, shape.dim, init);
         let rows = shape.bias_table_rows();
-        let table = (rows > 0).then(|| init.truncated_normal([rows, shape.heads], 0.02));
+        let table = (rows > 0).then(|| init.truncated_normal([rows, heads], 0.02));
         let (style, d) = (&shape.style, shape.head_dim());
         let norm = |there: bool, dim: usize, init: &mut Init<B>| {
             there.then(|| Norm::new(dim, style, init))
@@ -50,8 +56,8 @@ impl<B: Backend> Msa<B> {
             relative_position_bias_table: table,
             q_norm: norm(style.qk_norm, d, init),
             k_norm: norm(style.qk_norm, d, init),
-            norm: norm(style.attn_norm, shape.dim, init),
-            layout: Attention::new(shape),
+            norm: norm(style.attn_norm, width, init),
+            layout: Attention::new(shape, heads),
         }
     }
 
@@ -93,7 +99,7 @@ impl<B: FusedOps> Msa<B> {
     /// What the projection maps: the heads' outputs side by side, in the images' order.
     ///
     /// # Shapes
-    /// - x: `[batch, tokens, dim]`, output: the same.
+    /// - x: `[batch, tokens, dim]`, output: `[batch, tokens, h·d]`.
     pub fn features(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
         self.layout.join(self.layout.mixed(x, &self.weights(true)).0)
     }

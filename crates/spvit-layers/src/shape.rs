@@ -192,7 +192,7 @@ impl BlockShape {
 
     /// The block of the dense model: attention and the whole FFN.
     pub fn dense(&self) -> BlockConfig {
-        BlockConfig { operation: Operation::Msa, hidden: self.hidden }
+        BlockConfig { operation: Operation::Msa, hidden: self.hidden, heads: None }
     }
 }
 
@@ -233,4 +233,6 @@ pub struct BlockConfig {
     pub operation: Operation,
     /// Hidden dimensions of the FFN; 0 where nothing is left of it.
     pub hidden: usize,
+    /// Heads of attention; `None` for all.
+    pub heads: Option<usize>,
 }

@@ -121,15 +121,29 @@ impl<B: FusedOps> Umsa<B> {
         gates: &OperationGates<B>,
         mode: &Mode<B>,
     ) -> Tensor<B, 3> {
+        self.forward_heads(x, gates, None, mode)
+    }
+
+    /// [`Umsa::forward`] with these gates over attention's heads, `[heads]`; the convolutions mix all
+    /// of them.
+    pub fn forward_heads(
+        &self,
+        x: Tensor<B, 3>,
+        gates: &OperationGates<B>,
+        heads: Option<&Tensor<B, 1>>,
+        mode: &Mode<B>,
+    ) -> Tensor<B, 3> {
         match gates {
             OperationGates::Fixed(Operation::Shortcut) if self.shortcut_adds_norm => x,
-            OperationGates::Fixed(operation) => self.open_operation(x, *operation, mode).0,
+            OperationGates::Fixed(operation) => self.open_operation(x, *operation, heads, mode).0,
             OperationGates::Sampled { coefficients, open, operations } => {
                 let plan = gates::Plan::new(open);
                 let opened = plan.open.map_or(Operation::Shortcut, |index| operations[index]);
-                let (out, qkv) = self.open_operation(x.clone(), opened, mode);
+                let (out, qkv) = self.open_operation(x.clone(), opened, heads, mode);
                 let needed: Vec<Operation> = plan.values.iter().map(|&i| operations[i]).collect();
-                let values = self.values(fused::constant(x), &needed, (opened, &out), qkv, mode);
+                let heads = heads.map(|gates| fused::constant(gates.clone()));
+                let known = (opened, &out);
+                let values = self.values(fused::constant(x), &needed, known, (qkv, heads), mode);
                 let own = plan.values.iter().map(|&op| coefficients.clone().narrow(0, op, 1));
                 fused::with_coefficient_grads(out, Tensor::cat(own.collect(), 0), values)
             }
@@ -141,11 +155,13 @@ impl<B: FusedOps> Umsa<B> {
         &self,
         x: Tensor<B, 3>,
         open: Operation,
+        heads: Option<&Tensor<B, 1>>,
         mode: &Mode<B>,
     ) -> (Tensor<B, 3>, Option<Tensor<B, 3>>) {
         match open {
             Operation::Msa => {
-                let (out, qkv) = self.msa.layout.forward(x, &self.msa.weights(true));
+                let (out, qkv) =
+                    self.msa.layout.forward(x, &self.msa.weights(true).gated(heads.cloned()));
                 (out, Some(qkv))
             }
             Operation::BConv(kernel) => match self.kernels().position(|k| k == kernel) {
@@ -166,7 +182,7 @@ impl<B: FusedOps> Umsa<B> {
         x: Tensor<B, 3>,
         needed: &[Operation],
         (opened, out): (Operation, &Tensor<B, 3>),
-        qkv: Option<Tensor<B, 3>>,
+        (qkv, heads): (Option<Tensor<B, 3>>, Option<Tensor<B, 1>>),
         mode: &Mode<B>,
     ) -> Vec<Tensor<B, 3>> {
         let weights = Weights::of(self, false);
@@ -178,7 +194,10 @@ impl<B: FusedOps> Umsa<B> {
             .iter()
             .map(|&op| match op {
                 _ if op == opened => fused::constant(out.clone()),
-                Operation::Msa => self.msa.layout.forward(x.clone(), &weights.msa).0,
+                Operation::Msa => {
+                    let weights = weights.msa.clone().gated(heads.clone());
+                    self.msa.layout.forward(x.clone(), &weights).0
+                }
                 Operation::Shortcut => x.zeros_like(),
                 Operation::BConv(kernel) => {
                     let values = indexes_values(op).then(|| {

@@ -13,6 +13,21 @@ pub struct BlockArchitecture {
     pub operation: Operation,
     /// Indices of the kept hidden dimensions of the FFN, ascending.
     pub kept: Vec<usize>,
+    /// Indices of the kept heads of attention, ascending; empty for all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub heads: Vec<usize>,
+}
+
+impl BlockArchitecture {
+    /// A block of a compact model whose FFN has kept its first dimensions, and attention its first
+    /// heads.
+    pub fn first(block: &BlockConfig) -> Self {
+        Self {
+            operation: block.operation,
+            kept: (0..block.hidden).collect(),
+            heads: block.heads.map_or_else(Vec::new, |heads| (0..heads).collect()),
+        }
+    }
 }
 
 /// A searched architecture, in a file that a person can read and edit: the figures are computed
@@ -84,6 +99,19 @@ pub enum ArchitectureError {
         /// The operation.
         operation: Operation,
     },
+    /// Kept heads that are not ascending indices of attention's.
+    #[error(
+        "blocks[{block}].heads must hold ascending indices below attention's {heads} heads, and none \
+         where the operation is not msa; {problem}"
+    )]
+    Heads {
+        /// Index of the block.
+        block: usize,
+        /// Heads of the dense attention.
+        heads: usize,
+        /// What is wrong.
+        problem: String,
+    },
     /// Kept dimensions that are not ascending indices of the FFN.
     #[error(
         "blocks[{block}].kept must hold ascending indices below the FFN's {hidden} hidden \
@@ -120,6 +148,7 @@ impl Architecture {
         let block = |shape: &BlockShape| BlockArchitecture {
             operation: Operation::Msa,
             kept: (0..shape.hidden).collect(),
+            heads: Vec::new(),
         };
         let blocks = model.blocks().iter().map(block).collect();
         Self::new(model, cost_model, blocks, None)
@@ -160,6 +189,7 @@ impl Architecture {
         let config = |block: &BlockArchitecture| BlockConfig {
             operation: block.operation,
             hidden: block.kept.len(),
+            heads: (!block.heads.is_empty()).then_some(block.heads.len()),
         };
         self.blocks.iter().map(config).collect()
     }
@@ -203,7 +233,7 @@ impl Architecture {
             return Err(ArchitectureError::Depth { expected, found });
         }
         for (block, (own, shape)) in self.blocks.iter().zip(&shapes).enumerate() {
-            let BlockArchitecture { operation, kept } = own;
+            let BlockArchitecture { operation, kept, heads } = own;
             let hidden = shape.hidden;
             if let Operation::BConv(k) = operation
                 && !self.model.space.kernels.contains(k)
@@ -212,6 +242,20 @@ impl Architecture {
             }
             if *operation != Operation::Msa && !shape.searches_attention() {
                 return Err(ArchitectureError::Attention { block, operation: *operation });
+            }
+            let problem = if let Some(pair) = heads.windows(2).find(|pair| pair[0] >= pair[1]) {
+                Some(format!("{} follows {}", pair[1], pair[0]))
+            } else if let Some(&last) = heads.last().filter(|&&last| last >= shape.heads) {
+                Some(format!("{last} is too large"))
+            } else if *operation != Operation::Msa && !heads.is_empty() {
+                Some(format!("the operation is {operation}"))
+            } else if !heads.is_empty() && !shape.searches_attention() {
+                Some("with model.attn_norm all of them are kept".into())
+            } else {
+                None
+            };
+            if let Some(problem) = problem {
+                return Err(ArchitectureError::Heads { block, heads: shape.heads, problem });
             }
             let problem = if let Some(pair) = kept.windows(2).find(|pair| pair[0] >= pair[1]) {
                 format!("{} follows {}", pair[1], pair[0])
@@ -235,7 +279,8 @@ fn faulty_block(text: &str) -> Option<ArchitectureError> {
         let operation = block.get("operation").and_then(|v| Operation::deserialize(v).err());
         let kept = block.get("kept").and_then(|v| Vec::<usize>::deserialize(v).err());
         let whole = BlockArchitecture::deserialize(block).err();
-        let faults = [(".operation", operation), (".kept", kept), ("", whole)];
+        let heads = block.get("heads").and_then(|v| Vec::<usize>::deserialize(v).err());
+        let faults = [(".operation", operation), (".kept", kept), (".heads", heads), ("", whole)];
         let (field, source) = faults.into_iter().find_map(|(field, e)| Some((field, e?)))?;
         Some(ArchitectureError::Block { place: format!("blocks[{i}]{field}"), source })
     })

@@ -123,6 +123,7 @@ impl<B: FusedOps> Trial<'_, B> {
             .map(|block| BlockProbabilities {
                 operations: Vec::new(),
                 ffn: block.ffn.iter().map(|&score| score as f32).collect(),
+                heads: block.heads.iter().map(|&score| score as f32).collect(),
             })
             .collect();
         derive_among(self.config, CostModel::Paper, &table, &probabilities, self.budget).ok()

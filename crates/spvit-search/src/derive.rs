@@ -85,13 +85,13 @@ pub fn derive_among(
     Ok(architecture)
 }
 
-/// Picks the operations that the gates expect, then hidden dimensions in order of gate probability
-/// over the whole network, so that the cost is at most the budget and within 0.5 % of it where the
+/// Picks the operations that the gates expect, then hidden dimensions, and heads where they have
+/// gates, in order of gate probability over the whole network, so that the cost is at most the budget and within 0.5 % of it where the
 /// FFNs are fine enough.
 ///
 /// If the operations alone cost too much, the open one with the least likely gate is lowered by
 /// one; if whole FFNs cost too little, the closed one with the likeliest gate is raised. An FFN may
-/// lose all its dimensions.
+/// lose all its dimensions; attention that stays keeps its likeliest head.
 ///
 /// Where the classifier sees prefix tokens alone, attention stays after the last convolution that
 /// mixes patches ([`sighted`]): if the gates expect none there, the likeliest is raised to it, and
@@ -108,9 +108,9 @@ pub fn derive_blocks(
     let paths = table.blocks.iter().map(|block| block.path().collect()).collect();
     let paths = Paths { table, paths, needs_attention: config.sees_by_attention() };
     let levels = operations_in_budget(&paths, probabilities, budget)?;
-    let kept = dimensions_in_budget(table, probabilities, paths.base(&levels), budget.target);
-    let blocks = paths.operations(&levels).zip(kept);
-    Ok(blocks.map(|(operation, kept)| BlockArchitecture { operation, kept }).collect())
+    let operations: Vec<Operation> = paths.operations(&levels).collect();
+    let room = (paths.base(&levels), budget.target);
+    Ok(parts_in_budget(table, probabilities, &operations, room))
 }
 
 /// Whether a token that only attention shows the image to sees all that convolutions made of it:
@@ -135,11 +135,18 @@ impl Paths<'_> {
         levels.iter().zip(&self.paths).map(|(&level, path)| path[level].0)
     }
 
-    /// Cost outside the FFNs that have gates.
+    /// Cost outside the FFNs that have gates, with one head where heads have.
     fn base(&self, levels: &[usize]) -> f64 {
         let ungated: f64 = self.table.blocks.iter().map(BlockCost::ungated_ffn).sum();
         let operations = levels.iter().zip(&self.paths).map(|(&level, path)| path[level].1);
-        self.table.fixed() + ungated + operations.sum::<f64>()
+        self.table.fixed() + ungated + operations.sum::<f64>() - self.heads(levels)
+    }
+
+    /// Cost of all heads but one wherever they have gates.
+    fn heads(&self, levels: &[usize]) -> f64 {
+        let pairs = self.operations(levels).zip(&self.table.blocks);
+        let attends = pairs.filter(|(operation, _)| *operation == Operation::Msa);
+        attends.map(|(_, cost)| cost.head * cost.head_gates().saturating_sub(1) as f64).sum()
     }
 
     /// Whether the classifier sees the image.
@@ -209,7 +216,7 @@ fn operations_in_budget(
         levels = lowered;
     }
 
-    while paths.base(&levels) + whole < budget.target * (1.0 - SLACK) {
+    while paths.base(&levels) + whole + paths.heads(&levels) < budget.target * (1.0 - SLACK) {
         let able = (0..levels.len()).filter_map(|i| Some((i, paths.raised(&levels, i)?)));
         let able = able.filter(|(_, raised)| paths.base(raised) <= budget.target);
         let likeliest =
@@ -222,34 +229,64 @@ fn operations_in_budget(
     Ok(levels)
 }
 
-/// The kept hidden dimensions of every block, ascending, given what the rest costs.
-fn dimensions_in_budget(
+/// A hidden dimension or a head.
+#[derive(Clone, Copy)]
+enum Part {
+    Dimension(usize),
+    Head(usize),
+}
+
+/// The blocks with the likeliest hidden dimensions and heads that fit beside what the rest costs.
+fn parts_in_budget(
     table: &CostTable,
     probabilities: &[BlockProbabilities],
-    mut cost: f64,
-    target: f64,
-) -> Vec<Vec<usize>> {
-    let mut all: Vec<(usize, usize)> = probabilities
-        .iter()
-        .enumerate()
-        .flat_map(|(block, p)| (0..p.ffn.len()).map(move |dimension| (block, dimension)))
-        .collect();
-    let p = |&(block, dimension): &(usize, usize)| probabilities[block].ffn[dimension];
-    all.sort_by(|a, b| p(b).total_cmp(&p(a)));
-
+    operations: &[Operation],
+    (mut cost, target): (f64, f64),
+) -> Vec<BlockArchitecture> {
+    let p = |&(block, part): &(usize, Part)| match part {
+        Part::Dimension(i) => probabilities[block].ffn[i],
+        Part::Head(i) => probabilities[block].heads[i],
+    };
+    let mut all: Vec<(usize, Part)> = Vec::new();
     // An FFN without gates is whole.
     let mut kept: Vec<Vec<usize>> =
         table.blocks.iter().map(|block| (block.ffn_gates()..block.hidden).collect()).collect();
-    for (block, dimension) in all {
-        let own = &table.blocks[block];
-        let more = own.ffn(kept[block].len() + 1) - own.ffn(kept[block].len());
-        if cost + more <= target {
-            cost += more;
-            kept[block].push(dimension);
+    let mut heads: Vec<Vec<usize>> = vec![Vec::new(); kept.len()];
+    for (block, own) in probabilities.iter().enumerate() {
+        all.extend((0..own.ffn.len()).map(|i| (block, Part::Dimension(i))));
+        if operations[block] == Operation::Msa {
+            let first = (0..own.heads.len())
+                .max_by(|&a, &b| own.heads[a].total_cmp(&own.heads[b]).then(b.cmp(&a)));
+            heads[block].extend(first);
+            let others = (0..own.heads.len()).filter(|&i| Some(i) != first);
+            all.extend(others.map(|i| (block, Part::Head(i))));
         }
     }
-    for dimensions in &mut kept {
-        dimensions.sort_unstable();
+    all.sort_by(|a, b| p(b).total_cmp(&p(a)));
+
+    for (block, part) in all {
+        let own = &table.blocks[block];
+        let more = match part {
+            Part::Dimension(_) => own.ffn(kept[block].len() + 1) - own.ffn(kept[block].len()),
+            Part::Head(_) => own.head,
+        };
+        if cost + more <= target {
+            cost += more;
+            match part {
+                Part::Dimension(i) => kept[block].push(i),
+                Part::Head(i) => heads[block].push(i),
+            }
+        }
     }
-    kept
+    let blocks = operations.iter().zip(kept).zip(heads).zip(&table.blocks);
+    blocks
+        .map(|(((&operation, mut kept), mut heads), cost)| {
+            kept.sort_unstable();
+            heads.sort_unstable();
+            if heads.len() == cost.heads {
+                heads.clear();
+            }
+            BlockArchitecture { operation, kept, heads }
+        })
+        .collect()
 }

@@ -16,6 +16,8 @@ pub struct BlockUniforms {
     pub operations: Vec<f32>,
     /// One for each hidden dimension of the FFN.
     pub ffn: Vec<f32>,
+    /// One for each head that has a gate.
+    pub heads: Vec<f32>,
 }
 
 /// Gate probabilities `σ(θ)` of one block.
@@ -25,6 +27,8 @@ pub struct BlockProbabilities {
     pub operations: Vec<f32>,
     /// Of each hidden dimension of the FFN.
     pub ffn: Vec<f32>,
+    /// Of each head of attention that has a gate.
+    pub heads: Vec<f32>,
 }
 
 impl BlockProbabilities {
@@ -32,6 +36,11 @@ impl BlockProbabilities {
     /// [`BlockCost::path`](crate::BlockCost::path), 0 being the shortcut.
     pub fn level(&self) -> usize {
         self.operations.iter().take_while(|&&p| p > 0.5).count()
+    }
+
+    /// Numbers of open gates of the FFN and of the heads.
+    pub fn open(&self) -> [usize; 2] {
+        [&self.ffn, &self.heads].map(|gates| gates.iter().filter(|&&p| p > 0.5).count())
     }
 }
 
@@ -45,11 +54,13 @@ pub struct GateLayout {
     pub operations: Arc<[Operation]>,
     /// Gated hidden dimensions of the FFN.
     pub hidden: usize,
+    /// Gated heads of attention.
+    pub heads: usize,
 }
 
 /// Thresholds θ of every gate of a model.
 ///
-/// They lie in two tensors, so that sampling all gates of a model is a handful of operations.
+/// They lie in three tensors, so that sampling all gates of a model is a handful of operations.
 /// Blocks may differ in their number of operations and of hidden dimensions.
 #[derive(Module, Debug)]
 pub struct Gates<B: Backend> {
@@ -57,6 +68,8 @@ pub struct Gates<B: Backend> {
     pub operations: Param<Tensor<B, 1>>,
     /// Of the hidden dimensions, block by block.
     pub ffn: Param<Tensor<B, 1>>,
+    /// Of the heads, block by block; empty where a search leaves them as they are.
+    pub heads: Param<Tensor<B, 1>>,
     #[module(skip)]
     layout: Vec<GateLayout>,
 }
@@ -77,6 +90,7 @@ impl<B: Backend> Gates<B> {
                 least: path.next().unwrap_or(Operation::Shortcut),
                 operations: path.collect(),
                 hidden: block.ffn_gates(),
+                heads: block.head_gates(),
             }
         });
         Self::of(layout.collect(), start, device)
@@ -90,6 +104,7 @@ impl<B: Backend> Gates<B> {
         Self {
             operations: filled(layout.iter().map(|block| block.operations.len()).sum()),
             ffn: filled(layout.iter().map(|block| block.hidden).sum()),
+            heads: filled(layout.iter().map(|block| block.heads).sum()),
             layout,
         }
     }
@@ -102,12 +117,15 @@ impl<B: Backend> Gates<B> {
         let pairs = || gates.layout.iter().zip(&thresholds);
         let operations =
             pairs().flat_map(|(own, block)| vec![block.attention as f32; own.operations.len()]);
-        let ffn = pairs().flat_map(|(_, block)| block.ffn.iter().map(|&score| score as f32));
-        let [operations, ffn] = [operations.collect(), ffn.collect()].map(|values: Vec<f32>| {
+        let of = |part: fn(&BlockScores) -> &Vec<f64>| {
+            pairs().flat_map(|(_, block)| part(block).iter().map(|&score| score as f32)).collect()
+        };
+        let all = [operations.collect(), of(|block| &block.ffn), of(|block| &block.heads)];
+        let [operations, ffn, heads] = all.map(|values: Vec<f32>| {
             let count = values.len();
             Param::from_data(TensorData::new(values, [count]), device)
         });
-        (gates.operations, gates.ffn) = (operations, ffn);
+        (gates.operations, gates.ffn, gates.heads) = (operations, ffn, heads);
         gates
     }
 
@@ -116,18 +134,21 @@ impl<B: Backend> Gates<B> {
     pub fn projected(mut self, table: &CostTable, target: f64) -> Self {
         let operations = host(self.operations.val().detach());
         let ffn = host(self.ffn.val().detach());
+        let heads = host(self.heads.val().detach());
         let cost = |shift: f32| {
             let open = |threshold: &f32| threshold + shift > 0.0;
-            let blocks = self.blocks(|block, [operation, hidden]| {
+            let blocks = self.blocks(|block, [operation, hidden, head]| {
                 let own = &operations[operation..operation + block.operations.len()];
                 let level = own.iter().take_while(|threshold| open(threshold)).count();
-                (level, ffn[hidden..hidden + block.hidden].iter().filter(|t| open(t)).count())
+                let count = |own: &[f32]| own.iter().filter(|threshold| open(threshold)).count();
+                let own = [&ffn[hidden..hidden + block.hidden], &heads[head..head + block.heads]];
+                (level, own.map(count))
             });
             let pairs = blocks.into_iter().zip(&table.blocks);
             let sum: f64 = pairs.map(|((level, kept), cost)| cost.at(level, kept)).sum();
             table.fixed() + sum
         };
-        let all = || operations.iter().chain(&ffn);
+        let all = || operations.iter().chain(&ffn).chain(&heads);
         let mut low = -all().copied().fold(f32::MIN, f32::max) - 1e-3;
         let mut high = -all().copied().fold(f32::MAX, f32::min) + 1e-3;
         if all().next().is_none() {
@@ -144,7 +165,9 @@ impl<B: Backend> Gates<B> {
             }
         }
         let device = self.ffn.device();
-        for (param, values) in [(&mut self.operations, operations), (&mut self.ffn, ffn)] {
+        for (param, values) in
+            [(&mut self.operations, operations), (&mut self.ffn, ffn), (&mut self.heads, heads)]
+        {
             let values: Vec<f32> = values.into_iter().map(|threshold| threshold + low).collect();
             let count = values.len();
             let moved =
@@ -159,9 +182,10 @@ impl<B: Backend> Gates<B> {
         &self.layout
     }
 
-    /// Number of uniform draws of every block: for its operations and for its FFN.
-    pub fn draws(&self) -> Vec<[usize; 2]> {
-        self.layout.iter().map(|block| [block.operations.len(), block.hidden]).collect()
+    /// Number of uniform draws of every block: for its operations, its FFN and its heads.
+    pub fn draws(&self) -> Vec<[usize; 3]> {
+        let draws = |block: &GateLayout| [block.operations.len(), block.hidden, block.heads];
+        self.layout.iter().map(draws).collect()
     }
 
     fn stretches(&self) -> Vec<Stretch> {
@@ -208,7 +232,9 @@ impl<B: Backend> Gates<B> {
         let open: Vec<bool> = host(own.clone()).into_iter().map(|gate| gate > 0.5).collect();
         let coefficients = self.by_block(own, gates::coefficients);
         let ffn = gates::sample(self.ffn.val(), flat(|block| &block.ffn));
-        self.blocks(|block, [operation, hidden]| {
+        let some = !uniforms.iter().all(|block| block.heads.is_empty());
+        let heads = some.then(|| gates::sample(self.heads.val(), flat(|block| &block.heads)));
+        self.blocks(|block, [operation, hidden, head]| {
             let (first, count) = (operation, block.operations.len());
             BlockGates {
                 operation: match count {
@@ -220,6 +246,7 @@ impl<B: Backend> Gates<B> {
                     },
                 },
                 ffn: (block.hidden > 0).then(|| ffn.clone().narrow(0, hidden, block.hidden)),
+                heads: part(&heads, head, block.heads),
             }
         })
     }
@@ -227,13 +254,16 @@ impl<B: Backend> Gates<B> {
     /// Deterministic gates of evaluation.
     pub fn deterministic(&self) -> Vec<BlockGates<B>> {
         let ffn = gates::deterministic(self.ffn.val());
+        let some = self.layout.iter().any(|block| block.heads > 0);
+        let heads = some.then(|| gates::deterministic(self.heads.val()));
         let mut probabilities = self.probabilities().into_iter();
-        self.blocks(|block, [_, hidden]| {
+        self.blocks(|block, [_, hidden, head]| {
             let level = probabilities.next().map_or(0, |block| block.level());
             let open = level.checked_sub(1).map(|index| block.operations[index]);
             BlockGates {
                 operation: OperationGates::Fixed(open.unwrap_or(block.least)),
                 ffn: (block.hidden > 0).then(|| ffn.clone().narrow(0, hidden, block.hidden)),
+                heads: part(&heads, head, block.heads),
             }
         })
     }
@@ -249,22 +279,33 @@ impl<B: Backend> Gates<B> {
     pub fn probabilities(&self) -> Vec<BlockProbabilities> {
         let all = host(sigmoid(self.operations.val().detach()));
         let ffn = host(sigmoid(self.ffn.val().detach()));
-        self.blocks(|block, [operation, hidden]| BlockProbabilities {
+        let heads = host(sigmoid(self.heads.val().detach()));
+        self.blocks(|block, [operation, hidden, head]| BlockProbabilities {
             operations: all[operation..operation + block.operations.len()].to_vec(),
             ffn: ffn[hidden..hidden + block.hidden].to_vec(),
+            heads: heads[head..head + block.heads].to_vec(),
         })
     }
 
-    /// Something for every block, given where its operations and hidden dimensions begin.
-    fn blocks<T>(&self, mut make: impl FnMut(&GateLayout, [usize; 2]) -> T) -> Vec<T> {
-        let mut at = [0, 0];
-        let block = |block| {
+    /// Something for every block, given where its operations, hidden dimensions and heads begin.
+    fn blocks<T>(&self, mut make: impl FnMut(&GateLayout, [usize; 3]) -> T) -> Vec<T> {
+        let mut at = [0; 3];
+        let block = |block: &GateLayout| {
             let made = make(block, at);
-            at = [at[0] + block.operations.len(), at[1] + block.hidden];
+            at = [at[0] + block.operations.len(), at[1] + block.hidden, at[2] + block.heads];
             made
         };
         self.layout.iter().map(block).collect()
     }
+}
+
+/// A block's gates among those of all.
+fn part<B: Backend>(
+    all: &Option<Tensor<B, 1>>,
+    start: usize,
+    count: usize,
+) -> Option<Tensor<B, 1>> {
+    all.as_ref().filter(|_| count > 0).map(|all| all.clone().narrow(0, start, count))
 }
 
 /// A tensor's values on the host.

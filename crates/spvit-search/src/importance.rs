@@ -6,12 +6,13 @@ use burn::tensor::{
     activation::{log_softmax, softmax},
     backend::Backend,
 };
+use nalgebra::DMatrix;
 use spvit_core::{FusedOps, TrainBackend, fused};
-use spvit_layers::{Block, Mode, Vit};
+use spvit_layers::{Block, LayerScale, Linear, Mixer, Mode, Vit};
 
 use crate::moments::{Moments, device, host};
 
-/// Shares of an FFN's hidden dimensions that are tried.
+/// Shares of an FFN's hidden dimensions, or of attention's heads, that are tried.
 const SHARES: [f64; 6] = [0.0, 0.0625, 0.125, 0.25, 0.5, 0.75];
 
 /// Weight of the dense map in least squares, in units of the features' variance.
@@ -23,14 +24,23 @@ const RIDGE: f64 = 1e-2;
 /// over images.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockImportance {
-    /// Without the attention layer.
+    /// Without the attention layer, its branch at its mean.
     pub attention: f64,
-    /// Hidden dimensions of the FFN, the most important first: by the mean over images of the squared
-    /// gradient of the cross-entropy for the dimension's gate (the diagonal of Fisher's matrix).
+    /// Of the FFN's hidden dimensions.
+    pub ffn: PartImportance,
+    /// Of attention's heads.
+    pub heads: PartImportance,
+}
+
+/// Hidden dimensions or heads, and what is lost with some of them.
+#[derive(Debug, Clone, PartialEq, Default)]
+pub struct PartImportance {
+    /// Indices, the most important first: by the mean over images of the squared gradient of the
+    /// cross-entropy for the part's gate (the diagonal of Fisher's matrix).
     pub order: Vec<usize>,
-    /// The first so many of them kept, fc2 fitted to what the whole FFN gives: that number and the
-    /// loss, ascending. Empty where the FFN has no gates.
-    pub widths: Vec<(usize, f64)>,
+    /// The first so many kept, the map behind them fitted to what all of them give: that number and
+    /// the loss, ascending. Empty where nothing may be cut.
+    pub losses: Vec<(usize, f64)>,
 }
 
 /// Images `[batch, channels, height, width]` and their targets `[batch, classes]`.
@@ -38,7 +48,7 @@ pub type Labelled<B> = (Tensor<B, 4>, Tensor<B, 2>);
 
 /// Measures every block of a dense model on some images.
 ///
-/// One forward and backward pass, and for every block seven passes from there on.
+/// One forward and backward pass, and for every block at most 13 passes from there on.
 pub fn importance<B: TrainBackend>(
     dense: &Vit<B>,
     images: &[Labelled<B::InnerBackend>],
@@ -67,31 +77,30 @@ pub fn importance<B: TrainBackend>(
         let without: Vec<_> = constant(&streams, &mixed).into_iter().map(fed).collect();
         let attention = lost(logits(&without, index + 1));
 
-        let mut order: Vec<usize> = (0..fisher.len()).collect();
-        order.sort_by(|&a, &b| fisher[b].total_cmp(&fisher[a]));
-        let cut = Cut::new(block, &mixed);
-        let widths = cut.map(|cut| {
-            let hidden = order.len();
-            let mut counts: Vec<usize> =
-                SHARES.iter().map(|share| (share * hidden as f64).round() as usize).collect();
-            counts.dedup();
-            let mut widths: Vec<(usize, f64)> = counts
-                .into_iter()
-                .map(|count| {
-                    let merged = |x| model.merge(index, x);
-                    let fed = cut
-                        .feed(&order[..count], &mixed)
-                        .into_iter()
-                        .map(merged)
-                        .collect::<Vec<_>>();
-                    (count, lost(logits(&fed, index + 1)))
-                })
-                .collect();
-            widths.push((hidden, 0.0));
-            widths
+        let [ffn, heads] = fisher.map(|fisher| {
+            let mut order: Vec<usize> = (0..fisher.len()).collect();
+            order.sort_by(|&a, &b| fisher[b].total_cmp(&fisher[a]));
+            order
         });
-        let widths = widths.unwrap_or_default();
-        found.push(BlockImportance { attention, order, widths });
+        let tried = |cut: Option<Cut<'_, B::InnerBackend>>,
+                     order: Vec<usize>,
+                     after: &dyn Fn(Tensor<_, 3>) -> Tensor<_, 3>| {
+            let Some(cut) = cut else { return PartImportance { order, losses: Vec::new() } };
+            let all = order.len();
+            let mut counts: Vec<usize> =
+                SHARES.iter().map(|share| (share * all as f64).round() as usize).collect();
+            counts.dedup();
+            counts.retain(|&count| count < all);
+            let of = |count: usize| {
+                let left = cut.outputs(&order[..count]).into_iter().map(after).collect::<Vec<_>>();
+                (count, lost(logits(&left, index + 1)))
+            };
+            let losses = counts.into_iter().map(of).chain([(all, 0.0)]).collect();
+            PartImportance { order, losses }
+        };
+        let ffn = tried(Cut::of_ffn(block, &mixed), ffn, &|x| model.merge(index, x));
+        let heads = tried(Cut::of_heads(block, &streams), heads, &fed);
+        found.push(BlockImportance { attention, ffn, heads });
         streams = mixed.into_iter().map(fed).collect();
     }
     found
@@ -123,104 +132,158 @@ fn constant<B: Backend>(before: &[Tensor<B, 3>], after: &[Tensor<B, 3>]) -> Vec<
     }
 }
 
-/// One FFN, to be cut to some of its dimensions.
+/// A branch's last map, to be cut to some of its features.
 struct Cut<'a, B: Backend> {
-    block: &'a Block<B>,
-    /// `[hidden, dim]`, of what the FFN gives before its scale.
-    weight: nalgebra::DMatrix<f64>,
+    /// What the branch is added to.
+    before: &'a [Tensor<B, 3>],
+    scale: &'a Option<LayerScale<B>>,
+    /// `[features, dim]`.
+    weight: DMatrix<f64>,
+    /// Features that are kept or cut together.
+    group: usize,
     moments: Moments,
     features: Vec<Tensor<B, 3>>,
 }
 
 impl<'a, B: FusedOps> Cut<'a, B> {
-    /// Of tokens after the mixer; `None` of an FFN without fc2 or with a norm before it.
-    fn new(block: &'a Block<B>, mixed: &[Tensor<B, 3>]) -> Option<Self> {
-        let ffn = &block.mlp;
-        let fc2 = ffn.fc2.as_ref().filter(|_| ffn.norm.is_none())?;
-        let weight = host(fc2.weight.val());
-        let (hidden, dim) = weight.shape();
-        let mut moments = Moments::new(hidden, dim);
-        let features: Vec<_> =
-            mixed.iter().map(|x| ffn.features(block.norm2.forward(x.clone()))).collect();
+    fn new(
+        map: &Linear<B>,
+        group: usize,
+        features: Vec<Tensor<B, 3>>,
+        (before, scale): (&'a [Tensor<B, 3>], &'a Option<LayerScale<B>>),
+    ) -> Self {
+        let weight = host(map.weight.val());
+        let (width, dim) = weight.shape();
+        let mut moments = Moments::new(width, dim);
         for z in &features {
-            moments.add(z.clone(), fc2.forward(z.clone()));
+            moments.add(z.clone(), map.forward(z.clone()));
         }
-        Some(Self { block, weight, moments, features })
+        Self { before, scale, weight, group, moments, features }
     }
 
-    /// The block's output with these dimensions alone.
-    fn feed(&self, kept: &[usize], mixed: &[Tensor<B, 3>]) -> Vec<Tensor<B, 3>> {
-        let mut weight = self.weight.clone() * 0.0;
-        let prior = self.weight.select_rows(kept);
-        let (fitted, bias) = match kept.is_empty() {
-            true => (prior, self.moments.mean_target()),
-            false => self.moments.solve(kept, &prior, RIDGE).unwrap_or_else(|| {
-                let bias = self.moments.mean_target() * 0.0;
-                (prior, bias)
-            }),
-        };
-        for (row, &dimension) in kept.iter().enumerate() {
-            weight.set_row(dimension, &fitted.row(row));
+    /// Of tokens after the mixer; `None` of an FFN without fc2 or with a norm before it.
+    fn of_ffn(block: &'a Block<B>, mixed: &'a [Tensor<B, 3>]) -> Option<Self> {
+        let ffn = &block.mlp;
+        let fc2 = ffn.fc2.as_ref().filter(|_| ffn.norm.is_none())?;
+        let features = mixed.iter().map(|x| ffn.features(block.norm2.forward(x.clone())));
+        Some(Self::new(fc2, 1, features.collect(), (mixed, &block.ls2)))
+    }
+
+    /// Of tokens before the block; `None` of what is not attention, or has a norm before its
+    /// projection.
+    fn of_heads(block: &'a Block<B>, streams: &'a [Tensor<B, 3>]) -> Option<Self> {
+        let Mixer::Msa(msa) = &block.attn else { return None };
+        if msa.norm.is_some() {
+            return None;
         }
-        let place = self.block.norm2.weight.device();
+        let d = msa.proj.weight.dims()[0] / msa.heads();
+        let features = streams.iter().map(|x| msa.features(block.norm1.forward(x.clone())));
+        Some(Self::new(&msa.proj, d, features.collect(), (streams, &block.ls1)))
+    }
+
+    /// The stream after the branch with these parts alone.
+    fn outputs(&self, parts: &[usize]) -> Vec<Tensor<B, 3>> {
+        let group = self.group;
+        let kept: Vec<usize> =
+            parts.iter().flat_map(|part| (0..group).map(move |i| part * group + i)).collect();
+        let prior = self.weight.select_rows(&kept);
+        let fitted = match kept.is_empty() {
+            true => None,
+            false => self.moments.solve(&kept, &prior, RIDGE),
+        };
+        let (fitted, bias) = fitted.unwrap_or_else(|| (prior, self.moments.mean_target()));
+        let mut weight = self.weight.clone() * 0.0;
+        for (row, &feature) in kept.iter().enumerate() {
+            weight.set_row(feature, &fitted.row(row));
+        }
+        let Some(place) = self.before.first().map(Tensor::device) else { return Vec::new() };
         let weight = device::<B>(&weight, &place);
         let bias = device::<B>(&bias, &place).squeeze_dim::<1>(0);
-        let fed = mixed.iter().zip(&self.features).map(|(x, z)| {
+        let outputs = self.before.iter().zip(&self.features).map(|(x, z)| {
             let y = fused::affine(z.clone(), weight.clone(), Some(bias.clone()));
-            let y = match &self.block.ls2 {
+            let y = match self.scale {
                 Some(scale) => scale.forward(y),
                 None => y,
             };
             x.clone() + y
         });
-        fed.collect()
+        outputs.collect()
     }
 }
 
-/// Of every block's hidden dimensions the mean over images of `(∂loss/∂gate)²`, the gates being open
-/// and an image's own.
-fn fisher<B: TrainBackend>(dense: &Vit<B>, images: &[Labelled<B::InnerBackend>]) -> Vec<Vec<f64>> {
-    let mut sums: Vec<Vec<f64>> =
-        dense.blocks.iter().map(|block| vec![0.0; block.mlp.hidden()]).collect();
-    // Probes alone are in the graph: zeros that are added to what an FFN gives.
+/// Of every block's hidden dimensions and heads the mean over images of `(∂loss/∂gate)²`, the gates
+/// being open and an image's own.
+fn fisher<B: TrainBackend>(
+    dense: &Vit<B>,
+    images: &[Labelled<B::InnerBackend>],
+) -> Vec<[Vec<f64>; 2]> {
+    let heads = |block: &Block<B>| match &block.attn {
+        Mixer::Msa(msa) if msa.norm.is_none() => msa.heads(),
+        _ => 0,
+    };
+    let mut sums: Vec<[Vec<f64>; 2]> = dense
+        .blocks
+        .iter()
+        .map(|block| [vec![0.0; block.mlp.hidden()], vec![0.0; heads(block)]])
+        .collect();
+    // Probes alone are in the graph: zeros that are added to what a branch gives.
     let model = dense.clone().no_grad();
+    let mode = Mode::Evaluate;
     let mut count = 0;
     for (batch, targets) in images {
         let mut probes = Vec::new();
         let mut x = model.embed(Tensor::from_inner(batch.clone()));
+        let probe = |x: &Tensor<B, 3>| {
+            Tensor::<B, 3>::from_inner(x.clone().inner().zeros_like()).require_grad()
+        };
         for (index, block) in model.blocks.iter().enumerate() {
-            x = block.mix(x, index, &Mode::Evaluate);
-            let z = (block.mlp.hidden() > 0)
+            let mixed = match &block.attn {
+                Mixer::Msa(msa) => Some(msa.features(block.norm1.forward(x.clone())).inner()),
+                _ => None,
+            };
+            let first = probe(&x);
+            x = block.mix(x, index, &mode) + first.clone();
+            let hidden = (block.mlp.hidden() > 0)
                 .then(|| block.mlp.features(block.norm2.forward(x.clone())).inner());
-            let probe = x.clone().inner().zeros_like();
-            let probe = Tensor::<B, 3>::from_inner(probe).require_grad();
-            x = block.feed(x, index, &Mode::Evaluate) + probe.clone();
-            probes.push((probe, z));
-            x = model.merge(index, x);
+            let second = probe(&x);
+            x = model.merge(index, block.feed(x, index, &mode) + second.clone());
+            probes.push([(second, hidden), (first, mixed)]);
         }
         let logs = log_softmax(model.classify(x).mean(), 1);
         let loss = -(logs * Tensor::from_inner(targets.clone())).sum();
         let gradients = loss.backward();
         count += batch.dims()[0];
-        for ((block, (probe, z)), sums) in model.blocks.iter().zip(probes).zip(&mut sums) {
-            let (Some(gradient), Some(z), Some(fc2)) = (probe.grad(&gradients), z, &block.mlp.fc2)
-            else {
-                continue;
+        for ((block, probes), sums) in model.blocks.iter().zip(probes).zip(&mut sums) {
+            let proj = match &block.attn {
+                Mixer::Msa(msa) => Some(&msa.proj),
+                _ => None,
             };
-            let gradient = match &block.ls2 {
-                Some(scale) => gradient * scale.gamma.val().inner().unsqueeze(),
-                None => gradient,
-            };
-            let back = gradient.matmul(fc2.weight.val().inner().transpose().unsqueeze());
-            let gates: Tensor<B::InnerBackend, 3> = (back * z).sum_dim(1);
-            let squares = gates.square().sum_dim(0).into_data();
-            for (sum, square) in sums.iter_mut().zip(squares.iter::<f64>()) {
-                *sum += square;
+            let maps = [(&block.mlp.fc2.as_ref(), &block.ls2), (&proj, &block.ls1)];
+            for (((probe, z), (map, scale)), sums) in probes.into_iter().zip(maps).zip(sums) {
+                let (Some(gradient), Some(z), Some(map)) = (probe.grad(&gradients), z, map) else {
+                    continue;
+                };
+                let gradient = match scale {
+                    Some(scale) => gradient * scale.gamma.val().inner().unsqueeze(),
+                    None => gradient,
+                };
+                let back = gradient.matmul(map.weight.val().inner().transpose().unsqueeze());
+                let [images, _, width] = z.dims();
+                let parts = sums.len();
+                if parts == 0 {
+                    continue;
+                }
+                let gates: Tensor<B::InnerBackend, 3> =
+                    (back * z).sum_dim(1).reshape([images, parts, width / parts]).sum_dim(2);
+                let squares = gates.square().sum_dim(0).into_data();
+                for (sum, square) in sums.iter_mut().zip(squares.iter::<f64>()) {
+                    *sum += square;
+                }
             }
         }
     }
-    for sum in sums.iter_mut().flatten() {
-        *sum /= f64::from(u32::try_from(count.max(1)).unwrap_or(u32::MAX));
+    for sum in sums.iter_mut().flatten().flatten() {
+        *sum /= count.max(1) as f64;
     }
     sums
 }

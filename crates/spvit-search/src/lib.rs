@@ -31,7 +31,7 @@ pub use choose::{Candidate, candidates};
 pub use cost::{BlockCost, Budget, CostModel, CostTable, Unit};
 pub use derive::{DeriveError, derive, derive_among, derive_blocks, derive_for, sighted};
 pub use gates::{BlockProbabilities, BlockUniforms, GateLayout, Gates};
-pub use importance::{BlockImportance, Labelled, importance};
+pub use importance::{BlockImportance, Labelled, PartImportance, importance};
 pub use objective::BudgetTerm;
 pub use profile::{BlockProfile, Cost, Profile};
 pub use prune::{expand, prune};

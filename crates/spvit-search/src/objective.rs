@@ -31,9 +31,10 @@ impl BudgetTerm {
     /// Cost at the expected gates, exactly.
     pub fn cost<B: Backend>(&self, gates: &Gates<B>) -> f64 {
         let blocks = gates.probabilities();
-        let cost = blocks.iter().zip(&self.table.blocks).map(|(block, cost)| {
-            cost.at(block.level(), block.ffn.iter().filter(|&&p| p > 0.5).count())
-        });
+        let cost = blocks
+            .iter()
+            .zip(&self.table.blocks)
+            .map(|(block, cost)| cost.at(block.level(), block.open()));
         self.table.fixed() + cost.sum::<f64>()
     }
 }

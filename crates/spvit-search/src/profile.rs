@@ -22,6 +22,8 @@ pub struct BlockProfile {
     pub operation: Operation,
     /// Hidden dimensions that were kept.
     pub hidden: usize,
+    /// Heads of attention that were kept; `None` for all.
+    pub heads: Option<usize>,
     /// The operation's cost.
     pub mixer: Cost,
     /// The FFN's cost.
@@ -89,7 +91,8 @@ impl Profile {
                 })
             };
             let (mixer, ffn) = (part(0), part(1));
-            BlockProfile { operation: block.operation, hidden: block.hidden, mixer, ffn }
+            let spvit_layers::BlockConfig { operation, hidden, heads } = block;
+            BlockProfile { operation, hidden, heads, mixer, ffn }
         };
         let blocks = architecture.block_configs().into_iter().enumerate().map(block).collect();
         Self {
@@ -127,7 +130,11 @@ mod tests {
             Operation::Msa,
             Operation::Msa,
         ];
-        let block = |(i, operation)| BlockArchitecture { operation, kept: (0..10 * i).collect() };
+        let block = |(i, operation)| BlockArchitecture {
+            operation,
+            kept: (0..10 * i).collect(),
+            heads: if i == 5 { vec![0, 2] } else { vec![] },
+        };
         let blocks = operations.into_iter().enumerate().map(block).collect();
         let mixed = Architecture::new(model.clone(), CostModel::Paper, blocks, None);
         for architecture in [mixed, Architecture::dense(model, CostModel::Macs)] {

@@ -3,8 +3,8 @@
 use burn::module::Param;
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
 use spvit_layers::{
-    BottleneckConv, Ffn, Init, LayerScale, Linear, Mixer, ModelConfig, Operation, SearchVit, Umsa,
-    Vit,
+    BottleneckConv, Ffn, Init, LayerScale, Linear, Mixer, ModelConfig, Msa, Operation, SearchVit,
+    Umsa, Vit,
 };
 
 use crate::{Architecture, BlockArchitecture};
@@ -45,7 +45,7 @@ pub fn prune<B: Backend>(search: &SearchVit<B>, architecture: &Architecture) -> 
     let mut compact = Vit::new(config, &architecture.block_configs(), &mut Init::new(0, &device));
     compact.take_surroundings(search);
     let blocks = compact.blocks.iter_mut().zip(&search.blocks).zip(&architecture.blocks);
-    for ((to, from), BlockArchitecture { operation, kept }) in blocks {
+    for ((to, from), BlockArchitecture { operation, kept, heads }) in blocks {
         to.norm1 = from.norm1.clone();
         to.ls1 = from.ls1.clone();
         to.norm2 = from.norm2.clone();
@@ -57,7 +57,7 @@ pub fn prune<B: Backend>(search: &SearchVit<B>, architecture: &Architecture) -> 
                     fill(bconv, &from.attn, index, *kernel);
                 }
             }
-            (Mixer::Msa(msa), _) => *msa = from.attn.msa.clone(),
+            (Mixer::Msa(msa), _) => take_heads(msa, &from.attn.msa, heads),
             _ => {}
         }
     }
@@ -106,6 +106,39 @@ fn cut<B: Backend>(ffn: &Ffn<B>, kept: &[usize]) -> Ffn<B> {
         bias: fc2.bias.as_ref().map(|bias| param(bias.val())),
     });
     cut
+}
+
+/// Attention with these heads of another, or with all where none is named: their columns of Q, K and
+/// V, their rows of the projection, and their columns of the relative positions' biases.
+fn take_heads<B: Backend>(to: &mut Msa<B>, from: &Msa<B>, heads: &[usize]) {
+    if heads.is_empty() {
+        *to = from.clone();
+        return;
+    }
+    let (device, all) = (from.proj.weight.device(), from.heads());
+    let width = from.proj.weight.dims()[0];
+    let d = width / all;
+    let index = |starts: &[usize], d: usize| {
+        let columns = starts.iter().flat_map(|start| {
+            heads.iter().flat_map(move |head| (0..d).map(move |i| start + head * d + i))
+        });
+        let columns: Vec<i64> = columns.map(|i| i as i64).collect();
+        let count = columns.len();
+        Tensor::<B, 1, Int>::from_data(TensorData::new(columns, [count]), &device)
+    };
+    let qkv = index(&[0, width, 2 * width], d);
+    to.qkv = Linear {
+        weight: param(from.qkv.weight.val().select(1, qkv.clone())),
+        bias: from.qkv.bias.as_ref().map(|bias| param(bias.val().select(0, qkv))),
+    };
+    to.proj = Linear {
+        weight: param(from.proj.weight.val().select(0, index(&[0], d))),
+        bias: from.proj.bias.as_ref().map(|bias| param(bias.val())),
+    };
+    let table = from.relative_position_bias_table.as_ref();
+    to.relative_position_bias_table =
+        table.map(|table| param(table.val().select(1, index(&[0], 1))));
+    (to.q_norm, to.k_norm) = (from.q_norm.clone(), from.k_norm.clone());
 }
 
 /// Moves what is left of an FFN without dimensions, a constant, into the bias that is added to the

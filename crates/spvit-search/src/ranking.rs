@@ -3,7 +3,7 @@
 use burn::tensor::backend::Backend;
 use spvit_layers::{Operation, Vit};
 
-use crate::{BlockCost, BlockImportance, CostTable};
+use crate::{BlockCost, BlockImportance, CostTable, PartImportance};
 
 /// How far the thresholds of a ranking lie apart: their standard deviation, in logits.
 const SPREAD: f64 = 2.0;
@@ -18,27 +18,35 @@ pub struct BlockScores {
     pub attention: f64,
     /// Of every hidden dimension that has a gate.
     pub ffn: Vec<f64>,
+    /// Of every head that has one.
+    pub heads: Vec<f64>,
 }
 
 impl BlockScores {
     /// Logarithms of the losses without a part, each divided by what the part costs.
     ///
-    /// Between two measured widths an FFN's loss is taken as convex, so that the first dimensions are
-    /// worth the most, and every dimension's part of it changes evenly.
+    /// Between two measured numbers of dimensions or heads the loss is taken as convex, so that the
+    /// first are worth the most, and every one's part of it changes evenly.
     pub fn of_importance(cost: &BlockCost, importance: &BlockImportance) -> Self {
         let path: Vec<(Operation, f64)> = cost.path().collect();
         let spared = match (path.first(), path.last()) {
             (Some((_, least)), Some((_, most))) => most - least,
             _ => 0.0,
         };
-        let per_dimension = densities(importance);
-        let mut ffn = vec![0.0; cost.ffn_gates()];
-        for (&dimension, density) in importance.order.iter().zip(per_dimension) {
-            if let Some(score) = ffn.get_mut(dimension) {
-                *score = logarithm(density / cost.hidden_dimension);
+        let scores = |parts: &PartImportance, gates: usize, cost: f64| {
+            let mut scores = vec![0.0; gates];
+            for (&part, density) in parts.order.iter().zip(densities(parts)) {
+                if let Some(score) = scores.get_mut(part) {
+                    *score = logarithm(density / cost);
+                }
             }
+            scores
+        };
+        Self {
+            attention: logarithm(importance.attention / spared.max(1.0)),
+            ffn: scores(&importance.ffn, cost.ffn_gates(), cost.hidden_dimension),
+            heads: scores(&importance.heads, cost.head_gates(), cost.head),
         }
-        Self { attention: logarithm(importance.attention / spared.max(1.0)), ffn }
     }
 
     /// Norms of the weights of every hidden dimension, before and after the activation, multiplied.
@@ -61,7 +69,7 @@ impl BlockScores {
         let blocks = table.blocks.iter().enumerate().map(|(index, cost)| {
             let mut ffn = norms(index).unwrap_or_default();
             ffn.truncate(cost.ffn_gates());
-            Self { attention: f64::INFINITY, ffn }
+            Self { attention: f64::INFINITY, ffn, heads: vec![f64::INFINITY; cost.head_gates()] }
         });
         blocks.collect()
     }
@@ -85,7 +93,11 @@ impl BlockScores {
 
     /// Thresholds in the scores' order, their mean 0; infinite scores are farthest.
     pub(crate) fn thresholds(scores: &[Self]) -> Vec<Self> {
-        let all = || scores.iter().flat_map(|block| block.ffn.iter().chain([&block.attention]));
+        let all = || {
+            scores
+                .iter()
+                .flat_map(|block| block.ffn.iter().chain(&block.heads).chain([&block.attention]))
+        };
         let finite: Vec<f64> = all().copied().filter(|score| score.is_finite()).collect();
         let count = finite.len().max(1) as f64;
         let mean = finite.iter().sum::<f64>() / count;
@@ -95,6 +107,7 @@ impl BlockScores {
         let block = |block: &Self| Self {
             attention: threshold(block.attention),
             ffn: block.ffn.iter().copied().map(threshold).collect(),
+            heads: block.heads.iter().copied().map(threshold).collect(),
         };
         scores.iter().map(block).collect()
     }
@@ -105,11 +118,11 @@ fn logarithm(density: f64) -> f64 {
     density.max(1e-18).ln()
 }
 
-/// What every place in an FFN's order adds to the predictions, the most important first.
-fn densities(importance: &BlockImportance) -> Vec<f64> {
+/// What every place in an order adds to the predictions, the most important first.
+fn densities(importance: &PartImportance) -> Vec<f64> {
     // Neighbouring stretches whose means rise are one: the convex hull of the losses.
     let mut stretches: Vec<(f64, f64)> = Vec::new();
-    for pair in importance.widths.windows(2) {
+    for pair in importance.losses.windows(2) {
         let [(from, before), (to, after)] = pair else { continue };
         let mut stretch = ((to - from) as f64, (before - after).max(0.0));
         while let Some((length, loss)) = stretches.last().copied() {
@@ -152,10 +165,9 @@ fn densities(importance: &BlockImportance) -> Vec<f64> {
 mod tests {
     use super::*;
 
-    fn importance(widths: &[(usize, f64)]) -> BlockImportance {
-        let hidden = widths.last().map_or(0, |&(width, _)| width);
-        let order = (0..hidden).rev().collect();
-        BlockImportance { attention: 0.5, order, widths: widths.to_vec() }
+    fn importance(losses: &[(usize, f64)]) -> PartImportance {
+        let count = losses.last().map_or(0, |&(count, _)| count);
+        PartImportance { order: (0..count).rev().collect(), losses: losses.to_vec() }
     }
 
     #[test]
@@ -177,7 +189,8 @@ mod tests {
 
     #[test]
     fn thresholds_keep_the_order_and_have_the_spread() {
-        let block = |attention, ffn: &[f64]| BlockScores { attention, ffn: ffn.to_vec() };
+        let block =
+            |attention, ffn: &[f64]| BlockScores { attention, ffn: ffn.to_vec(), heads: vec![] };
         let scores = [block(f64::INFINITY, &[3.0, 1.0, 2.0]), block(2.5, &[0.0, 5.0])];
         let thresholds = BlockScores::thresholds(&scores);
         assert_eq!(thresholds[0].attention, FARTHEST);

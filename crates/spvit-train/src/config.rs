@@ -154,6 +154,8 @@ phase_config! {
         projected: bool,
         /// Share of the steps in which the budget falls from the dense model's cost.
         budget_fall: f64,
+        /// Whether attention's heads have gates, too, an extension of the paper's search.
+        heads: bool,
         /// Whether the weights stay as they are.
         hold_weights: bool,
         /// What an attention layer may become, such as `shortcut|msa`: one entry for all blocks or one
@@ -352,7 +354,8 @@ impl RunConfig {
     /// Costs of the choices that are searched, in the budget's unit.
     pub fn cost_table(&self) -> CostTable {
         let among = self.search.operations_by_block(self.model.depth());
-        self.whole_table().among(&among.unwrap_or_default())
+        let table = self.whole_table().among(&among.unwrap_or_default());
+        if self.search.heads { table.with_heads() } else { table }
     }
 
     /// Costs of all choices of the model, in the budget's unit.

@@ -59,15 +59,21 @@ fn open_unit(rng: &mut ChaCha8Rng) -> f32 {
 }
 
 /// Uniform draws for the gates of every block in one step; `draws` holds how many for its
-/// operations and for its FFN.
-pub fn gate_uniforms(seed: u64, step: u64, draws: &[[usize; 2]]) -> Vec<BlockUniforms> {
+/// operations, for its FFN and for its heads.
+pub fn gate_uniforms(seed: u64, step: u64, draws: &[[usize; 3]]) -> Vec<BlockUniforms> {
     let mut rng = generator(seed, Purpose::Gates, step);
     let mut draw = |count: usize| (0..count).map(|_| open_unit(&mut rng)).collect::<Vec<_>>();
-    let block = |&[operations, hidden]: &[usize; 2]| BlockUniforms {
+    let block = |&[operations, hidden, _]: &[usize; 3]| BlockUniforms {
         operations: draw(operations),
         ffn: draw(hidden),
+        heads: Vec::new(),
     };
-    draws.iter().map(block).collect()
+    let mut blocks: Vec<BlockUniforms> = draws.iter().map(block).collect();
+    // After all others, which are the same with heads and without.
+    for (block, &[.., heads]) in blocks.iter_mut().zip(draws) {
+        block.heads = draw(heads);
+    }
+    blocks
 }
 
 /// Factors of the residual branches of one step, `[2·depth, batch]` row-major: 0 for a dropped
@@ -90,10 +96,12 @@ mod tests {
 
     #[test]
     fn draws_depend_on_the_step_alone() {
-        let a = gate_uniforms(3, 7, &[[3, 8]; 2]);
-        assert_eq!(a, gate_uniforms(3, 7, &[[3, 8]; 2]));
-        assert_ne!(a, gate_uniforms(3, 8, &[[3, 8]; 2]));
-        assert_ne!(a, gate_uniforms(4, 7, &[[3, 8]; 2]));
+        let a = gate_uniforms(3, 7, &[[3, 8, 0]; 2]);
+        assert_eq!(a, gate_uniforms(3, 7, &[[3, 8, 0]; 2]));
+        assert_ne!(a, gate_uniforms(3, 8, &[[3, 8, 0]; 2]));
+        assert_ne!(a, gate_uniforms(4, 7, &[[3, 8, 0]; 2]));
+        let heads = gate_uniforms(3, 7, &[[3, 8, 2]; 2]);
+        assert!(a.iter().zip(&heads).all(|(a, b)| a.ffn == b.ffn && b.heads.len() == 2));
         let all = a.iter().flat_map(|block| block.operations.iter().chain(&block.ffn));
         assert!(all.clone().count() == 22 && all.clone().all(|&u| u > 0.0 && u < 1.0));
     }

@@ -108,7 +108,11 @@ impl<B: TrainBackend> Search<B> {
         StateDict::from([
             ("thresholds.operations".into(), gates.operations.val().into_data()),
             ("thresholds.ffn".into(), gates.ffn.val().into_data()),
+            ("thresholds.heads".into(), gates.heads.val().into_data()),
         ])
+        .into_iter()
+        .filter(|(name, data)| name != "thresholds.heads" || data.shape.num_elements() > 0)
+        .collect()
     }
 }
 
@@ -118,9 +122,11 @@ pub(crate) fn restore_gates<B: burn::tensor::backend::Backend>(
     state: &StateDict,
 ) -> Result<Gates<B>, TrainError> {
     let device = gates.ffn.device();
-    for (name, thresholds) in
-        [("thresholds.operations", &mut gates.operations), ("thresholds.ffn", &mut gates.ffn)]
-    {
+    for (name, thresholds) in [
+        ("thresholds.operations", &mut gates.operations),
+        ("thresholds.ffn", &mut gates.ffn),
+        ("thresholds.heads", &mut gates.heads),
+    ] {
         let Some(data) = state.get(name) else { continue };
         let count = data.shape.num_elements();
         if count != thresholds.shape().num_elements() {

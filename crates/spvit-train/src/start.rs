@@ -96,7 +96,7 @@ pub(crate) fn constant_gates<B: TrainBackend>(config: &RunConfig, device: &B::De
 
 /// Another width for every FFN, its dimensions in their own order, and attention here and there.
 fn random_scores(scores: Vec<BlockScores>, seed: u64) -> Vec<BlockScores> {
-    let draws = random::gate_uniforms(seed, u64::MAX, &vec![[1, 1]; scores.len()]);
+    let draws = random::gate_uniforms(seed, u64::MAX, &vec![[1, 1, 0]; scores.len()]);
     let pairs = scores.into_iter().map(BlockScores::level).zip(draws);
     pairs
         .map(|(mut block, draw)| {

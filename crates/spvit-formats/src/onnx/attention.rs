@@ -1,7 +1,7 @@
 //! Attention's forward, of whole sequences or in windows, written down node by node.
 //!
 //! Shapes in comments: B images, W windows, T tokens of a sequence and t of what is attended to (a
-//! window or the sequence), D values each, H heads of d values. I is B·W, or B without windows.
+//! window or the sequence), D values each, H kept heads of d values. I is B·W, or B without windows.
 
 use super::graph::GraphBuilder;
 use super::network::BlockDescription;
@@ -17,7 +17,7 @@ pub(super) fn attention(
     x: &str,
 ) -> Result<String, Fault> {
     let name = format!("{}.attn", block.name);
-    let dim = block.dim as i64;
+    let width = block.heads_width();
     let windows = block.window.map(|window| Windows::new(block, window));
     let (x, tokens) = match &windows {
         Some(windows) => (cut(graph, block, windows, &name, x), windows.tokens()),
@@ -41,11 +41,12 @@ pub(super) fn attention(
     let mixed = graph.node("MatMul", format!("{name}.mixed"), &[&weights, &v], &[]);
     // [I, H, t, d] → [I, t, D]
     let mixed = graph.transpose(&mixed, format!("{name}.by_token"), &[0, 2, 1, 3]);
-    let mut mixed = graph.reshape(&mixed, format!("{name}.joined"), &[0, tokens as i64, dim]);
+    let mut mixed =
+        graph.reshape(&mixed, format!("{name}.joined"), &[0, tokens as i64, width as i64]);
     if block.attn_norm {
-        mixed = graph.norm(&mixed, &format!("{name}.norm"), block.dim, block.normalisation())?;
+        mixed = graph.norm(&mixed, &format!("{name}.norm"), width, block.normalisation())?;
     }
-    let out = graph.linear(&mixed, &format!("{name}.proj"), [block.dim, block.dim], true)?;
+    let out = graph.linear(&mixed, &format!("{name}.proj"), [block.dim, width], true)?;
     Ok(match &windows {
         Some(windows) => join(graph, block, windows, &name, &out),
         None => out,
@@ -60,11 +61,12 @@ fn heads(
     x: &str,
     tokens: i64,
 ) -> Result<[String; 3], Fault> {
-    let (heads, head_dim) = (block.heads as i64, block.head_dim());
-    let shape = [3 * block.dim, block.dim];
+    let (heads, head_dim) = (block.kept_heads as i64, block.head_dim());
+    let width = block.heads_width();
+    let shape = [3 * width, block.dim];
     let qkv = graph.linear(x, &format!("{name}.qkv"), shape, block.qkv_bias)?;
     let parts = ["q", "k", "v"].map(|part| format!("{name}.{part}"));
-    let [q, k, v] = graph.split(&qkv, &format!("{name}.split"), block.dim, parts);
+    let [q, k, v] = graph.split(&qkv, &format!("{name}.split"), width, parts);
     let rope = Rope::of(block);
     let mut by_head = |part: &str, order: &[i64], compared: bool| -> Result<String, Fault> {
         let shape = [0, tokens, heads, head_dim as i64];
@@ -129,7 +131,7 @@ fn sequence_bias(
 ) -> Result<String, Fault> {
     let (t, [rows, columns]) = (block.tokens(), block.map);
     let table = format!("{name}.relative_position_bias_table");
-    let table = graph.transposed(&table, [windows::sequence_rows(block.map), block.heads])?;
+    let table = graph.transposed(&table, [windows::sequence_rows(block.map), block.kept_heads])?;
     // Runtimes look it up once: stored, the biases of a large map would be as large as the weights,
     // and the places are the same for all blocks.
     let bias = format!("{name}.relative_position_bias");
@@ -137,7 +139,7 @@ fn sequence_bias(
     let looked_up = graph.gather(&table, &format!("{bias}.values"), &index, t * t, 1, || {
         windows::sequence_places(block.map)
     });
-    let [h, t] = [block.heads, t].map(|n| n as i64);
+    let [h, t] = [block.kept_heads, t].map(|n| n as i64);
     Ok(graph.reshape(&looked_up, bias, &[1, h, t, t]))
 }
 
@@ -149,7 +151,7 @@ fn with_bias(
     name: &str,
     scores: &str,
 ) -> Result<String, Fault> {
-    let (heads, t, count) = (block.heads, windows.tokens(), windows.count());
+    let (heads, t, count) = (block.kept_heads, windows.tokens(), windows.count());
     let table = format!("{name}.relative_position_bias_table");
     let table = graph.tensor(&table, &[windows.table_rows(), heads])?;
     let bias = format!("{name}.relative_position_bias");

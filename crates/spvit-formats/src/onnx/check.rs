@@ -90,6 +90,10 @@ fn one_block(block: &BlockDescription, field: &dyn Fn(&str) -> String) -> Result
     if !block.dim.is_multiple_of(block.heads) {
         return Err(wrong(format!("{dim} in multiples of heads {}", block.heads), block.dim));
     }
+    if !(1..=block.heads).contains(&block.kept_heads) {
+        let kept = field("kept_heads");
+        return Err(wrong(format!("{kept} from 1 to heads {}", block.heads), block.kept_heads));
+    }
     epsilons([(&field("epsilon"), block.epsilon)])?;
     if let Operation::BConv { kernel } = block.operation
         && (kernel % 2 == 0 || kernel > 1 << 10)

@@ -111,6 +111,8 @@ pub struct BlockDescription {
     pub dim: usize,
     /// Attention heads; a head, and the inside of a bottleneck convolution, is D / heads wide.
     pub heads: usize,
+    /// Heads that attention kept, 1 to `heads`.
+    pub kept_heads: usize,
     /// Hidden dimensions that the FFN kept; with 0 of them only `mlp.bias` of D values is left.
     pub hidden: usize,
     /// Rows and columns of the map of patches.
@@ -293,6 +295,11 @@ impl BlockDescription {
 
     pub(super) fn head_dim(&self) -> usize {
         self.dim / self.heads
+    }
+
+    /// Values of all kept heads side by side.
+    pub(super) fn heads_width(&self) -> usize {
+        self.kept_heads * self.head_dim()
     }
 
     pub(super) fn patches(&self) -> usize {

@@ -29,6 +29,10 @@ fn pruned(config: &ModelConfig) -> Architecture {
             0 => Vec::new(),
             _ => (0..shape.hidden).step_by(step).collect(),
         },
+        heads: match operation {
+            Msa if shape.searches_attention() && step > 1 => (1..shape.heads).collect(),
+            _ => vec![],
+        },
     };
     let blocks = choices.into_iter().cycle().zip(&config.blocks()).map(block).collect();
     let architecture = Architecture::new(config.clone(), CostModel::Macs, blocks, None);

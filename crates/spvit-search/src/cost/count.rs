@@ -22,6 +22,11 @@ fn attention(shape: &BlockShape) -> u64 {
     groups * (4 * t * d * d + 2 * d * t * t)
 }
 
+/// What of a cost is one head's, of attention that may lose heads.
+fn per_head(shape: &BlockShape, all: u64) -> u64 {
+    if shape.searches_attention() { all / shape.heads as u64 } else { 0 }
+}
+
 /// A convolution to one head's width, and a 1×1 convolution back.
 fn convolution(shape: &BlockShape, kernel: usize) -> u64 {
     let [d, h, n] = [shape.dim, shape.head_dim(), shape.patches()].map(|x| x as u64);
@@ -33,6 +38,7 @@ fn block(
     config: &ModelConfig,
     shape: &BlockShape,
     operation: impl Fn(Operation) -> u64,
+    head: u64,
     [hidden_dimension, ffn_fixed]: [u64; 2],
     fixed: [u64; 2],
 ) -> BlockCost {
@@ -45,6 +51,9 @@ fn block(
         ffn_fixed: ffn_fixed as f64,
         hidden: shape.hidden,
         searches_ffn: shape.searches_ffn(),
+        head: head as f64,
+        heads: shape.heads,
+        searches_heads: false,
     }
 }
 
@@ -66,7 +75,8 @@ pub(super) fn paper(config: &ModelConfig) -> CostTable {
         let maps = shape.style.ffn_maps() as u64 + 1;
         let hidden_dimension = maps * (shape.patches() * shape.dim) as u64;
         let norm = (shape.dim * shape.tokens()) as u64;
-        block(config, shape, operation, [hidden_dimension, 0], [norm; 2])
+        let head = per_head(shape, attention(shape));
+        block(config, shape, operation, head, [hidden_dimension, 0], [norm; 2])
     });
     let [features, classes] = [config.features(), config.classes()].map(|x| x as u64);
     let (mut embedding, mut head) = (embedding(config), features * classes + pool(config)[0]);
@@ -142,7 +152,8 @@ pub(super) fn macs(config: &ModelConfig) -> CostTable {
         // A gated FFN's product of two values is one more for each token, and so is a norm.
         let more = maps - 1 + u64::from(shape.style.mlp_norm);
         let hidden_dimension = (maps + 1) * rows(shape) + more * shape.tokens() as u64;
-        block(config, shape, operation, [hidden_dimension, around], [0; 2])
+        let head = per_head(shape, attention(shape) + qk_norm + rope);
+        block(config, shape, operation, head, [hidden_dimension, around], [0; 2])
     });
     let [features, classes, dim] =
         [config.features(), config.classes(), config.embed_dim()].map(|x| x as u64);
@@ -183,12 +194,14 @@ pub(super) fn parameters(config: &ModelConfig) -> CostTable {
             Operation::Msa => 4 * d * d + d + qkv_bias + table + qk_norm + attn_norm,
         };
         let hidden_dimension = (d + 1) * shape.style.ffn_maps() as u64 + d + mlp_norm;
+        let head = per_head(shape, 4 * d * d + qkv_bias + table);
         // b2 stays where no hidden dimension does.
         let scale = if shape.style.layer_scale { d } else { 0 };
         block(
             config,
             shape,
             operation,
+            head,
             [hidden_dimension, 0],
             [norm * d + scale, (norm + 1) * d + scale],
         )

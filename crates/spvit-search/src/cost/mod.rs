@@ -88,6 +88,12 @@ pub struct BlockCost {
     pub hidden: usize,
     /// Whether they have gates.
     pub searches_ffn: bool,
+    /// Of one head of attention; 0 where heads stay.
+    pub head: f64,
+    /// Number of heads of the dense attention.
+    pub heads: usize,
+    /// Whether they have gates.
+    pub searches_heads: bool,
 }
 
 impl BlockCost {
@@ -118,9 +124,21 @@ impl BlockCost {
         }
     }
 
-    /// Of the `level`-th operation of the path and the FFN with so many open gates.
-    pub fn at(&self, level: usize, open: usize) -> f64 {
-        self.path().nth(level).map_or(0.0, |(_, cost)| cost) + self.gated_ffn(open)
+    /// Number of gates of heads.
+    pub fn head_gates(&self) -> usize {
+        let attends = self.operation(Operation::Msa).is_some();
+        if self.searches_heads && self.head > 0.0 && attends { self.heads } else { 0 }
+    }
+
+    /// Of the `level`-th operation of the path and the FFN with so many open gates of the FFN and of
+    /// heads, of which attention has at least one.
+    pub fn at(&self, level: usize, [open, heads]: [usize; 2]) -> f64 {
+        let Some((operation, cost)) = self.path().nth(level) else { return self.gated_ffn(open) };
+        let gone = match operation {
+            Operation::Msa if self.head_gates() > 0 => self.heads - heads.max(1),
+            _ => 0,
+        };
+        cost - self.head * gone as f64 + self.gated_ffn(open)
     }
 
     /// The operations that the single path leaves out.
@@ -183,6 +201,14 @@ impl CostTable {
         count::parameters(config)
     }
 
+    /// The table with gates for attention's heads.
+    pub fn with_heads(mut self) -> Self {
+        for block in &mut self.blocks {
+            block.searches_heads = true;
+        }
+        self
+    }
+
     /// The table with these operations alone, one entry for each block; a block of which none is
     /// left stays as it is.
     pub fn among(mut self, operations: &[Vec<Operation>]) -> Self {
@@ -206,7 +232,9 @@ impl CostTable {
     /// an operation that the table does not have.
     pub fn block(&self, index: usize, block: &BlockConfig) -> Option<[f64; 2]> {
         let cost = self.blocks.get(index)?;
-        Some([cost.operation(block.operation)?, cost.ffn(block.hidden)])
+        let gone = block.heads.map_or(0, |heads| cost.heads.saturating_sub(heads));
+        let operation = cost.operation(block.operation)? - cost.head * gone as f64;
+        Some([operation, cost.ffn(block.hidden)])
     }
 
     /// Cost of a whole compact model; `None` if a block has an operation that the table lacks.

@@ -10,7 +10,11 @@ fn architecture() -> Architecture {
         family: Family::Vit(VitConfig { hidden: 6, image_size: [28, 56], ..deit }),
         space: SearchSpace { kernels: vec![1, 3, 5], alpha: 0.01 },
     };
-    let block = |operation, kept: &[usize]| BlockArchitecture { operation, kept: kept.to_vec() };
+    let block = |operation, kept: &[usize]| BlockArchitecture {
+        operation,
+        kept: kept.to_vec(),
+        heads: vec![],
+    };
     let blocks = vec![
         block(Operation::Msa, &[0, 1, 2, 3, 4, 5]),
         block(Operation::BConv(5), &[0, 5]),

@@ -14,6 +14,7 @@ fn uniform(config: &ModelConfig, operations: f32, ffn: f32) -> Vec<BlockProbabil
     let block = BlockProbabilities {
         operations: vec![operations; config.operations().len()],
         ffn: vec![ffn; hidden(config)],
+        heads: vec![],
     };
     vec![block; config.depth()]
 }
@@ -42,6 +43,7 @@ fn random(
         .map(|_| BlockProbabilities {
             operations: draws(config.operations().len()),
             ffn: draws(hidden(config)),
+            heads: vec![],
         })
         .collect()
 }
@@ -60,7 +62,7 @@ fn operations(architecture: &Architecture) -> Vec<Operation> {
 
 /// FLOPs with these operations and FFNs of this width.
 fn cost(table: &CostTable, operations: &[Operation], hidden: usize) -> u64 {
-    let block = |&operation| spvit_layers::BlockConfig { operation, hidden };
+    let block = |&operation| spvit_layers::BlockConfig { operation, hidden, heads: None };
     table.total(&operations.iter().map(block).collect::<Vec<_>>()).unwrap() as u64
 }
 

@@ -133,6 +133,10 @@ fn blocks(config: &ModelConfig) -> Vec<BlockArchitecture> {
             0 => vec![],
             _ => (0..shape.hidden).step_by(step).collect(),
         },
+        heads: match operation {
+            Operation::Msa if shape.searches_attention() && step > 1 => (1..shape.heads).collect(),
+            _ => vec![],
+        },
     };
     choices.into_iter().zip(&shapes).map(block).collect()
 }
@@ -147,6 +151,12 @@ fn gates<B: FusedOps>(config: &ModelConfig, blocks: &[BlockArchitecture]) -> Vec
         let open: Vec<f32> = open.collect();
         BlockGates {
             operation: OperationGates::Fixed(block.operation),
+            heads: (!block.heads.is_empty()).then(|| {
+                let open: Vec<f32> = (0..=block.heads.len())
+                    .map(|head| if block.heads.contains(&head) { 1.0 } else { 0.0 })
+                    .collect();
+                Tensor::from_floats(open.as_slice(), &B::Device::default())
+            }),
             ffn: Some(Tensor::from_floats(open.as_slice(), &B::Device::default())),
         }
     };
@@ -280,9 +290,10 @@ fn what_has_no_other_form_is_left_dense<B: FusedOps>() {
             assert_eq!(line.contains(layer), left, "{name}: {line}");
         }
         let gates = Gates::<B>::new(&table, 1.5, &B::Device::default());
-        let uniform = |[operations, ffn]: [usize; 2]| BlockUniforms {
+        let uniform = |[operations, ffn, heads]: [usize; 3]| BlockUniforms {
             operations: vec![0.5; operations],
             ffn: vec![0.5; ffn],
+            heads: vec![0.5; heads],
         };
         let uniforms: Vec<BlockUniforms> = gates.draws().into_iter().map(uniform).collect();
         let search = search_form::<B>(&config);

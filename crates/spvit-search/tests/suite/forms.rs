@@ -55,6 +55,7 @@ fn compact_is_search_form_in_evaluation<B: FusedOps>() {
             let block = |(operation, first): (Operation, usize)| BlockArchitecture {
                 operation,
                 kept: (first..HIDDEN).step_by(2).collect(),
+                heads: if first == 1 { vec![0, 2] } else { vec![] },
             };
             let blocks = choices.map(block).to_vec();
             let gates: Vec<BlockGates<B>> = blocks
@@ -64,6 +65,8 @@ fn compact_is_search_form_in_evaluation<B: FusedOps>() {
                     let open: Vec<f32> = (0..HIDDEN).map(open).collect();
                     BlockGates {
                         operation: OperationGates::Fixed(block.operation),
+                        heads: (!block.heads.is_empty())
+                            .then(|| Tensor::from_floats([1.0, 0.0, 1.0], &B::Device::default())),
                         ffn: Some(Tensor::from_floats(open.as_slice(), &B::Device::default())),
                     }
                 })
@@ -117,7 +120,7 @@ fn search_form_with_all_gates_open_is_dense<B: FusedOps>() {
         (1e-6, Scale::AtLeastOne),
     );
 
-    let open = BlockUniforms { operations: vec![0.9; 5], ffn: vec![0.9; HIDDEN] };
+    let open = BlockUniforms { operations: vec![0.9; 5], ffn: vec![0.9; HIDDEN], heads: vec![] };
     let (context, sampled) = (TrainContext::new(), gates.sample(&vec![open; config.depth()]));
     let sampled = search.forward(images(), &sampled, &Mode::Train(&context));
     errors.check("in training", "logits", &host(sampled), &expected, (1e-6, Scale::AtLeastOne));

@@ -72,7 +72,7 @@ fn a_gate_is_worth_its_squared_gradient<B: FusedOps>() {
             };
             (0..images.len()).map(|batch| f64::powi(slope(batch), 2)).sum::<f64>()
         };
-        let worths: Vec<f64> = found.order.iter().map(worth).collect();
+        let worths: Vec<f64> = found.ffn.order.iter().map(worth).collect();
         let most = worths[0];
         for pair in worths.windows(2) {
             assert!(pair[0] >= pair[1] - 0.02 * most, "block {block}: {worths:?}");
@@ -93,9 +93,9 @@ fn what_does_nothing_is_worth_nothing<B: FusedOps>() {
     let found = importance(&model, &labelled::<B>(4), |_, _| {});
     assert!(found[1].attention.abs() < 1e-5, "{}", found[1].attention);
     assert!(found[0].attention > 1e-3 && found[2].attention > 1e-3);
-    assert_eq!(found[2].order.last(), Some(&7));
+    assert_eq!(found[2].ffn.order.last(), Some(&7));
     for block in &found {
-        let losses: Vec<f64> = block.widths.iter().map(|&(_, loss)| loss).collect();
+        let losses: Vec<f64> = block.ffn.losses.iter().map(|&(_, loss)| loss).collect();
         assert!(losses[0] > 1e-3 && losses[losses.len() - 1] == 0.0, "{losses:?}");
         assert!(losses[0] > losses[losses.len() - 2], "{losses:?}");
     }
@@ -105,6 +105,7 @@ fn architecture(operation: Operation, step: usize) -> Architecture {
     let block = |index: usize| BlockArchitecture {
         operation: if index == 1 { operation } else { Operation::Msa },
         kept: (0..HIDDEN).step_by(step).collect(),
+        heads: vec![],
     };
     Architecture::new(config(), CostModel::Paper, (0..DEPTH).map(block).collect(), None)
 }
@@ -149,11 +150,15 @@ fn a_fitted_model_follows_the_dense_one_closer<B: FusedOps>() {
 }
 
 fn thresholds_move_together_to_a_cost<B: FusedOps>() {
-    let table = CostTable::new(&config(), CostModel::Paper);
+    let table = CostTable::new(&config(), CostModel::Paper).with_heads();
     let mut noise = Noise::new(9);
     let mut score = || f64::from(noise.uniform());
     let scores: Vec<BlockScores> = (0..DEPTH)
-        .map(|_| BlockScores { attention: score(), ffn: (0..HIDDEN).map(|_| score()).collect() })
+        .map(|_| BlockScores {
+            attention: score(),
+            ffn: (0..HIDDEN).map(|_| score()).collect(),
+            heads: (0..2).map(|_| score()).collect(),
+        })
         .collect();
     let gates = Gates::<B>::ranked(&table, &scores, &B::Device::default());
     let before = host(gates.ffn.val());
@@ -162,9 +167,10 @@ fn thresholds_move_together_to_a_cost<B: FusedOps>() {
         let moved = gates.clone().projected(&table, target);
         let probabilities = moved.probabilities();
         let cost = |probabilities: &[spvit_search::BlockProbabilities]| {
-            let blocks = probabilities.iter().zip(&table.blocks).map(|(own, cost)| {
-                cost.at(own.level(), own.ffn.iter().filter(|&&p| p > 0.5).count())
-            });
+            let blocks = probabilities
+                .iter()
+                .zip(&table.blocks)
+                .map(|(own, cost)| cost.at(own.level(), own.open()));
             table.fixed() + blocks.sum::<f64>()
         };
         let most = table.blocks[0].operations.last().unwrap().1;
@@ -183,11 +189,12 @@ fn thresholds_move_together_to_a_cost<B: FusedOps>() {
 
 fn candidates_meet_the_budget_and_see<B: FusedOps>() {
     let (config, dense) = (config(), dense::<B>());
-    let table = CostTable::new(&config, CostModel::Paper);
+    let table = CostTable::new(&config, CostModel::Paper).with_heads();
     let scores: Vec<BlockScores> = (0..DEPTH)
         .map(|block| BlockScores {
             attention: block as f64,
             ffn: (0..HIDDEN).map(|i| -(i as f64)).collect(),
+            heads: vec![0.5, -0.5],
         })
         .collect();
     let budget = Budget::flops((0.5 * table.dense()) as u64);

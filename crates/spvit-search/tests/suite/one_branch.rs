@@ -230,7 +230,7 @@ fn every_pattern<B: FusedOps>(kernels: &[usize]) {
         let bits: Vec<bool> = (0..operations).map(|i| pattern >> i & 1 == 1).collect();
         // With thresholds within 0.5, these draws decide.
         let draws = bits.iter().map(|&open| if open { 0.8 } else { 0.2 }).collect();
-        let uniforms = BlockUniforms { operations: draws, ffn: vec![0.9; HIDDEN] };
+        let uniforms = BlockUniforms { operations: draws, ffn: vec![0.9; HIDDEN], heads: vec![] };
         for train in [false, true] {
             let name = format!("{bits:?}, train {train}");
             let context = TrainContext::new();

@@ -38,6 +38,7 @@ fn architecture(case: &Case) -> Architecture {
             kept: (0..config.blocks()[i].hidden)
                 .filter(|&dimension| open[dimension] == 1.0)
                 .collect(),
+            heads: vec![],
         }
     };
     let blocks = cumulative.iter().enumerate().map(block).collect();

@@ -59,6 +59,7 @@ fn blocks(case: &Case) -> Vec<BlockConfig> {
     let block = |(gates, kept): (&Vec<f64>, &Vec<f64>)| BlockConfig {
         operation: operation(&config, gates),
         hidden: kept.len(),
+        heads: None,
     };
     gates.iter().zip(&case.rows("/ffn_keep")).map(block).collect()
 }
@@ -78,11 +79,7 @@ fn finetune_form<B: FusedOps>(case: &Case) -> SearchVit<B> {
 
 /// The compact form of the case. Its FFNs are cut already, so every block keeps what it has.
 fn compact_form<B: FusedOps>(case: &Case) -> Vit<B> {
-    let kept = |block: BlockConfig| BlockArchitecture {
-        operation: block.operation,
-        kept: (0..block.hidden).collect(),
-    };
-    let blocks = blocks(case).into_iter().map(kept).collect();
+    let blocks = blocks(case).iter().map(BlockArchitecture::first).collect();
     let architecture = Architecture::new(config(case), CostModel::Paper, blocks, None);
     prune(&finetune_form(case), &architecture)
 }

@@ -75,6 +75,7 @@ impl Released {
                 name => name.parse().unwrap(),
             },
             hidden: block["ffn_kept"].as_u64().unwrap() as usize,
+            heads: None,
         };
         blocks.map(block).collect()
     }
@@ -122,11 +123,7 @@ fn flops_to_the_last_multiply_add() {
         let exact = released.json["flops_formula_exact_int"].as_u64().unwrap();
         assert_eq!(table.total(&released.blocks()), Some(exact as f64), "{}", released.name);
 
-        let kept = |block: BlockConfig| BlockArchitecture {
-            operation: block.operation,
-            kept: (0..block.hidden).collect(),
-        };
-        let blocks = released.blocks().into_iter().map(kept).collect();
+        let blocks = released.blocks().iter().map(BlockArchitecture::first).collect();
         let architecture = Architecture::new(released.config(), CostModel::Paper, blocks, None);
         assert_eq!(architecture.flops, exact, "{}", released.name);
 

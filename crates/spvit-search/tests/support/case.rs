@@ -213,6 +213,7 @@ impl Case {
     pub fn uniforms(&self) -> Vec<BlockUniforms> {
         (0..self.config().depth())
             .map(|i| BlockUniforms {
+                heads: vec![],
                 operations: self.stored(&format!("train.uniform.{:02}", 2 * i)),
                 ffn: self.stored(&format!("train.uniform.{:02}", 2 * i + 1)),
             })
@@ -258,6 +259,7 @@ pub fn gates_of<B: Backend>(config: &ModelConfig, start: f64, device: &B::Device
         least: Operation::Shortcut,
         operations: config.operations().into(),
         hidden: block.hidden,
+        heads: 0,
     });
     Gates::of(layout.collect(), start, device)
 }

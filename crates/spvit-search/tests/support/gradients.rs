@@ -59,7 +59,7 @@ pub fn thresholds<B: Backend>(gates: &Gates<B>) -> StateDict {
     by_block(&gates.draws(), host(gates.operations.val()), host(gates.ffn.val()))
 }
 
-fn by_block(draws: &[[usize; 2]], operations: Vec<f32>, ffn: Vec<f32>) -> StateDict {
+fn by_block(draws: &[[usize; 3]], operations: Vec<f32>, ffn: Vec<f32>) -> StateDict {
     let (mut operations, mut ffn) = (operations.into_iter(), ffn.into_iter());
     let mut take = |name: String, kind: usize, count: usize| {
         let values: Vec<f32> = match kind {
@@ -68,7 +68,7 @@ fn by_block(draws: &[[usize; 2]], operations: Vec<f32>, ffn: Vec<f32>) -> StateD
         };
         (name, TensorData::new(values, [count]))
     };
-    let blocks = draws.iter().enumerate().flat_map(|(i, &[operations, hidden])| {
+    let blocks = draws.iter().enumerate().flat_map(|(i, &[operations, hidden, _])| {
         [
             take(format!("blocks.{i}.attn.kernel_thresholds"), 0, operations),
             take(format!("blocks.{i}.mlp.ffn_thresholds"), 1, hidden),

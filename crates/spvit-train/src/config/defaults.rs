@@ -112,6 +112,7 @@ impl Default for SearchConfig {
             trial_steps: 200,
             projected: false,
             budget_fall: 0.0,
+            heads: false,
             hold_weights: false,
             operations: Vec::new(),
         })

@@ -212,13 +212,9 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("teacher.onnx");
         for operation in [Operation::Msa, Operation::BConv(3)] {
-            blocks[1] = BlockConfig { operation, hidden: 20 };
+            blocks[1] = BlockConfig { operation, hidden: 20, heads: None };
             let model = Vit::<Flex>::new(&shape, &blocks, &mut Init::new(5, &device));
-            let kept = |block: &BlockConfig| BlockArchitecture {
-                operation: block.operation,
-                kept: (0..block.hidden).collect(),
-            };
-            let own = blocks.iter().map(kept).collect();
+            let own = blocks.iter().map(BlockArchitecture::first).collect();
             let own = Architecture::new(shape.clone(), CostModel::Paper, own, None);
             spvit_interchange::write(&path, Target::Onnx, &model, &own).unwrap();
             let images: Vec<f32> = (0..5 * 3 * 256).map(|i| (i as f32 * 0.37).sin()).collect();

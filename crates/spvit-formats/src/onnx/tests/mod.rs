@@ -37,6 +37,7 @@ fn all_kinds() -> (NetworkDescription, StateDict) {
         operation,
         dim: 48,
         heads: 3,
+        kept_heads: 3,
         hidden,
         map: [8, 8],
         prefix_tokens: 1,

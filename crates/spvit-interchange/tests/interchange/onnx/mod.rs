@@ -58,18 +58,14 @@ pub fn randomised(model: Vit<B>) -> Vit<B> {
 
 /// The architecture of these blocks; FFNs keep their first dimensions.
 fn architecture(config: &ModelConfig, blocks: &[BlockConfig]) -> Architecture {
-    let keep = |block: &BlockConfig| BlockArchitecture {
-        operation: block.operation,
-        kept: (0..block.hidden).collect(),
-    };
-    let blocks = blocks.iter().map(keep).collect();
+    let blocks = blocks.iter().map(BlockArchitecture::first).collect();
     let architecture = Architecture::new(config.clone(), CostModel::Macs, blocks, None);
     architecture.validate().unwrap();
     architecture
 }
 
 fn block(operation: Operation, hidden: usize) -> BlockConfig {
-    BlockConfig { operation, hidden }
+    BlockConfig { operation, hidden, heads: None }
 }
 
 /// Writes a model and reads the file.
@@ -123,6 +119,7 @@ fn check_compact(what: &str, vit: VitConfig) {
     let blocks = choices.map(|(operation, hidden)| BlockConfig {
         operation: if shape.searches_attention() { operation } else { Msa },
         hidden: if shape.searches_ffn() { hidden } else { vit.hidden },
+        heads: (operation == Msa && shape.searches_attention()).then_some(shape.heads - 1),
     });
     check(&format!("{what}, compact"), vit, &blocks);
 }
