@@ -9,6 +9,9 @@ use crate::{
     expand, importance::divergence, prune, refit, sighted,
 };
 
+/// A model so many times as far from the dense one as the nearest is no candidate.
+const HOPELESS: f64 = 6.0;
+
 /// What candidates are tried on.
 struct Trial<'a, B: FusedOps> {
     dense: &'a Vit<B>,
@@ -39,14 +42,16 @@ pub struct Candidate<B: Backend> {
 /// scores; returns what is left after every round in which the budget is met.
 ///
 /// With so many blocks that have a choice, `n`, at most `n·(n + 1)/2` models are cut, fitted and
-/// compared.
+/// compared; it ends where a round's best is [`HOPELESS`] times as far from the dense model as the
+/// nearest. Before every model `progress` is told its number and how many there may be; where it says
+/// no, what has been found is returned.
 pub fn candidates<B: FusedOps>(
     dense: &Vit<B>,
     (config, table): (&ModelConfig, &CostTable),
     scores: &[BlockScores],
     budget: Budget,
     images: &[Tensor<B, 4>],
-    mut progress: impl FnMut(usize, usize),
+    mut progress: impl FnMut(usize, usize) -> bool,
 ) -> Vec<Candidate<B>> {
     let mut search = expand(dense, config, &mut Init::new(0, &dense.device()));
     for block in &mut search.blocks {
@@ -63,7 +68,9 @@ pub fn candidates<B: FusedOps>(
     loop {
         let mut best: Option<(f64, usize, Option<Candidate<B>>)> = None;
         for block in (0..paths.len()).filter(|&block| kept[block] && paths[block].len() > 1) {
-            progress(done, tries);
+            if !progress(done, tries) {
+                return found;
+            }
             done += 1;
             let mut without = kept.clone();
             without[block] = false;
@@ -80,7 +87,12 @@ pub fn candidates<B: FusedOps>(
         }
         let Some((_, block, own)) = best else { break };
         kept[block] = false;
-        found.extend(own);
+        let Some(own) = own else { continue };
+        let least = found.iter().map(|own| own.loss).fold(own.loss, f64::min);
+        if own.loss > HOPELESS * least {
+            break;
+        }
+        found.push(own);
     }
     found
 }

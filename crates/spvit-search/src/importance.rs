@@ -48,11 +48,13 @@ pub type Labelled<B> = (Tensor<B, 4>, Tensor<B, 2>);
 
 /// Measures every block of a dense model on some images.
 ///
-/// One forward and backward pass, and for every block at most 13 passes from there on.
+/// One forward and backward pass, and for every block at most 13 passes from there on. Before every
+/// block `progress` is told its number and how many there are; where it says no, what has been found is
+/// returned.
 pub fn importance<B: TrainBackend>(
     dense: &Vit<B>,
     images: &[Labelled<B::InnerBackend>],
-    mut progress: impl FnMut(usize, usize),
+    mut progress: impl FnMut(usize, usize) -> bool,
 ) -> Vec<BlockImportance> {
     let fisher = fisher(dense, images);
     let model = dense.valid();
@@ -70,7 +72,9 @@ pub fn importance<B: TrainBackend>(
 
     let mut found = Vec::new();
     for (index, (block, fisher)) in model.blocks.iter().zip(fisher).enumerate() {
-        progress(index, model.blocks.len());
+        if !progress(index, model.blocks.len()) {
+            break;
+        }
         let mode = Mode::Evaluate;
         let mixed: Vec<_> = streams.iter().map(|x| block.mix(x.clone(), index, &mode)).collect();
         let fed = |x: Tensor<_, 3>| model.merge(index, block.feed(x, index, &mode));

@@ -56,7 +56,11 @@ impl<B: TrainBackend> Run<'_, B> {
                 let observer = &mut *self.observer;
                 let found = importance(dense, &images, |block, blocks| {
                     observer.event(Event::Measuring { block, blocks });
+                    !observer.stop_requested()
                 });
+                if observer.stop_requested() {
+                    return Ok(None);
+                }
                 let pairs = table.blocks.iter().zip(&found);
                 let scores: Vec<BlockScores> =
                     pairs.map(|(cost, found)| BlockScores::of_importance(cost, found)).collect();

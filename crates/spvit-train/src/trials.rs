@@ -13,9 +13,6 @@ use crate::{
     loss::cross_entropy, schedule::Schedule,
 };
 
-/// A candidate that follows the dense model so many times worse than the best is not trained.
-const HOPELESS: f64 = 6.0;
-
 impl<B: TrainBackend> Run<'_, B> {
     /// Which blocks keep attention in the candidate that has the least cross-entropy on the validation
     /// images (the calibration's, where there are none) after `search.trial_steps` steps of fine-tuning;
@@ -24,12 +21,13 @@ impl<B: TrainBackend> Run<'_, B> {
         &mut self,
         mut among: Vec<Candidate<B::InnerBackend>>,
     ) -> Result<Option<Vec<bool>>, TrainError> {
-        let least = among.iter().map(|candidate| candidate.loss).fold(f64::MAX, f64::min);
-        among.retain(|candidate| candidate.loss <= HOPELESS * least);
         among.sort_by(|a, b| a.loss.total_cmp(&b.loss));
         let steps = self.config.search.trial_steps;
         if steps == 0 {
             among.truncate(1);
+        }
+        if self.observer.stop_requested() {
+            return Ok(None);
         }
         let count = among.len();
         let mut best: Option<(f64, Vec<bool>)> = None;

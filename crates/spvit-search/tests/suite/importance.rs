@@ -52,7 +52,7 @@ fn labelled<B: FusedOps>(count: usize) -> Vec<Labelled<B>> {
 /// the gate, each computed with a dimension's weights scaled.
 fn a_gate_is_worth_its_squared_gradient<B: FusedOps>() {
     let (model, images) = (dense::<Autodiff<B>>(), labelled::<B>(1));
-    let found = importance(&model, &images, |_, _| {});
+    let found = importance(&model, &images, |_, _| true);
     let inner = burn::module::AutodiffModule::valid(&model);
     let loss = |block: usize, dimension: usize, gate: f64, batch: usize| {
         let mut model: Vit<B> = inner.clone();
@@ -90,7 +90,7 @@ fn what_does_nothing_is_worth_nothing<B: FusedOps>() {
     fc2.weight = Param::from_tensor(
         weight.clone().slice_assign([7..8, 0..16], weight.narrow(0, 7, 1).zeros_like()),
     );
-    let found = importance(&model, &labelled::<B>(4), |_, _| {});
+    let found = importance(&model, &labelled::<B>(4), |_, _| true);
     assert!(found[1].attention.abs() < 1e-5, "{}", found[1].attention);
     assert!(found[0].attention > 1e-3 && found[2].attention > 1e-3);
     assert_eq!(found[2].ffn.order.last(), Some(&7));
@@ -198,7 +198,7 @@ fn candidates_meet_the_budget_and_see<B: FusedOps>() {
         })
         .collect();
     let budget = Budget::flops((0.5 * table.dense()) as u64);
-    let found = candidates(&dense, (&config, &table), &scores, budget, &images(8), |_, _| {});
+    let found = candidates(&dense, (&config, &table), &scores, budget, &images(8), |_, _| true);
     assert!(!found.is_empty());
     for candidate in &found {
         assert!(candidate.architecture.flops as f64 <= budget.target);

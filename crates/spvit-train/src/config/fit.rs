@@ -3,6 +3,7 @@
 use spvit_data::{EvalTransform, Interpolation, RandomResizedCrop};
 use spvit_interchange::Input;
 use spvit_layers::ModelConfig;
+use spvit_search::{CostModel, CostTable};
 use toml::Value;
 
 use super::RunConfig;
@@ -125,7 +126,14 @@ pub(super) fn rates(config: &RunConfig, images: usize, files: bool) -> Vec<Defau
         true => "the dense model teaches",
         false => "as published",
     };
+    let measured = whole(measured_images(config).min(images.max(1)));
+    let better = || "better than as published (docs/EVIDENCE.md)".to_string();
     let mut out = vec![
+        ("search.start", Value::String("importance".into()), better()),
+        ("search.start_images", measured.clone(), "for the model's FLOPs".into()),
+        ("search.heads", Value::Boolean(true), better()),
+        ("search.projected", Value::Boolean(true), better()),
+        ("finetune.refit", measured, "for the model's FLOPs".into()),
         (
             "search.threshold_learning_rate",
             Value::Float(threshold),
@@ -195,6 +203,14 @@ pub(super) fn rates(config: &RunConfig, images: usize, files: bool) -> Vec<Defau
         out.push(("augment.pad_crop", whole(pad), format!("for images of {side} pixels")));
     }
     out
+}
+
+/// Images that a start by importance is measured on: as many as some 2e14 multiply-adds allow, an hour
+/// of a laptop or a minute of a GPU, for one model cut and fitted for every pair of blocks.
+fn measured_images(config: &RunConfig) -> usize {
+    let depth = config.model.depth() as f64;
+    let flops = CostTable::new(&config.model, CostModel::Macs).dense();
+    (2e14 / (depth * (depth + 1.0) / 2.0 * 2.5 * flops)).clamp(64.0, 1024.0) as usize
 }
 
 /// Two significant digits.
