@@ -70,6 +70,7 @@ impl<B: TrainBackend> Run<'_, B> {
                 let among =
                     candidates(&dense, (shape, &table), &scores, budget, &images, |i, of| {
                         observer.event(Event::Measuring { block: i, blocks: of });
+                        !observer.stop_requested()
                     });
                 let Some(kept) = self.try_out(among)? else { return Ok(None) };
                 let pairs = scores.into_iter().zip(kept);
