@@ -203,12 +203,15 @@ pub struct SearchSpace {
     pub kernels: Vec<usize>,
     /// Temperature α of the head distribution (Eq. 5).
     pub alpha: f64,
+    /// Whether every convolution has weights of its own, the multi-path network that the paper compares
+    /// with, in place of attention's.
+    pub separate: bool,
 }
 
 impl Default for SearchSpace {
     /// The paper's for DeiT.
     fn default() -> Self {
-        Self { kernels: vec![1, 3], alpha: 0.01 }
+        Self { kernels: vec![1, 3], alpha: 0.01, separate: false }
     }
 }
 

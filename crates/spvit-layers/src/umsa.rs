@@ -7,7 +7,7 @@ use burn::tensor::{Tensor, activation::relu, backend::Backend};
 use spvit_core::{FusedOps, Grid, fused, gates, mixing};
 
 use crate::{
-    BatchNorm, BlockShape, Init, Mode, Msa, Operation, SearchSpace,
+    BatchNorm, BlockShape, BottleneckConv, Init, Mode, Msa, Operation, SearchSpace,
     attention::{AttentionWeights, free},
     bconv::with_prefix_of,
 };
@@ -40,6 +40,9 @@ pub struct Umsa<B: Backend> {
     pub head_probs: Param<Tensor<B, 2>>,
     /// One normalisation for every kernel size, smallest first.
     pub bn: Vec<BatchNorm<B>>,
+    /// Convolutions with weights of their own, smallest first, in place of those that attention's
+    /// weights give; none where these are shared ([`SearchSpace::separate`]).
+    pub separate: Vec<BottleneckConv<B>>,
     /// Temperature of the head distribution.
     pub alpha: f64,
     #[module(skip)]
@@ -65,6 +68,12 @@ impl<B: Backend> Umsa<B> {
             msa: Msa::new(shape, init),
             head_probs: init.truncated_normal([shape.heads, positions], 0.02),
             bn: space.kernels.iter().map(|_| BatchNorm::new(shape.head_dim(), init)).collect(),
+            separate: match space.separate {
+                true => {
+                    space.kernels.iter().map(|&k| BottleneckConv::new(shape, k, init)).collect()
+                }
+                false => Vec::new(),
+            },
             alpha: space.alpha,
             grids: space.kernels.iter().map(|&kernel| shape.grid(kernel)).collect(),
             prefix_tokens: shape.prefix_tokens,
@@ -165,6 +174,9 @@ impl<B: FusedOps> Umsa<B> {
                 (out, Some(qkv))
             }
             Operation::BConv(kernel) => match self.kernels().position(|k| k == kernel) {
+                Some(index) if !self.separate.is_empty() => {
+                    (self.separate[index].forward(x, mode), None)
+                }
                 Some(index) => {
                     let weights = Weights::of(self, true);
                     let values = (kernel > 1).then(|| self.values_of(x.clone(), &weights));
@@ -187,7 +199,8 @@ impl<B: FusedOps> Umsa<B> {
     ) -> Vec<Tensor<B, 3>> {
         let weights = Weights::of(self, false);
         // V serves every convolution; where attention is open it is a slice of Q, K, V.
-        let qkv = qkv.filter(|_| needed.iter().any(|op| indexes_values(*op)));
+        let shared = self.separate.is_empty();
+        let qkv = qkv.filter(|_| shared && needed.iter().any(|op| indexes_values(*op)));
         let mut shared =
             qkv.map(|qkv| self.msa.layout.values(qkv, weights.value().1, self.prefix_tokens));
         needed
@@ -199,6 +212,13 @@ impl<B: FusedOps> Umsa<B> {
                     self.msa.layout.forward(x.clone(), &weights).0
                 }
                 Operation::Shortcut => x.zeros_like(),
+                Operation::BConv(kernel) if !self.separate.is_empty() => {
+                    let own = self.kernels().position(|k| k == kernel);
+                    match own.and_then(|index| self.separate.get(index)) {
+                        Some(own) => own.clone().no_grad().forward(x.clone(), mode),
+                        None => x.zeros_like(),
+                    }
+                }
                 Operation::BConv(kernel) => {
                     let values = indexes_values(op).then(|| {
                         shared.get_or_insert_with(|| self.values_of(x.clone(), &weights)).clone()

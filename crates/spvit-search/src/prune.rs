@@ -54,7 +54,10 @@ pub fn prune<B: Backend>(search: &SearchVit<B>, architecture: &Architecture) -> 
         match (&mut to.attn, operation) {
             (Mixer::Bconv(bconv), Operation::BConv(kernel)) => {
                 if let Some(index) = from.attn.kernels().position(|k| k == *kernel) {
-                    fill(bconv, &from.attn, index, *kernel);
+                    match from.attn.separate.get(index) {
+                        Some(own) => *bconv = own.clone(),
+                        None => fill(bconv, &from.attn, index, *kernel),
+                    }
                 }
             }
             (Mixer::Msa(msa), _) => take_heads(msa, &from.attn.msa, heads),

@@ -42,6 +42,7 @@ macro_rules! cut {
     ($start:literal, $($operation:literal),*) => {
         &[
             "search.epochs=0",
+            "search.heads=false",
             concat!("search.start=", $start),
             concat!("search.operations=[", $("\"", $operation, "\",",)* "]"),
             "finetune.init=dense",
@@ -71,6 +72,7 @@ pub const ROWS: &[Row] = &[
                 "search.epochs=2",
                 "search.start=constant",
                 "search.projected=false",
+                "search.heads=false",
                 "search.hold_weights=false",
                 "search.budget_fall=0",
                 "finetune.init=searched",
@@ -78,6 +80,21 @@ pub const ROWS: &[Row] = &[
             ],
         )
     },
+    row(
+        "multi-path network",
+        "the paper's search with weights of its own for every convolution",
+        &[
+            "model.separate=true",
+            "search.epochs=2",
+            "search.start=constant",
+            "search.projected=false",
+            "search.heads=false",
+            "search.hold_weights=false",
+            "search.budget_fall=0",
+            "finetune.init=searched",
+            "finetune.refit=0",
+        ],
+    ),
     Row {
         kind: Kind::TorchPruning { importance: "taylor", what: "heads_ffn" },
         ..row("Torch-Pruning, Taylor", "heads and FFN", &[])
@@ -138,6 +155,7 @@ pub const ROWS: &[Row] = &[
             "best of five architectures after an epoch each",
             &[
                 "search.epochs=0",
+                "search.heads=false",
                 "search.start=random",
                 "search.operations=[\"shortcut|msa\"]",
                 "finetune.init=dense",
@@ -152,6 +170,18 @@ pub const ROWS: &[Row] = &[
             "no search steps",
             "thresholds as importance sets them",
             &["search.epochs=0", "finetune.init=dense"],
+        )
+    },
+    Row {
+        group: Group::Ablation,
+        ..row("whole attention layers", "heads without gates", &["search.heads=false"])
+    },
+    Row {
+        group: Group::Ablation,
+        ..row(
+            "no trials",
+            "of the candidates the one nearest to the dense model",
+            &["search.trial_steps=0"],
         )
     },
     Row {

@@ -56,6 +56,7 @@ model_file! {
     window: usize,
     kernels: Vec<usize>,
     alpha: f64,
+    separate: bool,
     layer_norm_epsilon: f64,
     shortcut_adds_norm: bool,
     pool: Pool,
@@ -130,6 +131,7 @@ impl TryFrom<ModelFile> for ModelConfig {
             space: SearchSpace {
                 kernels: file.kernels.take().unwrap_or(space.kernels),
                 alpha: file.alpha.unwrap_or(space.alpha),
+                separate: file.separate.unwrap_or(space.separate),
             },
             family: match file.family.unwrap_or(FamilyName::Vit) {
                 FamilyName::Vit => Family::Vit(vit(file)?),
@@ -276,6 +278,7 @@ impl From<ModelConfig> for ModelFile {
         let common = |style: BlockStyle| Self {
             kernels: Some(space.kernels.clone()),
             alpha: Some(space.alpha),
+            separate: unless(space.separate, false),
             shortcut_adds_norm: Some(style.shortcut_adds_norm),
             norm: unless(style.norm, default.norm),
             ffn: unless(style.ffn, default.ffn),

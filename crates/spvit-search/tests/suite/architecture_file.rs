@@ -8,7 +8,7 @@ fn architecture() -> Architecture {
     let deit = VitConfig::deit([28, 4, 1, 10, 64, 4, 4]);
     let config = ModelConfig {
         family: Family::Vit(VitConfig { hidden: 6, image_size: [28, 56], ..deit }),
-        space: SearchSpace { kernels: vec![1, 3, 5], alpha: 0.01 },
+        space: SearchSpace { kernels: vec![1, 3, 5], alpha: 0.01, separate: false },
     };
     let block = |operation, kept: &[usize]| BlockArchitecture {
         operation,

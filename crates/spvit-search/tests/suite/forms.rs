@@ -25,7 +25,7 @@ fn config() -> ModelConfig {
     let deit = VitConfig::deit([24, 4, 2, 5, 24, 2, 3]);
     ModelConfig {
         family: Family::Vit(VitConfig { image_size: [24, 32], hidden: HIDDEN, ..deit }),
-        space: SearchSpace { kernels: vec![1, 3, 5, 7], alpha: 0.01 },
+        space: SearchSpace { kernels: vec![1, 3, 5, 7], alpha: 0.01, separate: false },
     }
 }
 
@@ -41,8 +41,9 @@ fn search_form<B: FusedOps>(config: &ModelConfig) -> SearchVit<B> {
 
 fn compact_is_search_form_in_evaluation<B: FusedOps>() {
     let mut errors = Errors::new::<B>("compact = search form");
-    for shortcut_adds_norm in [false, true] {
+    for (shortcut_adds_norm, separate) in [(false, false), (true, false), (false, true)] {
         let mut config = config();
+        config.space.separate = separate;
         if let Family::Vit(vit) = &mut config.family {
             vit.style.shortcut_adds_norm = shortcut_adds_norm;
         }

@@ -48,7 +48,7 @@ fn config(kernels: &[usize]) -> ModelConfig {
             hidden: HIDDEN,
             ..deit
         }),
-        space: SearchSpace { kernels: kernels.to_vec(), alpha: 0.01 },
+        space: SearchSpace { kernels: kernels.to_vec(), alpha: 0.01, separate: false },
     }
 }
 

@@ -168,7 +168,8 @@ impl Case {
                 Family::Vit(VitConfig { hidden, ..VitConfig::deit(shape) })
             }
         };
-        let space = SearchSpace { kernels: vec![1, 3], alpha: self.number("/alpha") };
+        let space =
+            SearchSpace { kernels: vec![1, 3], alpha: self.number("/alpha"), separate: false };
         ModelConfig { family, space }
     }
 

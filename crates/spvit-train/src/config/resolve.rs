@@ -43,7 +43,7 @@ pub struct Resolved {
 pub const SET: &str = "--set";
 
 /// Values of the model that are no part of its weights' shape.
-const FREE: [&str; 4] = ["kernels", "alpha", "image_size", "classes"];
+const FREE: [&str; 5] = ["kernels", "alpha", "separate", "image_size", "classes"];
 
 impl Given {
     /// The whole configuration. Where a model's weights are named and its shape is not, the shape, the
@@ -130,7 +130,8 @@ impl Given {
             if key == "model.preset" {
                 // The file's own shape would be laid over it.
                 if let Some(Value::Table(model)) = own.get_mut("model") {
-                    model.retain(|key, _| ["preset", "kernels", "alpha"].contains(&key));
+                    model
+                        .retain(|key, _| ["preset", "kernels", "alpha", "separate"].contains(&key));
                 }
                 sources.retain(|key, _| !key.starts_with("model."));
             }
