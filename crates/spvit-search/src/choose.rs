@@ -66,7 +66,7 @@ pub fn candidates<B: FusedOps>(
     let choices = paths.iter().filter(|path| path.len() > 1).count();
     let (mut done, tries) = (0, choices * (choices + 1) / 2);
     loop {
-        let mut best: Option<(f64, usize, Option<Candidate<B>>)> = None;
+        let mut best: Option<((bool, f64), usize, Option<Candidate<B>>)> = None;
         for block in (0..paths.len()).filter(|&block| kept[block] && paths[block].len() > 1) {
             if !progress(done, tries) {
                 return found;
@@ -79,10 +79,10 @@ pub fn candidates<B: FusedOps>(
             }
             let own = trial.candidate(&paths, &without);
             // Where nothing fits yet, what attention is worth by itself decides.
-            let worth = scores[block].attention + f64::MAX.sqrt();
-            let loss = own.as_ref().map_or(worth, |own| own.loss);
-            if best.as_ref().is_none_or(|(least, ..)| loss < *least) {
-                best = Some((loss, block, own));
+            let worth = own.as_ref().map_or(scores[block].attention, |own| own.loss);
+            let worth = (own.is_none(), worth);
+            if best.as_ref().is_none_or(|(least, ..)| worth < *least) {
+                best = Some((worth, block, own));
             }
         }
         let Some((_, block, own)) = best else { break };

@@ -169,8 +169,18 @@ impl Paths<'_> {
         })
     }
 
+    /// One head of attention may cost less than a convolution.
     fn lowered(&self, levels: &[usize], block: usize) -> Option<Vec<usize>> {
-        self.moved(levels, block, (0..levels[block]).rev())
+        let lowered = self.moved(
+            levels,
+            block,
+            (0..levels[block]).rev().filter(|&level| {
+                let mut other = levels.to_vec();
+                other[block] = level;
+                self.base(&other) < self.base(levels)
+            }),
+        );
+        lowered
     }
 
     fn raised(&self, levels: &[usize], block: usize) -> Option<Vec<usize>> {

@@ -253,9 +253,12 @@ fn fisher<B: TrainBackend>(
             x = model.merge(index, block.feed(x, index, &mode) + second.clone());
             probes.push([(second, hidden), (first, mixed)]);
         }
-        let logs = log_softmax(model.classify(x).mean(), 1);
-        let loss = -(logs * Tensor::from_inner(targets.clone())).sum();
-        let gradients = loss.backward();
+        // The cross-entropy's gradient for the logits, without a logarithm's reciprocal, which Burn's
+        // ndarray backend rounds by where a tensor lies.
+        let logits = model.classify(x).mean();
+        let p = softmax(logits.clone().inner(), 1);
+        let slope = p * targets.clone().sum_dim(1) - targets.clone();
+        let gradients = (logits * Tensor::from_inner(slope)).sum().backward();
         count += batch.dims()[0];
         for ((block, probes), sums) in model.blocks.iter().zip(probes).zip(&mut sums) {
             let proj = match &block.attn {

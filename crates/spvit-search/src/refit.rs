@@ -116,8 +116,16 @@ fn fit_ffn<B: FusedOps>(
                     rows + batch * tokens,
                 )
             });
-            if let (Some(sum), None) = (sum, &block.ls2) {
-                replace(bias, sum / rows as f64);
+            let Some(sum) = sum else { return };
+            let mean = sum / rows as f64;
+            match &block.ls2 {
+                Some(scale) => {
+                    let gamma = scale.gamma.val();
+                    let few = gamma.clone().abs().lower_elem(LEAST_SCALE);
+                    let fitted = mean / gamma.mask_fill(few.clone(), 1.0);
+                    replace(bias, fitted.mask_where(few, bias.val()));
+                }
+                None => replace(bias, mean),
             }
         }
     }
@@ -134,11 +142,16 @@ fn fit<B: FusedOps>(
 ) -> Option<Linear<B>> {
     let bias = map.bias.as_ref()?;
     let gamma = scale.as_ref().map(|scale| scale.gamma.val());
-    if let Some(gamma) = &gamma
-        && gamma.clone().into_data().iter::<f32>().any(|value| value.abs() < LEAST_SCALE)
-    {
-        return None;
-    }
+    let silent: Vec<bool> = match &gamma {
+        Some(gamma) => {
+            gamma.to_data().iter::<f32>().map(|value| value.abs() < LEAST_SCALE).collect()
+        }
+        None => vec![false; map.weight.dims()[1]],
+    };
+    let gamma = gamma.map(|gamma| {
+        let few = gamma.clone().abs().lower_elem(LEAST_SCALE);
+        gamma.mask_fill(few, 1.0)
+    });
     let [width, dim] = map.weight.dims();
     let mut moments = Moments::new(width, dim);
     for (x, to) in own.iter().zip(goal) {
@@ -152,7 +165,13 @@ fn fit<B: FusedOps>(
         moments.add(z, target);
     }
     let kept: Vec<usize> = (0..width).collect();
-    let (w, b) = moments.solve(&kept, &host(map.weight.val()), RIDGE)?;
+    let before = host(map.weight.val());
+    let (mut w, mut b) = moments.solve(&kept, &before, RIDGE)?;
+    let constant: Vec<f64> = bias.val().into_data().iter::<f64>().collect();
+    for column in (0..dim).filter(|&column| silent[column]) {
+        w.set_column(column, &before.column(column));
+        b[column] = constant[column];
+    }
     let place = map.weight.device();
     let mut fitted = map.clone();
     replace(&mut fitted.weight, device(&w, &place));

@@ -95,13 +95,21 @@ impl<B: TrainBackend> Run<'_, B> {
     pub(crate) fn check_budget(&mut self) -> Result<(), TrainError> {
         let cost_model = self.config.search.cost_model;
         let table = self.config.cost_table();
-        for line in [table.dominated(), table.left_dense()].into_iter().flatten() {
+        let whole = self.config.whole_table();
+        for line in [table.dominated(), whole.left_dense()].into_iter().flatten() {
             self.say(&line);
         }
         let fresh = Gates::<B::InnerBackend>::new(&table, 0.0, self.device());
         let budget = self.config.budget();
-        derive_among(&self.config.model, cost_model, &table, &fresh.probabilities(), budget)?;
-        Ok(())
+        let probabilities = fresh.probabilities();
+        let derived = derive_among(&self.config.model, cost_model, &table, &probabilities, budget)?;
+        match derived.blind() {
+            Some(line) => Err(TrainError::Config {
+                source_name: "search.operations".into(),
+                problem: line.into(),
+            }),
+            None => Ok(()),
+        }
     }
 
     /// Searches from the dense model; writes `searched.safetensors`.

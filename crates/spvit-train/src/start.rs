@@ -22,7 +22,7 @@ impl<B: TrainBackend> Run<'_, B> {
         count: usize,
     ) -> Result<Vec<Labelled<B::InnerBackend>>, TrainError> {
         let count = count.min(self.data.train.len());
-        let batch = self.config.run.evaluation_batch.min(count);
+        let batch = self.config.search.batch_size.min(count);
         let mut options = LoaderOptions::evaluation(self.config.model.image_size(), batch);
         options.seed = random::seed(self.config.seed, Purpose::Calibration);
         options.shuffle = true;
@@ -32,15 +32,29 @@ impl<B: TrainBackend> Run<'_, B> {
         let loader =
             Loader::new(data.train.clone(), &data.mean, &data.std, options)?.sharing(&data.broken);
         let mut batches = Vec::new();
-        for batch in loader.epoch(0, 0).take(count.div_ceil(batch.max(1))) {
+        let mut left = count;
+        for batch in loader.epoch(0, 0) {
             let batch = batch?;
-            let shape = [batch.shape[0], self.config.model.classes()];
-            batches.push((
-                Tensor::from_data(TensorData::new(batch.images, batch.shape), self.device()),
-                Tensor::from_data(TensorData::new(batch.targets, shape), self.device()),
-            ));
+            let (here, shape) = (left.min(batch.shape[0]), batch.shape);
+            if here == 0 {
+                break;
+            }
+            left -= here;
+            let targets = [shape[0], self.config.model.classes()];
+            let x = Tensor::<_, 4>::from_data(TensorData::new(batch.images, shape), self.device());
+            let y =
+                Tensor::<_, 2>::from_data(TensorData::new(batch.targets, targets), self.device());
+            batches.push((x.narrow(0, 0, here), y.narrow(0, 0, here)));
         }
-        Ok(batches)
+        match batches.is_empty() {
+            true => Err(TrainError::Config {
+                source_name: self.config.data.folder.display().to_string(),
+                problem: "none of the training images that were drawn can be read; replace broken \
+                          ones, or raise search.start_images and finetune.refit"
+                    .into(),
+            }),
+            false => Ok(batches),
+        }
     }
 
     /// Gates before the first step of a search from this dense model; `None` if it was stopped.

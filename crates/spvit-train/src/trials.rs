@@ -1,22 +1,28 @@
 //! Candidates for a search's start, trained briefly: what a few steps mend is worth less than what they
 //! do not.
 
-use burn::tensor::Tensor;
-use burn::{module::AutodiffModule, tensor::TensorData};
+use burn::tensor::{Tensor, TensorData};
 use spvit_core::TrainBackend;
 use spvit_data::Loader;
-use spvit_layers::{Mode, Vit};
+use spvit_layers::{Init, Mode, Vit, state};
 use spvit_search::Candidate;
 
 use crate::{
-    Event, Phase, Run, TrainError, classify::Classify, config::TrainingConfig, epochs::Training,
-    loss::cross_entropy, schedule::Schedule,
+    Event, Phase, Run, Teacher, TrainError,
+    classify::{Classify, MODEL, restore_model},
+    config::TrainingConfig,
+    epochs::Training,
+    loss::cross_entropy,
+    schedule::Schedule,
 };
+
+/// Share of a trial's loss that follows the dense model.
+const TEACHER: f64 = 0.5;
 
 impl<B: TrainBackend> Run<'_, B> {
     /// Which blocks keep attention in the candidate that has the least cross-entropy on the validation
-    /// images (the calibration's, where there are none) after `search.trial_steps` steps of fine-tuning;
-    /// `None` if it was stopped.
+    /// images (those that importance was measured on, where there are none) after `search.trial_steps`
+    /// steps at the search's rates, half of the loss following the dense model; `None` if it was stopped.
     pub(crate) fn try_out(
         &mut self,
         mut among: Vec<Candidate<B::InnerBackend>>,
@@ -50,6 +56,7 @@ impl<B: TrainBackend> Run<'_, B> {
                 "attention in blocks {blocks}: {before:.4} nats from the dense model, loss {loss:.4} \
                  after {steps} steps"
             ));
+            let loss = if loss.is_nan() { f64::INFINITY } else { loss };
             if best.as_ref().is_none_or(|(least, _)| loss < *least) {
                 best = Some((loss, kept));
             }
@@ -63,12 +70,18 @@ impl<B: TrainBackend> Run<'_, B> {
         steps: usize,
         (number, count): (usize, usize),
     ) -> Result<Option<f64>, TrainError> {
-        let training = self.config.finetune.training();
-        let training = TrainingConfig { epochs: 1, ema_decay: 0.0, warmup_epochs: 0.0, ..training };
-        let (train, validation) = self.loaders(&training, Phase::Finetune)?;
+        let training = self.config.search.training();
+        let training = TrainingConfig { epochs: 1, warmup_epochs: 0.0, ..training };
+        let (train, validation) = self.loaders(&training, Phase::Search)?;
         let schedule = Schedule::new(&training, steps);
-        let model = Vit::<B>::from_inner(candidate.model);
-        let teacher = self.teacher()?;
+        // A parameter remembers whether it wanted a gradient when it was made.
+        let blocks = candidate.architecture.block_configs();
+        let fresh = Vit::<B>::new(&self.config.model, &blocks, &mut Init::new(0, self.device()));
+        let own = state::export(&candidate.model).into_iter();
+        let own = own.map(|(name, data)| (format!("{MODEL}{name}"), data)).collect();
+        let model = restore_model(fresh, &own, (MODEL, Phase::Search))?;
+        let dense = self.dense::<B::InnerBackend>()?.model;
+        let teacher = Some(Teacher::new(Box::new(dense), TEACHER, 0.0));
         let own = (self.config.seed, self.config.run.micro_batches);
         let model = (model, candidate.architecture, self.input());
         let mut subject =

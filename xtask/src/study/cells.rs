@@ -19,6 +19,15 @@ use crate::{
     shell::{self, Failure, run},
 };
 
+/// In what the program says of a candidate that was trained.
+const TRIED: &str = "nats from the dense model, loss";
+
+/// What a cell of Torch-Pruning is computed by.
+const SCRIPTS: &str = concat!(
+    include_str!("../../../tests/interop/torch_pruning_rival.py"),
+    include_str!("../../../tests/interop/torch_pruning_cut.py"),
+);
+
 /// Architectures that chance may try.
 const TRIES: u64 = 5;
 
@@ -53,12 +62,14 @@ impl Cell<'_> {
             }
         }
         let dense = dense(self.study.config).and_then(|path| fs::read(path).ok());
-        let bytes = format!(
-            "{} {:?} {}",
-            self.row.settings.join(" "),
-            self.study.settings,
-            relevant.join(" ")
-        );
+        let scripts = match self.row.kind {
+            Kind::TorchPruning { importance, what } => format!("{importance} {what}{SCRIPTS}"),
+            Kind::Carried { importance } => format!("{importance} carried{SCRIPTS}"),
+            Kind::BestOfFive => "best of five".into(),
+            Kind::Run | Kind::Dense => String::new(),
+        };
+        let (own, relevant) = (self.row.settings.join(" "), relevant.join(" "));
+        let bytes = format!("{own} {:?} {relevant} {scripts}", self.study.settings);
         let all = bytes.bytes().chain(dense.unwrap_or_default());
         // FNV-1a: it tells recipes apart, and guards nothing.
         let digest = all.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
@@ -76,7 +87,7 @@ impl Cell<'_> {
             Kind::Dense => self.run(&folder, self.seed, &["search.budget=1".to_string()]),
             Kind::BestOfFive => self.best_of_five(&folder),
             Kind::TorchPruning { importance, what } => {
-                self.torch_pruning(&folder, importance, what, &[])
+                self.torch_pruning(&folder, importance, what)
             }
             Kind::Carried { importance } => self.carried(&folder, importance),
         }?;
@@ -100,7 +111,7 @@ impl Cell<'_> {
     fn folder_name(&self) -> String {
         let plain = |c: char| if c.is_ascii_alphanumeric() { c } else { '-' };
         let name: String = self.row.name.chars().map(plain).collect();
-        format!("{name}-{:.0}-{}", 1000.0 * self.budget, self.seed)
+        format!("{name}-{:.0}-{}-{}", 1000.0 * self.budget, self.seed, self.recipe())
     }
 
     /// A command of the program in a folder, with the cell's settings and these.
@@ -137,7 +148,9 @@ impl Cell<'_> {
             .output()
             .map_err(|error| Failure::new(format!("spvit cannot be started: {error}")))?;
         if output.status.success() {
-            return self.figures(folder).map(Ok);
+            let said = String::from_utf8_lossy(&output.stderr);
+            let tried = said.lines().filter(|line| line.contains(TRIED)).count() as u64;
+            return self.figures(folder, tried).map(Ok);
         }
         let said = String::from_utf8_lossy(&output.stderr);
         let error = said.lines().rev().find(|line| line.contains("error: ")).unwrap_or_default();
@@ -165,7 +178,47 @@ impl Cell<'_> {
             let _ = fs::remove_dir_all(&tried);
         }
         let seed = best.map_or(self.seed, |(_, seed)| seed);
-        self.run(folder, seed, &[])
+        let figures = self.run(folder, seed, &[])?;
+        let epoch = per_epoch(
+            &fs::read_to_string(folder.join("config.toml")).unwrap_or_default(),
+            "finetune",
+        );
+        Ok(figures
+            .map(|own| Figures { images: [own.images[0] + TRIES * epoch, own.images[1]], ..own }))
+    }
+
+    /// Runs the script unless it has left this file; why no model meets the budget, if none does.
+    fn script(
+        &self,
+        folder: &Path,
+        (importance, what): (&str, &str),
+        more: &[&str],
+        result: &str,
+    ) -> Result<Option<String>, Failure> {
+        if folder.join(result).exists() {
+            return Ok(None);
+        }
+        let mut script = Command::new(interop::python()?);
+        script.args(["-W", "ignore", "tests/interop/torch_pruning_rival.py"]);
+        script.arg("--dense").arg(dense(self.study.config).unwrap_or_default());
+        script.args(["--data", &setting(self.study.config, "data.folder")?]);
+        script.args(["--budget", &self.budget.to_string(), "--seed", &self.seed.to_string()]);
+        script.args(["--importance", importance, "--what", what]).args(more);
+        for (option, key) in SHARED {
+            script.args([option, &setting(self.study.config, key)?]);
+        }
+        script.arg("--out").arg(folder);
+        let output = script.stderr(std::process::Stdio::piped()).output();
+        let output = output.map_err(|error| Failure::new(format!("python: {error}")))?;
+        if output.status.success() {
+            return Ok(None);
+        }
+        let said = String::from_utf8_lossy(&output.stderr);
+        let last = said.lines().last().unwrap_or_default().to_string();
+        match last.contains("budget") && output.status.code() == Some(1) {
+            true => Ok(Some(last.trim_start_matches("error: ").to_string())),
+            false => Err(Failure::new(format!("{self}: {last}"))),
+        }
     }
 
     fn torch_pruning(
@@ -173,33 +226,11 @@ impl Cell<'_> {
         folder: &Path,
         importance: &str,
         what: &str,
-        more: &[&str],
     ) -> Result<Result<Figures, String>, Failure> {
-        let result = folder.join("result.json");
-        if !result.exists() {
-            let mut script = Command::new(interop::python()?);
-            script.args(["-W", "ignore", "tests/interop/torch_pruning_rival.py"]);
-            let dense = dense(self.study.config).unwrap_or_default();
-            script.arg("--dense").arg(dense);
-            script.args(["--data", "/usr/share/datasets/fashion-mnist"]);
-            script.args(["--budget", &self.budget.to_string(), "--seed", &self.seed.to_string()]);
-            script.args(["--importance", importance, "--what", what]).args(more);
-            for (option, key) in SHARED {
-                script.args([option, &setting(self.study.config, key)?]);
-            }
-            script.arg("--out").arg(folder);
-            let output = script.stderr(std::process::Stdio::piped()).output();
-            let output = output.map_err(|error| Failure::new(format!("python: {error}")))?;
-            if !output.status.success() {
-                let said = String::from_utf8_lossy(&output.stderr);
-                let last = said.lines().last().unwrap_or_default().to_string();
-                return match last.contains("budget") && output.status.code() == Some(1) {
-                    true => Ok(Err(last.trim_start_matches("error: ").to_string())),
-                    false => Err(Failure::new(format!("{self}: {last}"))),
-                };
-            }
+        if let Some(why) = self.script(folder, (importance, what), &[], "result.json")? {
+            return Ok(Err(why));
         }
-        let values = read(&result)?;
+        let values = read(&folder.join("result.json"))?;
         let number = |name: &str| values[name].as_f64().unwrap_or(f64::NAN);
         let blocks = values["blocks"].as_array().into_iter().flatten();
         let blocks = blocks.map(|block| format!("{} heads {}", block["heads"], block["hidden"]));
@@ -219,7 +250,8 @@ impl Cell<'_> {
     /// The dimensions that Torch-Pruning keeps, in a run of this program.
     fn carried(&self, folder: &Path, importance: &str) -> Result<Result<Figures, String>, Failure> {
         let cut = folder.with_extension("cut");
-        if let Err(why) = self.torch_pruning(&cut, importance, "ffn", &["--cut-only"])? {
+        let cut_only = ["--cut-only"];
+        if let Some(why) = self.script(&cut, (importance, "ffn"), &cut_only, "kept.json")? {
             return Ok(Err(why));
         }
         let kept = read(&cut.join("kept.json"))?;
@@ -239,8 +271,8 @@ impl Cell<'_> {
         self.run(folder, self.seed, &[])
     }
 
-    /// A finished run's figures.
-    fn figures(&self, folder: &Path) -> Result<Figures, Failure> {
+    /// A finished run's figures; so many candidates were trained briefly.
+    fn figures(&self, folder: &Path, tried: u64) -> Result<Figures, Failure> {
         let summary = read(&folder.join("summary.json"))?;
         let model = |name: &str| {
             let models = summary["models"].as_array().into_iter().flatten();
@@ -258,6 +290,17 @@ impl Cell<'_> {
         let validation = tuned.filter_map(|line| line["validation_accuracy"].as_f64());
         let config = fs::read_to_string(folder.join("config.toml")).unwrap_or_default();
         let images = |section: &str| per_epoch(&config, section);
+        let number_of = |section: &str, name: &str| {
+            value(&config, section, name).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0)
+        };
+        let measured = match value(&config, "search", "start").as_deref() {
+            Some("importance") => {
+                let steps = number_of("search", "trial_steps") * number_of("search", "batch_size");
+                number_of("search", "start_images") + tried * steps
+            }
+            _ => 0,
+        };
+        let before = of("search") * images("search") + measured + number_of("finetune", "refit");
         let architecture = read(&folder.join("architecture.json"))?;
         let blocks = architecture["blocks"].as_array().into_iter().flatten().map(|block| {
             let kept = block["kept"].as_array().map_or(0, Vec::len);
@@ -266,7 +309,7 @@ impl Cell<'_> {
         Ok(Figures {
             share: number(&compact, "flops") / number(&dense, "flops"),
             parameters: number(&compact, "parameters") as u64,
-            images: [of("search") * images("search"), of("finetune") * images("finetune")],
+            images: [before, of("finetune") * images("finetune")],
             before: Some(number(&searched, "accuracy")),
             validation: validation.fold(0.0, f64::max),
             test: number(&compact, "accuracy"),

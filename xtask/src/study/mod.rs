@@ -116,6 +116,10 @@ pub fn run_study(arguments: &Arguments) -> Result<(), Failure> {
             records.add(record)?;
         }
     }
+    let records = records.current(|name| {
+        let row = ROWS.iter().find(|row| row.name == name)?;
+        Some(Cell { study: &study, row, budget: 0.0, seed: 0 }.recipe())
+    });
     print!("{}", page::table(&records));
     match &study.page {
         Some(folder) => page::write(&records, folder),

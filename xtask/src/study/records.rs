@@ -87,6 +87,12 @@ impl Records {
         })
     }
 
+    /// Those of the recipes that rows have now.
+    pub fn current(&self, recipe: impl Fn(&str) -> Option<String>) -> Self {
+        let now = |record: &&Record| recipe(&record.row).is_some_and(|own| own == record.recipe);
+        Self { path: self.path.clone(), all: self.all.iter().filter(now).cloned().collect() }
+    }
+
     /// Keeps a record in the place of an earlier recipe's, and writes the file anew.
     pub fn add(&mut self, record: Record) -> Result<(), Failure> {
         let same = |old: &Record| {

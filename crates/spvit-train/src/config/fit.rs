@@ -6,7 +6,7 @@ use spvit_layers::ModelConfig;
 use spvit_search::{CostModel, CostTable};
 use toml::Value;
 
-use super::RunConfig;
+use super::{RunConfig, SearchConfig};
 
 /// Side of an image from which on it is treated as a photograph: cropped at random and changed by the
 /// published recipe.
@@ -128,11 +128,13 @@ pub(super) fn rates(config: &RunConfig, images: usize, files: bool) -> Vec<Defau
     };
     let measured = whole(measured_images(config).min(images.max(1)));
     let better = || "better than as published (docs/EVIDENCE.md)".to_string();
+    // Whoever names λ wants the term that it weighs.
+    let projected = config.search.lambda == SearchConfig::default().lambda;
     let mut out = vec![
         ("search.start", Value::String("importance".into()), better()),
         ("search.start_images", measured.clone(), "for the model's FLOPs".into()),
         ("search.heads", Value::Boolean(true), better()),
-        ("search.projected", Value::Boolean(true), better()),
+        ("search.projected", Value::Boolean(projected), better()),
         ("finetune.refit", measured, "for the model's FLOPs".into()),
         (
             "search.threshold_learning_rate",

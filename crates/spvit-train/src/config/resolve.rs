@@ -283,7 +283,9 @@ fn is_image_files(config: &RunConfig) -> bool {
 fn check_dense(name: &str, model: &ModelConfig, blocks: &[BlockConfig]) -> Result<(), TrainError> {
     let shapes = model.blocks();
     let whole = |(block, shape): (&BlockConfig, &spvit_layers::BlockShape)| {
-        block.operation == Operation::Msa && block.hidden == shape.hidden
+        block.operation == Operation::Msa
+            && block.hidden == shape.hidden
+            && block.heads.is_none_or(|heads| heads == shape.heads)
     };
     match blocks.iter().zip(&shapes).all(whole) {
         true => Ok(()),

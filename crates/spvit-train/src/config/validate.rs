@@ -72,11 +72,6 @@ impl RunConfig {
                 "search.start_images = 0: importance is measured on at least one image".into()
             );
         }
-        if s.heads && s.epochs > 0 && !s.projected {
-            return Err("search.heads = true: the objective's term has no part for heads; set \
-                        search.projected = true, or search.epochs = 0"
-                .into());
-        }
         if s.epochs == 0 && s.start == ThresholdStart::Constant {
             return Err(
                 "search.epochs = 0: without a step the thresholds stay as they begin; set \
