@@ -51,6 +51,22 @@ macro_rules! cut {
     };
 }
 
+/// The paper's search: two epochs, all thresholds alike, λ, and what else is given.
+macro_rules! published {
+    ($init:literal $(, $more:literal)*) => {
+        &[
+            "search.epochs=2",
+            "search.start=constant",
+            "search.projected=false",
+            "search.heads=false",
+            "search.budget_fall=0",
+            concat!("finetune.init=", $init),
+            "finetune.refit=0",
+            $($more,)*
+        ]
+    };
+}
+
 const fn row(name: &'static str, about: &'static str, settings: &'static [&'static str]) -> Row {
     Row { name, about, kind: Kind::Run, settings, group: Group::Rival, quick: false }
 }
@@ -68,32 +84,13 @@ pub const ROWS: &[Row] = &[
         ..row(
             "the paper's search",
             "constant thresholds, λ, weights and thresholds trained together, searched weights",
-            &[
-                "search.epochs=2",
-                "search.start=constant",
-                "search.projected=false",
-                "search.heads=false",
-                "search.hold_weights=false",
-                "search.budget_fall=0",
-                "finetune.init=searched",
-                "finetune.refit=0",
-            ],
+            published!("searched"),
         )
     },
     row(
         "multi-path network",
         "the paper's search with weights of its own for every convolution",
-        &[
-            "model.separate=true",
-            "search.epochs=2",
-            "search.start=constant",
-            "search.projected=false",
-            "search.heads=false",
-            "search.hold_weights=false",
-            "search.budget_fall=0",
-            "finetune.init=searched",
-            "finetune.refit=0",
-        ],
+        published!("searched", "model.separate=true"),
     ),
     Row {
         kind: Kind::TorchPruning { importance: "taylor", what: "heads_ffn" },
@@ -165,15 +162,6 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         group: Group::Ablation,
-        quick: true,
-        ..row(
-            "no search steps",
-            "thresholds as importance sets them",
-            &["search.epochs=0", "finetune.init=dense"],
-        )
-    },
-    Row {
-        group: Group::Ablation,
         ..row("whole attention layers", "heads without gates", &["search.heads=false"])
     },
     Row {
@@ -186,34 +174,39 @@ pub const ROWS: &[Row] = &[
     },
     Row {
         group: Group::Ablation,
+        quick: true,
         ..row("no least squares", "the pruned weights as they are", &["finetune.refit=0"])
     },
     Row {
         group: Group::Ablation,
-        ..row("thresholds constant", "at 1.5, as in the paper", &["search.start=constant"])
-    },
-    Row {
-        group: Group::Ablation,
-        ..row(
-            "weights searched",
-            "fine-tuning begins with them",
-            &["search.hold_weights=false", "finetune.init=searched"],
-        )
-    },
-    Row {
-        group: Group::Ablation,
-        ..row("weights dense", "fine-tuning begins with them", &["finetune.init=dense"])
-    },
-    Row {
-        group: Group::Ablation,
-        ..row(
-            "no convolutions",
-            "attention or a shortcut",
-            &["search.operations=[\"shortcut|msa\"]"],
-        )
-    },
-    Row {
-        group: Group::Ablation,
         ..row("no distillation", "labels alone", &["finetune.distillation=0"])
+    },
+    Row {
+        group: Group::Ablation,
+        ..row(
+            "search steps after it",
+            "an epoch of gates and weights from importance's thresholds",
+            &["search.epochs=1", "finetune.init=searched"],
+        )
+    },
+    Row {
+        group: Group::Ablation,
+        ..row(
+            "search steps, weights held",
+            "an epoch of gates alone",
+            &["search.epochs=1", "search.hold_weights=true"],
+        )
+    },
+    Row {
+        group: Group::Ablation,
+        ..row("the paper's search, dense weights", "cut from the dense model", published!("dense"))
+    },
+    Row {
+        group: Group::Ablation,
+        ..row(
+            "the paper's search, no convolutions",
+            "attention or a shortcut",
+            published!("searched", "search.operations=[\"shortcut|msa\"]"),
+        )
     },
 ];

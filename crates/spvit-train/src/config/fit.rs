@@ -6,11 +6,14 @@ use spvit_layers::ModelConfig;
 use spvit_search::{CostModel, CostTable};
 use toml::Value;
 
-use super::{RunConfig, SearchConfig};
+use super::{RunConfig, ThresholdStart};
 
 /// Side of an image from which on it is treated as a photograph: cropped at random and changed by the
 /// published recipe.
 const PHOTOGRAPH: usize = 96;
+
+/// Why a default is not the published code's.
+const BETTER: &str = "better than as published (docs/EVIDENCE.md)";
 
 /// Mean and standard deviation of ImageNet's photographs, which most models were trained with.
 const IMAGENET: [[f32; 3]; 2] = [[0.485, 0.456, 0.406], [0.229, 0.224, 0.225]];
@@ -82,6 +85,17 @@ fn whole(value: usize) -> Value {
     Value::Integer(i64::try_from(value).unwrap_or(i64::MAX))
 }
 
+/// How thresholds begin: by importance, which needs no steps, unless steps are asked for.
+pub(super) fn start(own: &toml::Table) -> Default {
+    let given = |key: &str| own.get("search").and_then(|search| search.get(key));
+    let steps = given("epochs").and_then(Value::as_integer).is_some_and(|epochs| epochs > 0);
+    // Whoever names λ wants the term that it weighs.
+    match steps || given("lambda").is_some() {
+        true => ("search.start", Value::String("constant".into()), "as published".into()),
+        false => ("search.start", Value::String("importance".into()), BETTER.into()),
+    }
+}
+
 /// Batches for so many images.
 pub(super) fn batches(images: usize) -> Vec<Default> {
     // A hundred steps an epoch where there are few images; 128 is what most devices hold.
@@ -100,7 +114,14 @@ pub(super) fn epochs(config: &RunConfig, images: usize) -> Vec<Default> {
     let RunConfig { transfer, search, finetune, .. } = config;
     vec![
         ("transfer.epochs", epochs(transfer.batch_size, 2_000, [2, 20]), why.clone()),
-        ("search.epochs", epochs(search.batch_size, 2_000, [2, 15]), why.clone()),
+        (
+            "search.epochs",
+            match search.start {
+                ThresholdStart::Constant => epochs(search.batch_size, 2_000, [2, 15]),
+                _ => whole(0),
+            },
+            why.clone(),
+        ),
         ("finetune.epochs", epochs(finetune.batch_size, 4_000, [3, 30]), why),
     ]
 }
@@ -127,14 +148,11 @@ pub(super) fn rates(config: &RunConfig, images: usize, files: bool) -> Vec<Defau
         false => "as published",
     };
     let measured = whole(measured_images(config).min(images.max(1)));
-    let better = || "better than as published (docs/EVIDENCE.md)".to_string();
-    // Whoever names λ wants the term that it weighs.
-    let projected = config.search.lambda == SearchConfig::default().lambda;
+    let ordered = Value::Boolean(config.search.start != ThresholdStart::Constant);
     let mut out = vec![
-        ("search.start", Value::String("importance".into()), better()),
         ("search.start_images", measured.clone(), "for the model's FLOPs".into()),
-        ("search.heads", Value::Boolean(true), better()),
-        ("search.projected", Value::Boolean(projected), better()),
+        ("search.heads", ordered.clone(), BETTER.into()),
+        ("search.projected", ordered, "as search.start".into()),
         ("finetune.refit", measured, "for the model's FLOPs".into()),
         (
             "search.threshold_learning_rate",

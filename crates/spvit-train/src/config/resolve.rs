@@ -214,6 +214,7 @@ impl Given {
         }
         let (images, files) = (data.train.len(), data.train.in_memory().is_none());
         // What is given of one changes the defaults of the next.
+        defaults.push(fit::start(&own));
         defaults.extend(fit::batches(images));
         config = self.layered(&base, &defaults, &own)?;
         defaults.extend(fit::epochs(&config, images));
