@@ -12,6 +12,10 @@ use crate::{
 /// A model so many times as far from the dense one as the nearest is no candidate.
 const HOPELESS: f64 = 6.0;
 
+/// Whether a model does not meet the budget, with its loss or else what attention is worth; the block
+/// without attention; the model, if it does.
+type Tried<B> = ((bool, f64), usize, Option<Candidate<B>>);
+
 /// What candidates are tried on.
 struct Trial<'a, B: FusedOps> {
     dense: &'a Vit<B>,
@@ -66,7 +70,7 @@ pub fn candidates<B: FusedOps>(
     let choices = paths.iter().filter(|path| path.len() > 1).count();
     let (mut done, tries) = (0, choices * (choices + 1) / 2);
     loop {
-        let mut best: Option<((bool, f64), usize, Option<Candidate<B>>)> = None;
+        let mut best: Option<Tried<B>> = None;
         for block in (0..paths.len()).filter(|&block| kept[block] && paths[block].len() > 1) {
             if !progress(done, tries) {
                 return found;

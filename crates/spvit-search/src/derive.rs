@@ -169,18 +169,14 @@ impl Paths<'_> {
         })
     }
 
-    /// One head of attention may cost less than a convolution.
+    /// To what is cheaper: one head of attention may cost less than a convolution.
     fn lowered(&self, levels: &[usize], block: usize) -> Option<Vec<usize>> {
-        let lowered = self.moved(
-            levels,
-            block,
-            (0..levels[block]).rev().filter(|&level| {
-                let mut other = levels.to_vec();
-                other[block] = level;
-                self.base(&other) < self.base(levels)
-            }),
-        );
-        lowered
+        let cheaper = |&level: &usize| {
+            let mut other = levels.to_vec();
+            other[block] = level;
+            self.base(&other) < self.base(levels)
+        };
+        self.moved(levels, block, (0..levels[block]).rev().filter(cheaper))
     }
 
     fn raised(&self, levels: &[usize], block: usize) -> Option<Vec<usize>> {

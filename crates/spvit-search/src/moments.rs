@@ -90,7 +90,7 @@ mod tests {
 
     fn values(shape: [usize; 3], seed: f32) -> Tensor<Flex, 3> {
         let count = shape.iter().product::<usize>();
-        let values: Vec<f32> = (0..count).map(|i| (i as f32 * seed).sin()).collect();
+        let values: Vec<f32> = (0..count).map(|i| ((i * i + i) as f32 * seed).sin()).collect();
         Tensor::from_data(TensorData::new(values, shape), &Default::default())
     }
 

@@ -166,10 +166,22 @@ fn images_without_names_are_predicted_and_broken_ones_named() {
     assert_eq!(output.status.code(), Some(1), "{said}");
     assert!(text.starts_with("a.png: ") && text.matches(" %").count() == 5, "{text}");
     assert!(said.contains("b.jpg") && said.contains("1 image could not be read"), "{said}");
-    let error = place.fail(&format!("predict {model} a.png"), USAGE);
+    // What the bundled model's own file says, and what a file without a word does not.
+    assert!(place.call(&format!("predict {model} a.png")).status.success());
+    place.write("bare.safetensors", without_metadata(&std::fs::read(&model).unwrap()));
+    let error = place.fail("predict bare.safetensors a.png", USAGE);
     assert!(error.contains("data.images.mean"), "{error}");
     let error = place.fail(&format!("predict {model} nowhere.png {how}"), 1);
     assert!(error.contains("nowhere.png"), "{error}");
+}
+
+/// A safetensors file of the same tensors that says nothing else.
+fn without_metadata(bytes: &[u8]) -> Vec<u8> {
+    let length = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+    let mut header: serde_json::Value = serde_json::from_slice(&bytes[8..8 + length]).unwrap();
+    header.as_object_mut().unwrap().remove("__metadata__");
+    let header = header.to_string();
+    [&(header.len() as u64).to_le_bytes(), header.as_bytes(), &bytes[8 + length..]].concat()
 }
 
 /// A file of the system that says it is empty, and whose reader waits for ever.

@@ -1,7 +1,7 @@
 //! What parts of a dense model are worth, and models that are cut and fitted by it.
 
 use burn::backend::Autodiff;
-use burn::module::Param;
+use burn::module::{AutodiffModule, Param};
 use burn::tensor::{Tensor, activation::log_softmax};
 use spvit_core::FusedOps;
 use spvit_layers::{Init, Mixer, Mode, ModelConfig, Operation, Vit, VitConfig};
@@ -53,7 +53,7 @@ fn labelled<B: FusedOps>(count: usize) -> Vec<Labelled<B>> {
 fn a_gate_is_worth_its_squared_gradient<B: FusedOps>() {
     let (model, images) = (dense::<Autodiff<B>>(), labelled::<B>(1));
     let found = importance(&model, &images, |_, _| true);
-    let inner = burn::module::AutodiffModule::valid(&model);
+    let inner = model.valid();
     let loss = |block: usize, dimension: usize, gate: f64, batch: usize| {
         let mut model: Vit<B> = inner.clone();
         let fc2 = model.blocks[block].mlp.fc2.as_mut().unwrap();
@@ -82,7 +82,7 @@ fn a_gate_is_worth_its_squared_gradient<B: FusedOps>() {
 }
 
 fn what_does_nothing_is_worth_nothing<B: FusedOps>() {
-    let mut model = dense::<Autodiff<B>>();
+    let mut model = dense::<B>();
     let Mixer::Msa(msa) = &mut model.blocks[1].attn else { panic!("dense models have attention") };
     msa.proj.weight = Param::from_tensor(msa.proj.weight.val().zeros_like());
     let fc2 = model.blocks[2].mlp.fc2.as_mut().unwrap();
@@ -90,6 +90,7 @@ fn what_does_nothing_is_worth_nothing<B: FusedOps>() {
     fc2.weight = Param::from_tensor(
         weight.clone().slice_assign([7..8, 0..16], weight.narrow(0, 7, 1).zeros_like()),
     );
+    let model = Vit::<Autodiff<B>>::from_inner(model);
     let found = importance(&model, &labelled::<B>(4), |_, _| true);
     assert!(found[1].attention.abs() < 1e-5, "{}", found[1].attention);
     assert!(found[0].attention > 1e-3 && found[2].attention > 1e-3);

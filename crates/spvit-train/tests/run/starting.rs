@@ -55,7 +55,7 @@ fn held_weights_stay_as_they_are() {
     let folder = tempfile::tempdir().unwrap();
     let config = measured(&["search.hold_weights=true", "search.projected=true"]);
     let summary = finish::<Flex>(&config, folder.path());
-    let searched = spvit_formats::read(&folder.path().join("searched.safetensors")).unwrap();
+    let searched = spvit_formats::read(folder.path().join("searched.safetensors")).unwrap();
     let dense = spvit_formats::read(&config.dense.weights).unwrap();
     for name in ["blocks.0.mlp.fc1.weight", "head.weight", "pos_embed"] {
         let bytes = |file: &spvit_formats::Checkpoint| file.tensors[name].clone();
