@@ -8,13 +8,18 @@ use spvit_train::{Observer, RunConfig, Silent};
 
 use crate::{Stopper, config, finish, results, run};
 
-/// Two epochs of five steps in each phase, on few images.
+/// Two epochs of five steps in each phase, on few images, as published.
 pub fn short(more: &[&str]) -> RunConfig {
     let mut settings = vec![
         "data.train_limit=320",
         "data.test_limit=100",
         "data.validation=100",
         "search.epochs=2",
+        "search.start=constant",
+        "search.projected=false",
+        "search.heads=false",
+        "finetune.init=searched",
+        "finetune.refit=0",
         "finetune.epochs=2",
         "search.threshold_learning_rate=0.05",
         "search.drop_path=0.1",

@@ -9,7 +9,8 @@ use spvit_train::RunConfig;
 
 use crate::{Stopper, finish, results, resuming::short, run};
 
-const MEASURED: [&str; 6] = [
+const MEASURED: [&str; 7] = [
+    "search.heads=true",
     "search.start=importance",
     "search.start_images=120",
     "search.trial_steps=2",
