@@ -52,7 +52,8 @@ def save_io(folder, model, image_size, batch=3, **more):
 
 def network(image_size, patch_size, classes, dim, heads, blocks, shortcut_adds_norm=False, **more):
     """A DeiT's description with these operations and FFNs; spvit's NetworkDescription."""
-    block = {"dim": dim, "heads": heads, "map": [side // patch_size for side in image_size],
+    block = {"dim": dim, "heads": heads, "kept_heads": heads,
+             "map": [side // patch_size for side in image_size],
              "prefix_tokens": 1, "window": None, "epsilon": 1e-6, "norm_kind": "layer",
              "ffn": "plain", "activation": "gelu", "qkv_bias": True, "qk_norm": False,
              "relative_positions": False, "rope": None, "attn_norm": False, "mlp_norm": False,
