@@ -46,7 +46,7 @@ pub struct Candidate<B: Backend> {
 /// scores; returns what is left after every round in which the budget is met.
 ///
 /// With so many blocks that have a choice, `n`, at most `n·(n + 1)/2` models are cut, fitted and
-/// compared; it ends where a round's best is [`HOPELESS`] times as far from the dense model as the
+/// compared; it ends where a round's best is six times as far from the dense model as the
 /// nearest. Before every model `progress` is told its number and how many there may be; where it says
 /// no, what has been found is returned.
 pub fn candidates<B: FusedOps>(
