@@ -83,7 +83,7 @@ fn readme() -> Result<(), Failure> {
         let words: Vec<&str> = line.split_whitespace().skip(1).collect();
         program.args(&words);
         if words.first() == Some(&"run") && !words.contains(&"--resume") {
-            for setting in ["data.train_limit=640", "search.epochs=1", "finetune.epochs=1"] {
+            for setting in ["data.train_limit=640", "search.trial_steps=5", "finetune.epochs=1"] {
                 program.args(["--set", setting]);
             }
         }

@@ -62,7 +62,14 @@ pub fn run_study(arguments: &Arguments) -> Result<(), Failure> {
             let _ = std::fs::remove_dir_all(&scratch);
             Study {
                 config: "configs/demo.toml",
-                settings: ["data.train_limit=1280", "finetune.epochs=1"].map(String::from).to_vec(),
+                settings: [
+                    "data.train_limit=1280",
+                    "search.start_images=256",
+                    "search.trial_steps=5",
+                    "finetune.epochs=1",
+                ]
+                .map(String::from)
+                .to_vec(),
                 records: scratch.join("evidence.jsonl"),
                 page: None,
                 scratch,
