@@ -10,13 +10,10 @@ use nalgebra::DMatrix;
 use spvit_core::{FusedOps, TrainBackend, fused};
 use spvit_layers::{Block, LayerScale, Linear, Mixer, Mode, Vit};
 
-use crate::moments::{Moments, device, host};
+use crate::moments::{Moments, RIDGE, device, host};
 
 /// Shares of an FFN's hidden dimensions, or of attention's heads, that are tried.
 const SHARES: [f64; 6] = [0.0, 0.0625, 0.125, 0.25, 0.5, 0.75];
-
-/// Weight of the dense map in least squares, in units of the features' variance.
-const RIDGE: f64 = 1e-2;
 
 /// What the predictions lose with parts of one block, the rest of the model being whole.
 ///

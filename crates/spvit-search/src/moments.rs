@@ -3,6 +3,9 @@
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use nalgebra::DMatrix;
 
+/// Weight of a map as it is against what the images say, in units of the features' variance.
+pub(crate) const RIDGE: f64 = 1e-2;
+
 /// First and second moments of features z and of the targets t that a map `z·W + b` should give.
 pub(crate) struct Moments {
     count: f64,

@@ -6,10 +6,7 @@ use burn::tensor::{Tensor, backend::Backend};
 use spvit_core::FusedOps;
 use spvit_layers::{LayerScale, Linear, Mixer, Mode, Vit};
 
-use crate::moments::{Moments, device, host};
-
-/// Weight of the maps as they are against what the images say, in units of the features' variance.
-const RIDGE: f64 = 1e-2;
+use crate::moments::{Moments, RIDGE, device, host};
 
 /// Scales below this pass on nothing to fit.
 const LEAST_SCALE: f32 = 1e-4;

@@ -339,18 +339,11 @@ fn setting(config: &str, key: &str) -> Result<String, Failure> {
 }
 
 fn value(text: &str, section: &str, name: &str) -> Option<String> {
-    let mut inside = false;
-    for line in text.lines().map(|line| line.split('#').next().unwrap_or_default().trim()) {
-        if let Some(header) = line.strip_prefix('[') {
-            inside = header.trim_end_matches(']') == section;
-        } else if inside
-            && let Some((key, value)) = line.split_once('=')
-            && key.trim() == name
-        {
-            return Some(value.trim().trim_matches('"').to_string());
-        }
-    }
-    None
+    let table: toml::Table = text.parse().ok()?;
+    Some(match table.get(section)?.get(name)? {
+        toml::Value::String(text) => text.clone(),
+        other => other.to_string(),
+    })
 }
 
 /// The dense model that a configuration names.
