@@ -8,13 +8,13 @@ use std::{
 use spvit_data::Dataset;
 use spvit_interchange::ReadOptions;
 use spvit_train::{
-    Given, Lock, Part, Resolved, RunConfig, RunFolder, TrainError, check_changes, config::SET,
+    Given, Lock, Part, Resolved, RunConfig, RunFolder, TrainError, check_changes,
+    config::{GivenBudget, SET},
     toml_string, write_config_from,
 };
 
 use crate::{
     args::{ConfigArguments, RunArguments},
-    budget::Budget,
     failure::Failure,
     output::tell,
     patience::reading_images,
@@ -150,7 +150,7 @@ pub fn given(arguments: &ConfigArguments, index: Option<&Path>) -> Result<Given,
 
 /// What is typed, as settings, each with the option's name.
 fn settings(arguments: &ConfigArguments) -> Result<Vec<(String, String)>, Failure> {
-    let ConfigArguments { weights, data, budget, settings, seed, .. } = arguments;
+    let ConfigArguments { weights, data, budget, budgets, settings, seed, .. } = arguments;
     let typed = |name: &str, setting: String| (name.to_string(), setting);
     let mut out: Vec<(String, String)> =
         settings.iter().map(|setting| typed(SET, setting.clone())).collect();
@@ -164,10 +164,19 @@ fn settings(arguments: &ConfigArguments) -> Result<Vec<(String, String)>, Failur
         };
         out.push(typed(name, format!("{key}={}", toml_string(text))));
     }
-    if let Some(Budget { target, parameters }) = budget {
-        let unit = if *parameters { "parameters" } else { "flops" };
+    let list = |budgets: &[GivenBudget]| {
+        let texts = budgets.iter().map(|budget| toml_string(&budget.to_string()));
+        format!("[{}]", texts.collect::<Vec<_>>().join(","))
+    };
+    if let Some((GivenBudget { target, unit }, others)) = budget.split_first() {
         out.push(typed("--budget", format!("search.budget={target:?}")));
-        out.push(typed("--budget", format!("search.budget_unit={unit}")));
+        out.push(typed("--budget", format!("search.budget_unit={}", unit.name())));
+        if !others.is_empty() {
+            out.push(typed("--budget", format!("search.further_budgets={}", list(others))));
+        }
+    }
+    if !budgets.is_empty() {
+        out.push(typed("--budgets", format!("search.budgets={}", list(budgets))));
     }
     out.extend(seed.iter().map(|seed| typed("--seed", format!("seed={seed}"))));
     Ok(out)

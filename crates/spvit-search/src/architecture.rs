@@ -164,10 +164,10 @@ impl Architecture {
         self.cost(&CostTable::new(&self.model, cost_model)).map_or(u64::MAX, |cost| cost as u64)
     }
 
-    /// The budget that it was derived for, if it was.
-    pub fn budget(&self) -> Option<Budget> {
-        let parameters = self.target_parameters.map(Budget::parameters);
-        self.target_flops.map(Budget::flops).or(parameters)
+    /// The budgets that it was derived for, in the order of their units; none, if it was not.
+    pub fn budgets(&self) -> Vec<Budget> {
+        let flops = self.target_flops.map(Budget::flops);
+        flops.into_iter().chain(self.target_parameters.map(Budget::parameters)).collect()
     }
 
     /// A line where the classifier sees nothing, or not all, of what the blocks make of an image.

@@ -3,6 +3,7 @@
 //! - [`Gates`]: the thresholds, a module of their own with their own optimiser.
 //! - [`CostTable`]: what every choice costs, in FLOPs (multiply-adds counted once, by two cost
 //!   models), parameters or milliseconds.
+//! - [`Limits`]: one or several budgets, in different units, all of which hold.
 //! - [`BudgetTerm`]: the part of the objective that pulls the cost to the budget.
 //! - [`Architecture`]: what a search gives to everything later, a small JSON file.
 //! - [`Profile`]: what every part of an architecture costs.
@@ -28,8 +29,8 @@ mod refit;
 
 pub use architecture::{Architecture, ArchitectureError, BlockArchitecture};
 pub use choose::{Candidate, candidates};
-pub use cost::{BlockCost, Budget, CostModel, CostTable, Unit};
-pub use derive::{DeriveError, derive, derive_among, derive_blocks, derive_for, sighted};
+pub use cost::{BlockCost, Budget, CostModel, CostTable, Limit, Limits, Unit};
+pub use derive::{DeriveError, derive, derive_blocks, derive_for, derive_within, sighted};
 pub use gates::{BlockProbabilities, BlockUniforms, GateLayout, Gates};
 pub use importance::{BlockImportance, Labelled, PartImportance, importance};
 pub use objective::BudgetTerm;

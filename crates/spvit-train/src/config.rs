@@ -1,5 +1,6 @@
 //! Configuration of a run: one TOML file, every value with a default.
 
+mod budget;
 mod defaults;
 mod fit;
 mod resolve;
@@ -8,11 +9,12 @@ mod validate;
 
 use std::path::{Path, PathBuf};
 
+pub use budget::GivenBudget;
 pub use resolve::{Given, Resolved, SET, other_order, taken_in_order};
 use serde::{Deserialize, Serialize};
 use spvit_data::{AugmentConfig, DatasetOptions, EvalTransform, ImageOptions};
 use spvit_layers::{ModelConfig, Operation};
-use spvit_search::{Budget, CostModel, CostTable};
+use spvit_search::{Budget, CostModel, CostTable, Limit, Limits};
 pub use text::toml_string;
 
 /// Everything that a run depends on besides its data.
@@ -131,8 +133,16 @@ phase_config! {
         budget: f64,
         /// What the budget counts: `flops` or `parameters`.
         budget_unit: BudgetUnit,
+        /// Budgets that hold besides, each in another unit, such as `12M params`.
+        further_budgets: Vec<GivenBudget>,
+        /// Budgets of which each gets results of its own, in `budgets/` of the run folder, from one
+        /// search: a front. Empty: `budget` alone.
+        budgets: Vec<GivenBudget>,
         /// `paper` or `macs`.
         cost_model: CostModel,
+        /// A searched model to begin with in place of the dense one, `searched.safetensors` of another
+        /// run; empty: the dense one.
+        from: PathBuf,
         /// λ of the objective (Eq. 13).
         lambda: f64,
         /// Unit of the FLOPs in the objective: `dense` (the dense model's FLOPs) or `giga` (10⁹,
@@ -156,6 +166,8 @@ phase_config! {
         budget_fall: f64,
         /// Whether attention's heads have gates, too, an extension of the paper's search.
         heads: bool,
+        /// Whether the FFNs' hidden dimensions have gates.
+        ffn: bool,
         /// Whether the weights stay as they are.
         hold_weights: bool,
         /// What an attention layer may become, such as `shortcut|msa`: one entry for all blocks or one
@@ -254,7 +266,7 @@ pub enum ScheduleKind {
 }
 
 /// What a budget counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BudgetUnit {
     /// Multiply-adds counted once.
@@ -328,41 +340,112 @@ impl DataConfig {
     }
 }
 
+impl BudgetUnit {
+    /// Its name in configurations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Flops => "flops",
+            Self::Parameters => "parameters",
+        }
+    }
+}
+
+impl SearchConfig {
+    /// The first budget.
+    pub fn given_budget(&self) -> GivenBudget {
+        GivenBudget { target: self.budget, unit: self.budget_unit }
+    }
+
+    /// The same for another budget alone.
+    pub fn at_budget(&self, GivenBudget { target, unit }: GivenBudget) -> Self {
+        Self { budget: target, budget_unit: unit, budgets: Vec::new(), ..self.clone() }
+    }
+}
+
 impl RunConfig {
-    /// The search's budget.
+    /// The search's first budget.
     pub fn budget(&self) -> Budget {
-        let target = match self.search.budget <= 1.0 {
-            true => self.whole_table().dense() * self.search.budget,
-            false => self.search.budget,
-        };
-        match self.search.budget_unit {
-            BudgetUnit::Flops => Budget::flops(target as u64),
-            BudgetUnit::Parameters => Budget::parameters(target as u64),
-        }
+        self.limit(self.search.given_budget()).budget()
     }
 
-    /// What the budget is after a share of a search's steps: it falls evenly from the dense model's
-    /// cost.
-    pub fn budget_at(&self, share: f64) -> f64 {
-        let (dense, target) = (self.whole_table().dense(), self.budget().target);
-        match share < self.search.budget_fall {
-            true => dense - (dense - target) * share / self.search.budget_fall,
+    /// All budgets that hold, in the order of their units.
+    pub fn budgets(&self) -> Vec<Budget> {
+        let mut all: Vec<Budget> = self.limits().iter().map(Limit::budget).collect();
+        all.sort_by_key(|budget| budget.unit);
+        all
+    }
+
+    /// The budgets, with the costs of the choices that are searched.
+    pub fn limits(&self) -> Limits {
+        let others = self.search.further_budgets.iter().map(|&given| self.limit(given));
+        Limits::new(self.limit(self.search.given_budget()), others.collect())
+    }
+
+    /// What the budgets are after a share of a search's steps: they fall evenly from the dense model's
+    /// costs.
+    pub fn limits_at(&self, share: f64) -> Limits {
+        let limits = self.limits();
+        if share >= self.search.budget_fall {
+            return limits;
+        }
+        let given = std::iter::once(self.search.given_budget());
+        let given = given.chain(self.search.further_budgets.iter().copied());
+        let fallen = share / self.search.budget_fall;
+        let targets: Vec<f64> = given
+            .zip(limits.iter())
+            .map(|(given, limit)| {
+                let dense = self.whole_table_in(given.unit).dense();
+                dense - (dense - limit.target) * fallen
+            })
+            .collect();
+        limits.with_targets(targets)
+    }
+
+    fn limit(&self, GivenBudget { target, unit }: GivenBudget) -> Limit {
+        let table = self.searched(self.whole_table_in(unit));
+        let target = match target <= 1.0 {
+            true => self.whole_table_in(unit).dense() * target,
             false => target,
-        }
+        };
+        Limit { table, target: target.trunc() }
     }
 
-    /// Costs of the choices that are searched, in the budget's unit.
-    pub fn cost_table(&self) -> CostTable {
+    /// The choices of a table that are searched.
+    fn searched(&self, whole: CostTable) -> CostTable {
         let among = self.search.operations_by_block(self.model.depth());
-        let table = self.whole_table().among(&among.unwrap_or_default());
+        let table = whole.among(&among.unwrap_or_default());
+        let table = if self.search.ffn { table } else { table.with_whole_ffns() };
         if self.search.heads { table.with_heads() } else { table }
     }
 
-    /// Costs of all choices of the model, in the budget's unit.
+    /// Costs of the choices that are searched, in the first budget's unit; with several budgets those
+    /// that are on the single paths of all.
+    pub fn cost_table(&self) -> CostTable {
+        self.limits().first().table.clone()
+    }
+
+    /// Costs of all choices of the model, in the first budget's unit.
     pub fn whole_table(&self) -> CostTable {
-        match self.search.budget_unit {
+        self.whole_table_in(self.search.budget_unit)
+    }
+
+    /// Costs of all choices of the model.
+    pub(crate) fn whole_costs(&self, unit: spvit_search::Unit) -> CostTable {
+        CostTable::in_unit(&self.model, self.search.cost_model, unit)
+            .unwrap_or_else(|| self.whole_table())
+    }
+
+    fn whole_table_in(&self, unit: BudgetUnit) -> CostTable {
+        match unit {
             BudgetUnit::Flops => CostTable::new(&self.model, self.search.cost_model),
             BudgetUnit::Parameters => CostTable::parameters(&self.model),
         }
+    }
+
+    /// A line for each unit on the operations that the single paths leave out.
+    pub(crate) fn dominated(&self) -> impl Iterator<Item = String> {
+        let all = std::iter::once(self.search.budget_unit);
+        let all = all.chain(self.search.further_budgets.iter().map(|given| given.unit));
+        all.filter_map(|unit| self.searched(self.whole_table_in(unit)).dominated())
     }
 }

@@ -73,7 +73,7 @@ impl<B: TrainBackend> Run<'_, B> {
     pub fn rehearse(&mut self) -> Result<Plan, TrainError> {
         let transfers = self.config.dense.transfer;
         self.check_plan()?;
-        self.check_budget()?;
+        self.check_budgets()?;
         let start = match transfers {
             true => self.config.dense.weights.clone(),
             false => self.dense_path(),

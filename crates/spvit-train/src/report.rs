@@ -3,6 +3,8 @@
 use serde::{Deserialize, Serialize};
 use spvit_search::CostModel;
 
+use crate::{RunFolder, TrainError, write_atomically};
+
 /// One model's figures.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct ModelFigures {
@@ -43,6 +45,20 @@ pub struct Summary {
     pub target_parameters: Option<u64>,
     /// Images of a batch in [`ModelFigures::latency_batch`].
     pub latency_batch_size: usize,
-    /// The models that there are, in the order dense, searched, compact.
+    /// The models that there are, in the order dense, searched, compact; of several budgets the dense
+    /// model and the compact ones, named by their budgets.
     pub models: Vec<ModelFigures>,
+}
+
+impl Summary {
+    /// Writes `summary.json` into a run folder.
+    ///
+    /// # Errors
+    /// [`TrainError`] naming the file.
+    pub fn write(&self, folder: &RunFolder) -> Result<(), TrainError> {
+        let path = folder.summary();
+        let json = serde_json::to_string_pretty(self)
+            .map_err(|error| TrainError::io(&path, error.into()))?;
+        write_atomically(&path, (json + "\n").as_bytes())
+    }
 }

@@ -1,10 +1,12 @@
 //! What every choice costs, in one unit.
 
 mod count;
+mod limits;
 
 use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, TensorData, backend::Backend};
+pub use limits::{Limit, Limits};
 use serde::{Deserialize, Serialize};
 use spvit_layers::{BlockConfig, ModelConfig, Operation};
 
@@ -30,7 +32,7 @@ impl std::fmt::Display for CostModel {
 }
 
 /// What a cost is measured in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Unit {
     /// Multiply-adds counted once.
@@ -209,6 +211,14 @@ impl CostTable {
         self
     }
 
+    /// The table without gates for hidden dimensions.
+    pub fn with_whole_ffns(mut self) -> Self {
+        for block in &mut self.blocks {
+            block.searches_ffn = false;
+        }
+        self
+    }
+
     /// The table with these operations alone, one entry for each block; a block of which none is
     /// left stays as it is.
     pub fn among(mut self, operations: &[Vec<Operation>]) -> Self {
@@ -220,6 +230,31 @@ impl CostTable {
             }
         }
         self
+    }
+
+    /// Every cost, to be changed.
+    fn costs_mut(&mut self) -> impl Iterator<Item = &mut f64> {
+        let blocks = self.blocks.iter_mut().flat_map(|block| {
+            let operations = block.operations.iter_mut().map(|(_, cost)| cost);
+            let others = [&mut block.hidden_dimension, &mut block.ffn_fixed, &mut block.head];
+            operations.chain(&mut block.fixed).chain(others)
+        });
+        [&mut self.embedding, &mut self.merging, &mut self.head].into_iter().chain(blocks)
+    }
+
+    /// The table with every cost times a factor.
+    fn scaled(&self, factor: f64) -> Self {
+        let mut table = self.clone();
+        table.costs_mut().for_each(|cost| *cost *= factor);
+        table
+    }
+
+    /// Adds the costs of a table of the same choices, each times a factor.
+    fn add(&mut self, other: &Self, factor: f64) {
+        let mut other = other.scaled(factor);
+        for (own, other) in self.costs_mut().zip(other.costs_mut()) {
+            *own += *other;
+        }
     }
 
     /// What no choice changes: embedding, mergings, head, and what every block has.

@@ -102,7 +102,10 @@ impl Default for SearchConfig {
         beside_training!(SearchConfig {
             budget: 0.6,
             budget_unit: BudgetUnit::Flops,
+            further_budgets: Vec::new(),
+            budgets: Vec::new(),
             cost_model: CostModel::Paper,
+            from: PathBuf::new(),
             lambda: 30.0,
             unit: Unit::Dense,
             threshold_start: 1.5,
@@ -113,6 +116,7 @@ impl Default for SearchConfig {
             projected: false,
             budget_fall: 0.0,
             heads: false,
+            ffn: true,
             hold_weights: false,
             operations: Vec::new(),
         })

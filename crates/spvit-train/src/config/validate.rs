@@ -44,6 +44,24 @@ impl RunConfig {
             s.budget > 0.0 && s.budget < 1e18,
             "above 0 and below 1e18: a share of the dense FLOPs up to 1, or FLOPs",
         )?;
+        let firsts = match s.budgets.is_empty() {
+            true => vec![s.budget_unit],
+            false => s.budgets.iter().map(|given| given.unit).collect(),
+        };
+        for (number, given) in s.further_budgets.iter().enumerate() {
+            let mut others = s.further_budgets[..number].iter().map(|given| given.unit);
+            if firsts.contains(&given.unit) || others.any(|unit| unit == given.unit) {
+                return Err(format!(
+                    "search.further_budgets: \"{given}\" is in the unit of another budget; of two in \
+                     one unit the smaller is enough"
+                ));
+            }
+        }
+        let mut names: Vec<String> = s.budgets.iter().map(|given| given.name()).collect();
+        names.sort();
+        if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+            return Err(format!("search.budgets has {} twice", pair[0]));
+        }
         check("search.lambda", s.lambda, s.lambda >= 0.0, "at least 0")?;
         let rate = s.threshold_learning_rate;
         check("search.threshold_learning_rate", rate, rate >= 0.0, "at least 0")?;
@@ -72,7 +90,8 @@ impl RunConfig {
                 "search.start_images = 0: importance is measured on at least one image".into()
             );
         }
-        if s.epochs == 0 && s.start == ThresholdStart::Constant {
+        let fresh = s.from.as_os_str().is_empty();
+        if s.epochs == 0 && s.start == ThresholdStart::Constant && fresh {
             return Err(
                 "search.epochs = 0: without a step the thresholds stay as they begin; set \
                         search.start to importance, magnitude, uniform or random"
