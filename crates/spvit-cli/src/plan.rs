@@ -24,8 +24,14 @@ pub fn show(plan: &Plan, config: &RunConfig, root: &Path) -> Result<(), Failure>
         plan.classes
     ))?;
     let parameters = thousands(plan.parameters);
-    let budget = config.budget();
-    say(format!("Dense model: {parameters} parameters; budget {} {}", budget.target, budget.unit))?;
+    let budgets = match config.search.budgets.is_empty() {
+        true => config.budgets(),
+        false => config.front(),
+    };
+    let shown: Vec<String> =
+        budgets.iter().map(|budget| format!("{} {}", budget.target, budget.unit)).collect();
+    let word = if shown.len() > 1 { "budgets" } else { "budget" };
+    say(format!("Dense model: {parameters} parameters; {word} {}", shown.join(", ")))?;
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(["phase", "epochs", "steps", "batch", "one step", "about"]);

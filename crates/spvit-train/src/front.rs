@@ -21,6 +21,8 @@ const FURTHER: f64 = 0.5;
 /// What runs at several budgets share.
 #[derive(Clone, Default)]
 pub(crate) struct Shared {
+    /// Whether the dense model has been told of.
+    pub told: Arc<OnceLock<()>>,
     /// Of the dense model's parts.
     pub importance: Arc<OnceLock<Vec<BlockImportance>>>,
     /// Accuracy of the dense model on the test split.
@@ -141,7 +143,9 @@ impl<B: TrainBackend> Run<'_, B> {
 
     /// Searches all budgets, then prunes, fine-tunes and evaluates at each; `None` if it was stopped.
     pub(crate) fn run_front(&mut self) -> Result<Option<Summary>, TrainError> {
-        self.at_all(|run| run.check_plan())?;
+        for part in self.parts() {
+            self.at(&part)?.0.check_plan()?;
+        }
         self.check_budgets()?;
         if self.search()? == Outcome::Stopped {
             return Ok(None);

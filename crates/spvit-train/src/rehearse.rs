@@ -107,7 +107,9 @@ impl<B: TrainBackend> Run<'_, B> {
             false => self.teacher()?,
         };
         let mut subject = classify(self, Phase::Finetune, teacher, &training);
-        phases.push(self.time(&mut subject, &training)?);
+        let finetune = self.time(&mut subject, &training)?;
+        let models = config.search.budgets.len().max(1);
+        phases.extend(vec![finetune; models]);
         // A checkpoint has weights, two moments and an average, if there is one, and there are two
         // of them while one is written; beside them the best weights, and the results.
         let values = parameters as u64 * 4;
@@ -117,7 +119,7 @@ impl<B: TrainBackend> Run<'_, B> {
             images: [&self.data.train, &self.data.validation, &self.data.test].map(|set| set.len()),
             classes: config.model.classes(),
             parameters,
-            disk: values * (2 * checkpoint + 1 + 4),
+            disk: values * (2 * checkpoint + 1 + 4) * models as u64,
             memory: peak_memory(),
             phases,
         })

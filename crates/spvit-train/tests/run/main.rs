@@ -3,6 +3,7 @@
 mod accumulating;
 mod averaging;
 mod bundled;
+mod fronts;
 mod resuming;
 mod starting;
 mod teachers;
