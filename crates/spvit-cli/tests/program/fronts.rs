@@ -65,7 +65,7 @@ fn another_budget_is_cut_from_a_finished_search() {
     assert!(!place.path("run/budgets/0.1").exists(), "nothing half done stays");
     let error = place.fail("derive nowhere --budget 45%", 2);
     assert!(error.contains("nowhere"), "{error}");
-    let error = place.fail("derive dense --budget 45%", 2);
+    let error = place.fail("derive dense --budget 45%", 1);
     assert!(error.contains("no finished search"), "{error}");
     fs::write(place.path("run/searched.safetensors"), "cut off").unwrap();
     let error = place.fail("derive run --budget 30%", 1);
