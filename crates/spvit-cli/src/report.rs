@@ -17,7 +17,8 @@ pub fn report(arguments: &ReportArguments) -> Result<(), Failure> {
         }
         (runs, out) => {
             let out = out.map_or_else(|| PathBuf::from("comparison.html"), Path::to_path_buf);
-            let records: Result<Vec<Record>, _> = runs.iter().map(|run| Record::read(run)).collect();
+            let records: Result<Vec<Record>, _> =
+                runs.iter().map(|run| Record::read(run)).collect();
             save(&out, &comparison(&records?)?)?;
             out
         }

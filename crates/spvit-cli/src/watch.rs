@@ -119,7 +119,8 @@ mod tests {
         for host in ["localhost", "127.0.0.1:7878", "LOCALHOST:1"] {
             assert!(local(&[host]), "{host}");
         }
-        for host in ["evil.example", "localhost.evil.example", "127.0.0.1.evil", "", "localhost:x"] {
+        for host in ["evil.example", "localhost.evil.example", "127.0.0.1.evil", "", "localhost:x"]
+        {
             assert!(!local(&[host]), "{host}");
         }
         assert!(!local(&[]) && !local(&["localhost", "evil.example"]));

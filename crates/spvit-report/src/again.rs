@@ -46,12 +46,18 @@ fn facts(record: &Record) -> Vec<Vec<String>> {
     }
     let unknown = || "not known before the evaluation".to_string();
     row("device", summary.map_or_else(unknown, |own| own.backend.clone()));
-    row("images", match (summary, &record.config) {
-        (Some(own), _) => format!("{}, {} for the test", own.data, thousands(own.test_images)),
-        (None, Some(config)) => config.data.folder.display().to_string(),
-        (None, None) => "not known".into(),
-    });
-    row("fingerprint of the images", summary.map_or_else(unknown, |own| own.data_fingerprint.clone()));
+    row(
+        "images",
+        match (summary, &record.config) {
+            (Some(own), _) => format!("{}, {} for the test", own.data, thousands(own.test_images)),
+            (None, Some(config)) => config.data.folder.display().to_string(),
+            (None, None) => "not known".into(),
+        },
+    );
+    row(
+        "fingerprint of the images",
+        summary.map_or_else(unknown, |own| own.data_fingerprint.clone()),
+    );
     if let Some(budget) = record.budget() {
         let (amount, unit) = (amount(budget.target, budget.unit), unit_name(budget.unit));
         row("budget", format!("{amount} {unit}"));

@@ -3,8 +3,7 @@
 use spvit_search::{Architecture, Profile};
 
 use crate::{
-    Record, ReportError,
-    colours,
+    Record, ReportError, colours,
     numbers::{flops_text, part},
     page::{Figure, Key, Section, Table},
     picture::{self, operation_name},
@@ -74,10 +73,14 @@ pub(crate) fn ratios(architecture: &Architecture) -> Result<Figure, ReportError>
     operations.dedup();
     Ok(Figure {
         title: title.into(),
-        alternative: format!("Expansion ratios from the first block to the last: {}.", ratios.join(", ")),
-        caption: "Hidden dimensions of the FFN as a multiple of the block’s width. Outlines are the \
+        alternative: format!(
+            "Expansion ratios from the first block to the last: {}.",
+            ratios.join(", ")
+        ),
+        caption:
+            "Hidden dimensions of the FFN as a multiple of the block’s width. Outlines are the \
                   dense model."
-            .into(),
+                .into(),
         keys: operations
             .into_iter()
             .rev()

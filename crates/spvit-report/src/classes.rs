@@ -32,7 +32,8 @@ pub(crate) fn section(record: &Record) -> Section {
         return section;
     };
     let (classes, images) = (evaluation.class_names.len(), evaluation.images);
-    let (classes, images) = (counted(classes, "class").replace("classs", "classes"), counted(images, "test image"));
+    let (classes, images) =
+        (counted(classes, "class").replace("classs", "classes"), counted(images, "test image"));
     section.notes.push(format!("The {images} of {classes}. {}", spread(evaluation)));
     section.figures.extend(by_class(evaluation));
     match evaluation.class_names.len() <= MOST_PAIRS {
@@ -104,7 +105,7 @@ fn by_class(evaluation: &Evaluation) -> Option<Figure> {
     }
     for (index, &class) in classes.iter().enumerate() {
         let middle = (26 + row * index + row / 2) as f64;
-        let label = shortened(&name(evaluation, class), 16);
+        let label = shortened(&name(evaluation, class), 15);
         let label = text([NAMES as f64, middle + 4.0], &label, &colours::INK);
         group = group.add(label.set("text-anchor", "end"));
         let (Some(own), Some(dense)) = (after[class], before[class]) else { continue };
@@ -114,11 +115,14 @@ fn by_class(evaluation: &Evaluation) -> Option<Figure> {
             group = group.add(dot([from, middle], &colours::DENSE));
         }
         let value = text([WIDTH as f64, middle + 4.0], &percent(own), &colours::MUTED);
-        group = group.add(dot([to, middle], &colours::COMPACT)).add(value.set("text-anchor", "end"));
+        group =
+            group.add(dot([to, middle], &colours::COMPACT)).add(value.set("text-anchor", "end"));
     }
     let told: Vec<String> = classes
         .iter()
-        .filter_map(|&class| Some(format!("{} {}", name(evaluation, class), percent(after[class]?))))
+        .filter_map(|&class| {
+            Some(format!("{} {}", name(evaluation, class), percent(after[class]?)))
+        })
         .collect();
     let whole = evaluation.class_names.len() <= MOST_CLASSES;
     let mut keys = vec![Key::new(&colours::COMPACT, last.name.clone())];
@@ -150,7 +154,7 @@ fn matrix(evaluation: &Evaluation) -> Option<Figure> {
     if classes == 0 {
         return None;
     }
-    let cell = ((WIDTH - NAMES - 8) / classes).min(34) as f64;
+    let cell = ((WIDTH - NAMES - 52) / classes).min(34) as f64;
     let (left, top) = ((NAMES + 8) as f64, 92.0);
     let mut counts = vec![vec![0; classes]; classes];
     for &[class, guess, count] in &evaluation.confusion {
@@ -162,7 +166,7 @@ fn matrix(evaluation: &Evaluation) -> Option<Figure> {
     let mut group = Group::new();
     for (class, row) in counts.iter().enumerate() {
         let y = top + cell * class as f64;
-        let label = shortened(&name(evaluation, class), 16);
+        let label = shortened(&name(evaluation, class), 15);
         let own = text([NAMES as f64, y + cell / 2.0 + 4.0], &label, &colours::INK);
         let x = left + cell * (class as f64 + 0.5) + 4.0;
         let above = text([x, top - 6.0], &label, &colours::INK);
@@ -206,7 +210,8 @@ fn matrix(evaluation: &Evaluation) -> Option<Figure> {
     Some(Figure {
         title: format!("Confusion of the {} model", last.name),
         alternative,
-        caption: "Rows are true classes, columns what the model says, cells numbers of images.".into(),
+        caption: "Rows are true classes, columns what the model says, cells numbers of images."
+            .into(),
         keys: vec![Key::new(&colours::COMPACT, "right"), Key::new(&colours::BUDGET, "wrong")],
         size: [WIDTH as u32, height.ceil() as u32],
         svg: group.to_string().replace('\n', " "),
@@ -276,10 +281,10 @@ pub(crate) fn differences(record: &Record, pictures: bool) -> Section {
             .iter()
             .map(|own| {
                 let guess = |place: usize| {
-                    let [class, sure] =
-                        [name(evaluation, own.guesses[place]), percent(own.probabilities[place].into())];
+                    let class = name(evaluation, own.guesses[place]);
+                    let sure = format!("{:.0} %", 100.0 * own.probabilities[place]);
                     let right = if own.guesses[place] == own.class { " ✓" } else { "" };
-                    format!("{class}{right} {}", sure.replace(".00", ""))
+                    format!("{class}{right} {sure}")
                 };
                 Photograph {
                     png: own.png.clone(),
@@ -300,7 +305,7 @@ fn text([left, base]: [f64; 2], content: &str, colour: &Colour) -> Text {
     Text::new(content)
         .set("x", format!("{left:.1}"))
         .set("y", format!("{base:.1}"))
-        .set("font-size", 11.5)
+        .set("font-size", 12)
         .set("fill", colour.hex())
 }
 

@@ -147,15 +147,8 @@ mod tests {
 
     #[test]
     fn text_can_be_read_on_what_is_behind_it() {
-        let behind = [
-            PAPER,
-            PANEL,
-            ATTENTION_TINT,
-            WIDE_TINT,
-            MIDDLE_TINT,
-            NARROW_TINT,
-            NOTHING_TINT,
-        ];
+        let behind =
+            [PAPER, PANEL, ATTENTION_TINT, WIDE_TINT, MIDDLE_TINT, NARROW_TINT, NOTHING_TINT];
         let contrast = |a: [u8; 3], b: [u8; 3]| {
             let (a, b) = (luminance(a) + 0.05, luminance(b) + 0.05);
             (a / b).max(b / a)

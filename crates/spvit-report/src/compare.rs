@@ -7,7 +7,7 @@ use spvit_train::ModelFigures;
 use crate::{
     Record, ReportError, colours,
     front::{Point, dominated},
-    numbers::{flops_text, milliseconds, part, percent, thousands},
+    numbers::{brief, flops_text, milliseconds, part, percent, thousands},
     page::{Figure, Key, Page, Section, Table},
     picture,
     plot::{Axis, Mark, around, draw},
@@ -163,9 +163,8 @@ fn figures(runs: &[&Record], rows: &[Row<'_>]) -> Result<Section, ReportError> {
     };
     let costs: [(&str, fn(&ModelFigures) -> f64); 2] =
         [("FLOPs", |own| own.flops as f64), ("latency", |own| own.latency_batch)];
-    let better = costs.map(|(_, cost)| {
-        dominated(&rows.iter().map(|row| row.point(cost)).collect::<Vec<_>>())
-    });
+    let better = costs
+        .map(|(_, cost)| dominated(&rows.iter().map(|row| row.point(cost)).collect::<Vec<_>>()));
     section.tables.push(table(rows, [&better[0], &better[1]]));
     section.notes.push(
         "A model is dominated where another one costs no more and is right at least as often."
@@ -270,8 +269,9 @@ fn scatter(
         marks.push(Mark::Text(text, row.label.clone(), &colours::INK, false));
     }
     let title = format!("Accuracy against {name}");
-    let percent_label = |value: f64| part(value, 1.0);
-    let axis = Axis { range: x.start.max(0.0)..x.end, title: "", ticks: 5, label };
+    let percent_label = |value: f64| brief(part(value, 1.0));
+    let cost_label = |value: f64| brief(label(value));
+    let axis = Axis { range: x.start.max(0.0)..x.end, title: "", ticks: 6, label: &cost_label };
     let accuracy = Axis { range: y, title: "", ticks: 6, label: &percent_label };
     let told: Vec<String> = points
         .iter()

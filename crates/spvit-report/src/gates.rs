@@ -1,5 +1,6 @@
 //! Every gate's probability over a search.
 
+use spvit_layers::Operation;
 use spvit_train::{BlockGateReport, GateReport};
 
 use crate::{
@@ -41,7 +42,8 @@ pub(crate) fn section(record: &Record) -> Result<Section, ReportError> {
     for block in 0..last.blocks.len() {
         section.figures.push(figure(&times, block)?);
     }
-    section.notes.push(keys(last));
+    section.notes.push(told(last));
+    section.keys = keys(last);
     section.tables.push(table(last));
     Ok(section)
 }
@@ -53,11 +55,15 @@ fn times(gates: &[GateReport]) -> Vec<&GateReport> {
         gates.iter().filter(|report| report.blocks.len() == blocks).collect();
     let step = same.len().div_ceil(MOST_TIMES).max(1);
     let end = same.len().saturating_sub(1);
-    same.iter().enumerate().filter(|(i, _)| i % step == 0 || *i == end).map(|(_, own)| *own).collect()
+    same.iter()
+        .enumerate()
+        .filter(|(i, _)| i % step == 0 || *i == end)
+        .map(|(_, own)| *own)
+        .collect()
 }
 
 /// What lines and areas are, in a sentence for all blocks.
-fn keys(last: &GateReport) -> String {
+fn told(last: &GateReport) -> String {
     let heads = last.blocks.iter().any(|block| !block.heads.is_empty());
     let heads = if heads { ", a thin line for each head" } else { "" };
     format!(
@@ -66,13 +72,17 @@ fn keys(last: &GateReport) -> String {
     )
 }
 
-/// The colours of one block.
-fn own_keys(block: &BlockGateReport) -> Vec<Key> {
-    let operations = block.path.iter().map(|&operation| {
-        Key::new(colours::of(operation), operation_name(operation).replace("convolution ", "conv "))
-    });
-    let heads = (!block.heads.is_empty()).then(|| Key::new(&colours::HEAD, "heads"));
-    let ffn = (block.ffn.gates > 0).then(|| Key::new(&colours::FFN, "FFN"));
+/// The colours of all blocks.
+fn keys(last: &GateReport) -> Vec<Key> {
+    let mut operations: Vec<Operation> =
+        last.blocks.iter().flat_map(|block| block.path.iter().copied()).collect();
+    operations.sort();
+    operations.dedup();
+    let any = |has: fn(&BlockGateReport) -> bool| last.blocks.iter().any(has);
+    let operations =
+        operations.into_iter().map(|own| Key::new(colours::of(own), operation_name(own)));
+    let heads = any(|block| !block.heads.is_empty()).then(|| Key::new(&colours::HEAD, "heads"));
+    let ffn = any(|block| block.ffn.gates > 0).then(|| Key::new(&colours::FFN, "FFN"));
     operations.chain(heads).chain(ffn).collect()
 }
 
@@ -84,9 +94,8 @@ fn figure(times: &[&GateReport], index: usize) -> Result<Figure, ReportError> {
         _ => over_time(&title, times, index)?,
     };
     let operations = last.path.iter().zip(&last.operations);
-    let operations: Vec<String> = operations
-        .map(|(operation, p)| format!("{} {p:.2}", operation_name(*operation)))
-        .collect();
+    let operations: Vec<String> =
+        operations.map(|(operation, p)| format!("{} {p:.2}", operation_name(*operation))).collect();
     Ok(Figure {
         alternative: format!(
             "Block {}, probabilities in the end: {}; {} of {} open.",
@@ -97,7 +106,7 @@ fn figure(times: &[&GateReport], index: usize) -> Result<Figure, ReportError> {
         ),
         title,
         caption: String::new(),
-        keys: own_keys(last),
+        keys: Vec::new(),
         size: SIZE,
         svg,
     })

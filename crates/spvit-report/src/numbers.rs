@@ -39,6 +39,16 @@ pub(crate) fn part(own: f64, whole: f64) -> String {
     }
 }
 
+/// A number on an axis: no zeros that say nothing.
+pub(crate) fn brief(text: String) -> String {
+    let (number, unit) = text.split_once(' ').unwrap_or((&text, ""));
+    let number = match number.contains('.') {
+        true => number.trim_end_matches('0').trim_end_matches('.'),
+        false => number,
+    };
+    format!("{number} {unit}").trim_end().to_string()
+}
+
 /// A count with its noun, `1 image`, `2 images`.
 pub(crate) fn counted(count: usize, noun: &str) -> String {
     match count {
@@ -66,6 +76,8 @@ mod tests {
         assert_eq!([7, 1234, 305034].map(thousands), ["7", "1 234", "305 034"]);
         assert_eq!(milliseconds(0.00041), "0.41 ms");
         assert_eq!((part(1.0, 3.0), part(1.0, 0.0)), ("33.3 %".into(), "–".into()));
+        let axis = ["10.00 M", "80.0 %", "0.25", "100 %", "3"].map(|text| brief(text.into()));
+        assert_eq!(axis, ["10 M", "80 %", "0.25", "100 %", "3"]);
         assert_eq!([1, 2000].map(|n| counted(n, "image")), ["1 image", "2 000 images"]);
         assert_eq!([shortened("ankle", 5), shortened("ankles", 5)], ["ankle", "ankl…"]);
     }

@@ -28,6 +28,8 @@ pub(crate) struct Section {
     /// Paragraphs.
     pub notes: Vec<String>,
     pub tables: Vec<Table>,
+    /// What colours mean in all figures.
+    pub keys: Vec<Key>,
     pub figures: Vec<Figure>,
     /// How figures lie: `one`, `two` or `small`.
     pub layout: &'static str,
@@ -122,7 +124,50 @@ impl Page {
     }
 
     /// The page as HTML.
-    pub fn html(&self) -> Result<String, ReportError> {
+    pub fn html(mut self) -> Result<String, ReportError> {
+        let sentences = self.lead.iter_mut();
+        let asides = self.tiles.iter_mut().map(|tile| &mut tile.aside);
+        sentences.chain(asides).for_each(keep_together);
+        for section in &mut self.sections {
+            let captions = section.figures.iter_mut().map(|figure| &mut figure.caption);
+            let lines = section.photographs.iter_mut().flat_map(|own| &mut own.lines);
+            let lines = lines.map(|(_, line)| line);
+            section.notes.iter_mut().chain(captions).chain(lines).for_each(keep_together);
+        }
         Ok(self.render()?)
+    }
+}
+
+/// No line ends between a number and what it counts in, or between its digits.
+fn keep_together(text: &mut String) {
+    let letters: Vec<char> = text.chars().collect();
+    let joins = |at: usize| {
+        let digit = |at: Option<&char>| at.is_some_and(char::is_ascii_digit);
+        let (before, after) = (letters.get(at.wrapping_sub(1)), letters.get(at + 1));
+        let unit = || {
+            matches!(after, Some('%' | 'M' | 'G'))
+                && !letters.get(at + 2).is_some_and(|c| c.is_alphanumeric())
+        };
+        digit(before) && (unit() || (digit(after) && digit(letters.get(at + 3))))
+    };
+    let kept = |(at, &c): (usize, &char)| if c == ' ' && joins(at) { '\u{a0}' } else { c };
+    *text = letters.iter().enumerate().map(kept).collect();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_stay_with_their_units() {
+        for (text, expected) in [
+            ("loses 3.3 % of 2 000 images", "loses 3.3\u{a0}% of 2\u{a0}000 images"),
+            ("6.62 M FLOPs, block 6 Models", "6.62\u{a0}M FLOPs, block 6 Models"),
+            ("epoch 3 5", "epoch 3 5"),
+        ] {
+            let mut text = text.to_string();
+            keep_together(&mut text);
+            assert_eq!(text, expected);
+        }
     }
 }

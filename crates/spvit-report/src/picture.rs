@@ -15,8 +15,8 @@ use crate::{
 };
 
 const WIDTH: usize = 420;
-const ROW: usize = 27;
-const BOX: usize = 19;
+const ROW: usize = 28;
+const BOX: usize = 20;
 /// Left edges of the operation and of the FFN; right edges of the block's number and of its FLOPs.
 const OPERATION: usize = 28;
 const FFN: usize = 172;
@@ -47,9 +47,8 @@ pub fn draw(architecture: &Architecture, profile: &Profile) -> String {
     );
     let (margin, total) = (20, height + 116);
     let sized = [WIDTH.max(legend.1) + 2 * margin, total];
-    let moved = |group: Group, top: usize| {
-        group.set("transform", format!("translate({margin} {top})"))
-    };
+    let moved =
+        |group: Group, top: usize| group.set("transform", format!("translate({margin} {top})"));
     let document = Document::new()
         .set("viewBox", (0, 0, sized[0], sized[1]))
         .set("width", sized[0])
@@ -74,7 +73,8 @@ pub(crate) fn figure(architecture: &Architecture, name: &str) -> Figure {
         title: name.to_string(),
         alternative: alternative(architecture),
         caption: "A box is what stands in attention’s place, its squares the heads kept; a bar is \
-                  the FFN’s hidden dimensions kept. Outlines are the dense model."
+                  the FFN’s hidden dimensions kept; on the right are FLOPs. Outlines are the dense \
+                  model."
             .into(),
         keys: keys(architecture),
         size: [WIDTH as u32, height as u32],
@@ -92,9 +92,16 @@ fn title(architecture: &Architecture) -> String {
 fn alternative(architecture: &Architecture) -> String {
     let shapes = architecture.model.blocks();
     let pairs = architecture.blocks.iter().zip(&shapes).enumerate();
-    let block = |(index, (block, shape)): (usize, (&spvit_search::BlockArchitecture, &BlockShape))| {
-        format!("{} {} with {} of {}", index + 1, block.operation, block.kept.len(), shape.hidden)
-    };
+    let block =
+        |(index, (block, shape)): (usize, (&spvit_search::BlockArchitecture, &BlockShape))| {
+            format!(
+                "{} {} with {} of {}",
+                index + 1,
+                block.operation,
+                block.kept.len(),
+                shape.hidden
+            )
+        };
     let blocks: Vec<String> = pairs.map(block).collect();
     format!(
         "{}. Every block’s operation, and its FFN’s hidden dimensions kept: {}.",
@@ -141,7 +148,7 @@ fn content(architecture: &Architecture, profile: &Profile) -> (Group, usize) {
         let begins = index == 0 || merges.contains(&(index - 1));
         if begins && !merges.is_empty() {
             stage += 1;
-            group = group.add(text([0, top + 12], &stage_name(stage, shape), &colours::MUTED, 11));
+            group = group.add(text([0, top + 12], &stage_name(stage, shape), &colours::MUTED, 12));
             top += 20;
         }
         let flops = block.total().flops(architecture.cost_model);
@@ -169,8 +176,16 @@ fn end(top: usize, name: &str, flops: u64) -> Group {
     let width = FFN + FFN_WIDTH - OPERATION;
     Group::new()
         .add(outlined([OPERATION, top], [width, BOX], &colours::PANEL))
-        .add(text([OPERATION + 8, top + 14], name, &colours::INK, 12))
-        .add(ending([FLOPS, top + 14], &flops_text(flops), &colours::MUTED, 11))
+        .add(text([OPERATION + 8, top + 14], name, &colours::INK, 13))
+        .add(ending([FLOPS, top + 14], &cost(flops), &colours::MUTED, 12))
+}
+
+/// FLOPs, also of the smallest parts.
+fn cost(flops: u64) -> String {
+    match flops {
+        0..100_000 => format!("{:.1} k", flops as f64 / 1e3),
+        _ => flops_text(flops),
+    }
 }
 
 fn row(
@@ -185,9 +200,10 @@ fn row(
         hidden => FFN_WIDTH * block.hidden.min(hidden) / hidden,
     };
     let operation = match block.operation {
-        Operation::Shortcut => Group::new()
-            .add(outlined([OPERATION, top], [OPERATION_WIDTH, BOX], &colours::PAPER)
-                .set("stroke-dasharray", "3 3")),
+        Operation::Shortcut => Group::new().add(
+            outlined([OPERATION, top], [OPERATION_WIDTH, BOX], &colours::PAPER)
+                .set("stroke-dasharray", "3 3"),
+        ),
         operation => Group::new().add(
             rectangle([OPERATION, top], [OPERATION_WIDTH, BOX], colours::tint(operation))
                 .set("stroke", colours::of(operation).hex()),
@@ -198,9 +214,9 @@ fn row(
         operation => (&colours::INK, operation.to_string()),
     };
     let mut group = Group::new()
-        .add(ending([NUMBER, base], &(index + 1).to_string(), &colours::MUTED, 11))
+        .add(ending([NUMBER, base], &(index + 1).to_string(), &colours::MUTED, 12))
         .add(operation)
-        .add(text([OPERATION + 8, base], &name.1, name.0, 12));
+        .add(text([OPERATION + 8, base], &name.1, name.0, 13));
     if block.operation == Operation::Msa {
         group = group.add(heads(top, shape.heads, kept));
     }
@@ -209,8 +225,8 @@ fn row(
     group
         .add(outlined([FFN, top], [FFN_WIDTH, BOX], &colours::PAPER))
         .add(rectangle([FFN, top], [width, BOX], &colours::FFN))
-        .add(text([FFN + FFN_WIDTH + 6, base], &label, &colours::INK, 11))
-        .add(ending([FLOPS, base], &flops_text(flops), &colours::MUTED, 11))
+        .add(text([FFN + FFN_WIDTH + 6, base], &label, &colours::INK, 12))
+        .add(ending([FLOPS, base], &cost(flops), &colours::MUTED, 12))
 }
 
 /// A square for each head, filled where it is kept; a text where there are too many.
@@ -305,14 +321,19 @@ mod tests {
         assert_eq!(svg.matches("/256").count(), own.blocks.len());
         assert!(svg.contains("<title>") && svg.contains("prefers-color-scheme"));
         let figure = figure(&own, "a");
-        assert!(figure.alternative.contains("1 shortcut with 256 of 256"), "{}", figure.alternative);
+        assert!(
+            figure.alternative.contains("1 shortcut with 256 of 256"),
+            "{}",
+            figure.alternative
+        );
     }
 
     #[test]
     fn a_swin_has_stages() {
         let own = architecture("swin_tiny");
         let figure = figure(&own, "a");
-        for words in ["stage 1: 56×56 tokens, 96", "stage 2: 28×28", "stage 4: 7×7 tokens, 768"] {
+        for words in ["stage 1: 56×56 tokens, 96", "stage 2: 28×28", "stage 4: 7×7 tokens, 768"]
+        {
             assert!(figure.svg.contains(words), "{words}");
         }
         assert_eq!(figure.svg.matches("stage ").count(), 4);

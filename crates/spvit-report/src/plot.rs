@@ -13,7 +13,7 @@ use crate::{
 };
 
 /// Pixels of a drawing's letters. plotters writes fonts smaller than asked for, by this.
-const LETTERS: f64 = 10.5 * 1.24;
+const LETTERS: f64 = 12.0 * 1.24;
 
 /// One axis.
 pub(crate) struct Axis<'a> {
@@ -75,11 +75,11 @@ fn onto(
     let mut chart = ChartBuilder::on(&area)
         .margin_top(8)
         .margin_right(if small { 6 } else { 12 })
-        .x_label_area_size(labels(x, 18, 36))
-        .y_label_area_size(labels(y, if small { 26 } else { 40 }, 56))
+        .x_label_area_size(labels(x, 20, 40))
+        .y_label_area_size(labels(y, if small { 26 } else { 54 }, 60))
         .build_cartesian_2d(x.range.clone(), y.range.clone())?;
     let letters = |colour: &Colour| {
-        let letters = if small { LETTERS * 0.92 } else { LETTERS };
+        let letters = if small { LETTERS * 0.93 } else { LETTERS };
         let mut style = TextStyle::from(("sans-serif", letters).into_font());
         style.color = colour.plotted().to_backend_color();
         style

@@ -105,7 +105,9 @@ impl Record {
         let data = fs::metadata(&path).ok()?;
         let mut bytes = Vec::new();
         let read = match data.is_file() {
-            true => fs::File::open(&path).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes)),
+            true => {
+                fs::File::open(&path).and_then(|file| file.take(LONGEST).read_to_end(&mut bytes))
+            }
             false => Err(std::io::Error::other("is no file")),
         };
         if let Err(error) = read {

@@ -25,8 +25,7 @@ enum Detail {
 /// [`ReportError`] if a plot cannot be drawn.
 pub fn page(record: &Record, liveness: Liveness) -> Result<String, ReportError> {
     let mut html = String::new();
-    for detail in
-        [Detail::Everything, Detail::NoPictures, Detail::NoConfiguration, Detail::NoGates]
+    for detail in [Detail::Everything, Detail::NoPictures, Detail::NoConfiguration, Detail::NoGates]
     {
         html = of(record, liveness, detail)?.html()?;
         if html.len() < LIMIT {
@@ -83,10 +82,7 @@ fn of(record: &Record, liveness: Liveness, detail: Detail) -> Result<Page, Repor
 }
 
 pub(crate) fn footer() -> String {
-    format!(
-        "Written by spvit {}. FLOPs are multiply-adds counted once.",
-        env!("CARGO_PKG_VERSION")
-    )
+    format!("Written by spvit {}. FLOPs are multiply-adds counted once.", env!("CARGO_PKG_VERSION"))
 }
 
 /// What the run comes to.
@@ -114,7 +110,12 @@ fn lead(record: &Record) -> Vec<String> {
 /// Where an unfinished run stands.
 fn stands(record: &Record) -> String {
     let last = record.epochs.last().map(|epoch| {
-        format!(" The last epoch that ended is {} of {} of {}.", epoch.epoch + 1, epoch.epochs, epoch.phase)
+        format!(
+            " The last epoch that ended is {} of {} of {}.",
+            epoch.epoch + 1,
+            epoch.epochs,
+            epoch.phase
+        )
     });
     let done = |phase: Phase| record.epochs.iter().any(|epoch| epoch.phase == phase);
     let state = match (record.summary.is_some(), &record.architecture) {

@@ -5,7 +5,7 @@ use spvit_train::{EpochReport, Phase};
 use crate::{
     Record, ReportError,
     colours::{self, Colour},
-    numbers::part,
+    numbers::{brief, part},
     page::{Figure, Key, Section},
     plot::{self, Axis, Mark, around, draw, whole},
     record::{amount, unit_name},
@@ -17,12 +17,8 @@ const MOST_POINTS: usize = 200;
 
 /// The section, or why there is none.
 pub(crate) fn section(record: &Record) -> Result<Section, ReportError> {
-    let mut section = Section {
-        id: "training",
-        title: "Over time".into(),
-        layout: "two",
-        ..Section::default()
-    };
+    let mut section =
+        Section { id: "training", title: "Over time".into(), layout: "two", ..Section::default() };
     match record.epochs.is_empty() {
         true => section.notes.push("No epoch has ended yet (metrics.jsonl).".into()),
         false => section.figures.extend([accuracy(record)?, loss(record)?]),
@@ -110,7 +106,11 @@ fn over_epochs(
 }
 
 /// The first and the last value of a phase's epochs, in words.
-fn told(record: &Record, value: impl Fn(&EpochReport) -> Option<f64>, show: &dyn Fn(f64) -> String) -> String {
+fn told(
+    record: &Record,
+    value: impl Fn(&EpochReport) -> Option<f64>,
+    show: &dyn Fn(f64) -> String,
+) -> String {
     let parts: Vec<String> = Phase::ALL
         .into_iter()
         .filter_map(|phase| {
@@ -139,7 +139,8 @@ fn accuracy(record: &Record) -> Result<Figure, ReportError> {
         [Some(epoch.train_accuracy), epoch.validation_accuracy].into_iter().flatten()
     });
     let percent = |value: f64| part(value, 1.0);
-    let svg = over_epochs(record, title, values.collect(), &percent, marks)?;
+    let short = |value: f64| brief(percent(value));
+    let svg = over_epochs(record, title, values.collect(), &short, marks)?;
     Ok(Figure {
         title: title.into(),
         alternative: format!(
@@ -203,7 +204,8 @@ fn cost_over_epochs(record: &Record) -> Result<Option<Figure>, ReportError> {
     }
     let x = Axis { range: 0.0..last, title: "epoch of the search", ticks: 8, label: &whole };
     let label = |value: f64| amount(value.max(0.0), budget.unit);
-    let axis = Axis { range: y, title: "", ticks: 6, label: &label };
+    let short = |value: f64| brief(label(value));
+    let axis = Axis { range: y, title: "", ticks: 6, label: &short };
     let title = format!("Cost in {unit}");
     let svg = draw(&title, SIZE, (&x, &axis), &marks)?;
     let (first, end) = (expected[0].1, expected[expected.len() - 1].1);
@@ -231,16 +233,15 @@ fn cost_by_model(record: &Record) -> Result<Option<Figure>, ReportError> {
     let (Some(budget), Some(architecture)) = (record.budget(), &record.architecture) else {
         return Ok(None);
     };
-    let Some(table) = spvit_search::CostTable::in_unit(
-        &architecture.model,
-        architecture.cost_model,
-        budget.unit,
-    ) else {
+    let Some(table) =
+        spvit_search::CostTable::in_unit(&architecture.model, architecture.cost_model, budget.unit)
+    else {
         return Ok(None);
     };
     let Some(own) = architecture.cost(&table) else { return Ok(None) };
     let (dense, unit) = (table.dense(), budget.unit);
-    let bar = |at: f64, cost: f64, colour| Mark::Bar([(0.0, at + 0.28), (cost, at - 0.28)], colour, true);
+    let bar =
+        |at: f64, cost: f64, colour| Mark::Bar([(0.0, at + 0.28), (cost, at - 0.28)], colour, true);
     let x = 0.0..dense * 1.02;
     let target = vec![(budget.target, -0.5), (budget.target, 1.5)];
     let marks = [
@@ -254,7 +255,8 @@ fn cost_by_model(record: &Record) -> Result<Option<Figure>, ReportError> {
         "0" => "compact".to_string(),
         _ => String::new(),
     };
-    let x = Axis { range: x, title: "", ticks: 5, label: &label };
+    let short = |value: f64| brief(label(value));
+    let x = Axis { range: x, title: "", ticks: 5, label: &short };
     let y = Axis { range: -0.5..1.5, title: "", ticks: 3, label: &names };
     let title = format!("Cost in {}", unit_name(unit));
     let size = [SIZE[0], 130];
@@ -267,7 +269,7 @@ fn cost_by_model(record: &Record) -> Result<Option<Figure>, ReportError> {
             label(dense),
             label(own)
         ),
-        caption: "The architecture was found without learned steps, so that its cost has no course."
+        caption: "The architecture was found without learned steps: there is no cost over epochs."
             .into(),
         keys: vec![Key::new(&colours::BUDGET, format!("budget, {target}"))],
         size,

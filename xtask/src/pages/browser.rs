@@ -68,8 +68,7 @@ impl Browser {
         let to = OpenOptions::new().write(true).open(&pipes[0]).map_err(fail)?;
         let from = BufReader::new(File::open(&pipes[1]).map_err(fail)?);
         let (session, complaints) = (String::new(), Vec::new());
-        let mut browser =
-            Self { process, to, from, session, number: 0, loaded: false, complaints };
+        let mut browser = Self { process, to, from, session, number: 0, loaded: false, complaints };
         let targets = browser.call("Target.getTargets", json!({}))?;
         let page = targets["targetInfos"].as_array().into_iter().flatten();
         let page = page.into_iter().find(|target| target["type"] == "page");

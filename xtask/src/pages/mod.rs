@@ -20,7 +20,8 @@ const SCHEMES: [&str; 2] = ["light", "dark"];
 /// Bytes that a page may have.
 const LIMIT: u64 = 1_000_000;
 /// In the name of a class, where it must do nothing.
-const HOSTILE: &str = "<script>document.title='owned'</script><img src=x onerror=document.title='owned'>";
+const HOSTILE: &str =
+    "<script>document.title='owned'</script><img src=x onerror=document.title='owned'>";
 
 /// Makes small runs, looks at their pages, and leaves pictures of them in the folder.
 pub fn check(folder: &Path) -> Result<(), Failure> {
@@ -117,7 +118,8 @@ fn look(browser: &mut Browser, name: &str, address: &str, folder: &Path) -> Resu
             let dark = "matchMedia('(prefers-color-scheme: dark)').matches";
             let paper = "getComputedStyle(document.documentElement).backgroundColor";
             let (dark, paper) = (browser.value(dark)?, browser.value(paper)?);
-            if dark != (scheme == "dark") || (paper == "rgb(255, 255, 255)") != (scheme == "light") {
+            if dark != (scheme == "dark") || (paper == "rgb(255, 255, 255)") != (scheme == "light")
+            {
                 return Err(Failure::new(format!("{place}: the page is {paper}")));
             }
             sound(browser, &place, width)?;
@@ -131,7 +133,8 @@ fn look(browser: &mut Browser, name: &str, address: &str, folder: &Path) -> Resu
 }
 
 fn size(browser: &mut Browser, width: u64, height: u64) -> Result<(), Failure> {
-    let metrics = json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
+    let metrics =
+        json!({"width": width, "height": height, "deviceScaleFactor": 1, "mobile": false});
     browser.call("Emulation.setDeviceMetricsOverride", metrics).map(drop)
 }
 

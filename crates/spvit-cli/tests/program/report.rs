@@ -26,7 +26,8 @@ fn a_run_leaves_a_page_that_shows_it() {
     for id in ["models", "architecture", "training", "gates", "classes", "differences", "again"] {
         assert!(page.contains(&format!("<section id=\"{id}\">")), "{id}");
     }
-    for words in ["Confusion of the compact model", "Block 2", "spvit pretrain --config", "Sandal"] {
+    for words in ["Confusion of the compact model", "Block 2", "spvit pretrain --config", "Sandal"]
+    {
         assert!(page.contains(words), "{words}");
     }
     let lines = |name: &str| fs::read_to_string(place.path(name)).unwrap().lines().count();
@@ -36,9 +37,9 @@ fn a_run_leaves_a_page_that_shows_it() {
     };
     // What is counted by class is what the summary has.
     let (summary, evaluation) = (json("run/summary.json"), json("run/evaluation.json"));
-    for (model, own) in summary["models"].as_array().unwrap().iter().zip(
-        evaluation["models"].as_array().unwrap(),
-    ) {
+    for (model, own) in
+        summary["models"].as_array().unwrap().iter().zip(evaluation["models"].as_array().unwrap())
+    {
         let counts = own["by_class"].as_array().unwrap();
         let sum = |place: usize| counts.iter().map(|own| own[place].as_u64().unwrap()).sum::<u64>();
         assert_eq!(own["name"], model["name"]);
@@ -150,7 +151,9 @@ fn a_run_can_be_watched_from_this_machine_alone() {
     }
     let end = format!("Host: {local}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
     assert!(ask(port, &format!("POST / HTTP/1.1\r\n{end}")).starts_with("HTTP/1.1 405"));
-    assert!(ask(port, &format!("GET /../config.toml HTTP/1.1\r\n{end}")).starts_with("HTTP/1.1 404"));
+    assert!(
+        ask(port, &format!("GET /../config.toml HTTP/1.1\r\n{end}")).starts_with("HTTP/1.1 404")
+    );
     fs::remove_dir_all(place.path("run")).unwrap();
     assert!(get(port, &local).starts_with("HTTP/1.1 503"));
 

@@ -137,7 +137,8 @@ fn what_is_missing_leaves_a_sentence() {
     }
     // One after another, until nothing is left.
     Made::default().write(root);
-    for name in ["evaluation.json", "gates.jsonl", "summary.json", "architecture.json", "config.toml"]
+    for name in
+        ["evaluation.json", "gates.jsonl", "summary.json", "architecture.json", "config.toml"]
     {
         fs::remove_file(root.join(name)).unwrap();
         show();
