@@ -19,6 +19,8 @@ const WIDTHS: [u64; 2] = [390, 1280];
 const SCHEMES: [&str; 2] = ["light", "dark"];
 /// Bytes that a page may have.
 const LIMIT: u64 = 1_000_000;
+/// The colour behind the page.
+const PAPER: &str = "getComputedStyle(document.documentElement).backgroundColor";
 /// In the name of a class, where it must do nothing.
 const HOSTILE: &str =
     "<script>document.title='owned'</script><img src=x onerror=document.title='owned'>";
@@ -112,12 +114,11 @@ fn look(browser: &mut Browser, name: &str, address: &str, folder: &Path) -> Resu
         for scheme in SCHEMES {
             let place = format!("{name}, {width} pixels, {scheme}");
             let feature = json!({"name": "prefers-color-scheme", "value": scheme});
-            browser.call("Emulation.setEmulatedMedia", json!({"features": [feature]}))?;
+            browser.call("Emulation.setEmulatedMedia", json!({"features": [&feature]}))?;
             size(browser, width, 900)?;
             browser.open(address)?;
             let dark = "matchMedia('(prefers-color-scheme: dark)').matches";
-            let paper = "getComputedStyle(document.documentElement).backgroundColor";
-            let (dark, paper) = (browser.value(dark)?, browser.value(paper)?);
+            let (dark, paper) = (browser.value(dark)?, browser.value(PAPER)?);
             if dark != (scheme == "dark") || (paper == "rgb(255, 255, 255)") != (scheme == "light")
             {
                 return Err(Failure::new(format!("{place}: the page is {paper}")));
@@ -127,6 +128,14 @@ fn look(browser: &mut Browser, name: &str, address: &str, folder: &Path) -> Resu
             size(browser, width, height.as_u64().unwrap_or(900).clamp(900, 16_000))?;
             let file = folder.join(format!("{name}-{width}-{scheme}.png"));
             picture(browser, &file)?;
+            // Paper is white, whatever the reader prefers on a screen.
+            let media = json!({"media": "print", "features": [feature]});
+            browser.call("Emulation.setEmulatedMedia", media)?;
+            let paper = browser.value(PAPER)?;
+            browser.call("Emulation.setEmulatedMedia", json!({"media": "", "features": []}))?;
+            if paper != "rgb(255, 255, 255)" {
+                return Err(Failure::new(format!("{place}: printed, the page is {paper}")));
+            }
         }
     }
     Ok(())
