@@ -16,6 +16,8 @@ const MOST_CLASSES: usize = 24;
 const MOST_PAIRS: usize = 12;
 /// Rows of a table of confusions.
 const ROWS: usize = 15;
+/// Letters of a class's name.
+const LONGEST_NAME: usize = 120;
 const WIDTH: usize = 420;
 /// Where a class's name ends, in both figures.
 const NAMES: usize = 104;
@@ -68,7 +70,8 @@ fn spread(evaluation: &Evaluation) -> String {
 
 fn name(evaluation: &Evaluation, class: usize) -> String {
     let name = evaluation.class_names.get(class).map(|name| name.trim());
-    name.filter(|name| !name.is_empty()).map_or_else(|| format!("class {class}"), String::from)
+    let name = name.filter(|name| !name.is_empty());
+    name.map_or_else(|| format!("class {class}"), |name| shortened(name, LONGEST_NAME))
 }
 
 /// The classes to be shown: all, or the worst of many.

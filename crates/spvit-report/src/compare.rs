@@ -1,21 +1,25 @@
 //! Several runs side by side.
 
-use std::collections::BTreeMap;
-
 use spvit_train::ModelFigures;
 
 use crate::{
     Record, ReportError, colours,
     front::{Point, dominated},
-    numbers::{brief, flops_text, milliseconds, part, percent, thousands},
-    page::{Figure, Key, Page, Section, Table},
+    numbers::{brief, counted, flops_text, milliseconds, part, percent, thousands},
+    page::{Figure, Key, LIMIT, Page, Section, Table},
     picture,
     plot::{Axis, Mark, around, draw},
     record::{amount, unit_name},
     run::footer,
+    settings::settings,
 };
 
 const SIZE: [u32; 2] = [420, 270];
+/// The section of the architectures.
+const SIDE: &str = "side-by-side";
+
+/// What a model costs.
+type CostOf = fn(&ModelFigures) -> f64;
 
 /// A page that compares runs, as HTML. Runs that other budgets' runs lie in count as these.
 ///
@@ -23,23 +27,35 @@ const SIZE: [u32; 2] = [420, 270];
 /// [`ReportError`] if a plot cannot be drawn.
 pub fn comparison(records: &[Record]) -> Result<String, ReportError> {
     let runs: Vec<&Record> = records.iter().flat_map(with_parts).collect();
-    let count = runs.len();
-    let page = Page {
-        title: format!("{count} runs side by side"),
-        lead: vec![best(&runs)],
+    let html = of(&runs, true)?.html()?;
+    match html.len() < LIMIT {
+        true => Ok(html),
+        false => of(&runs, false)?.html(),
+    }
+}
+
+/// The page, with the architectures' pictures or without.
+fn of(runs: &[&Record], pictures: bool) -> Result<Page, ReportError> {
+    let mut sections = sections(runs)?;
+    for section in sections.iter_mut().filter(|section| section.id == SIDE && !pictures) {
+        section.figures.clear();
+        section.notes.push("They are left out, since the page would be too large.".into());
+    }
+    Ok(Page {
+        title: format!("{} side by side", counted(runs.len(), "run")),
+        lead: vec![best(runs)],
         tiles: Vec::new(),
-        sections: sections(&runs)?,
+        sections,
         footer: footer(),
         live: false,
-    };
-    page.html()
+    })
 }
 
 /// A run, or those in its `budgets` with its own model where that is another.
 fn with_parts(record: &Record) -> Vec<&Record> {
     let parts: Vec<&Record> = record.parts.iter().collect();
     let same = |part: &&Record| part.architecture == record.architecture;
-    match parts.iter().any(|part| same(part)) {
+    match parts.iter().any(same) {
         true => parts,
         false => std::iter::once(record).chain(parts).collect(),
     }
@@ -71,7 +87,7 @@ struct Row<'a> {
 }
 
 impl Row<'_> {
-    fn point(&self, cost: fn(&ModelFigures) -> f64) -> Option<Point> {
+    fn point(&self, cost: CostOf) -> Option<Point> {
         let figures = self.figures?;
         let point = Point { cost: cost(figures), accuracy: figures.accuracy };
         (point.cost.is_finite() && point.accuracy.is_finite()).then_some(point)
@@ -135,7 +151,7 @@ pub(crate) fn sections(runs: &[&Record]) -> Result<Vec<Section>, ReportError> {
     let rows = rows(runs, &names);
     let mut sections = vec![figures(runs, &rows)?];
     let mut side = Section {
-        id: "side-by-side",
+        id: SIDE,
         title: "Architectures side by side".into(),
         layout: "two",
         ..Section::default()
@@ -161,7 +177,7 @@ fn figures(runs: &[&Record], rows: &[Row<'_>]) -> Result<Section, ReportError> {
         layout: "two",
         ..Section::default()
     };
-    let costs: [(&str, fn(&ModelFigures) -> f64); 2] =
+    let costs: [(&str, CostOf); 2] =
         [("FLOPs", |own| own.flops as f64), ("latency", |own| own.latency_batch)];
     let better = costs
         .map(|(_, cost)| dominated(&rows.iter().map(|row| row.point(cost)).collect::<Vec<_>>()));
@@ -247,7 +263,7 @@ fn table(rows: &[Row<'_>], better: [&[Option<usize>]; 2]) -> Table {
 fn scatter(
     rows: &[Row<'_>],
     better: &[Option<usize>],
-    (name, cost): (&str, fn(&ModelFigures) -> f64),
+    (name, cost): (&str, CostOf),
     label: &dyn Fn(f64) -> String,
 ) -> Result<Figure, ReportError> {
     let points: Vec<(usize, Point)> =
@@ -289,61 +305,4 @@ fn scatter(
         svg: draw(&title, SIZE, (&axis, &accuracy), &marks)?,
         title,
     })
-}
-
-/// The values in which the configurations differ.
-fn settings(runs: &[&Record], names: &[String]) -> Option<Section> {
-    let tables: Vec<BTreeMap<String, String>> =
-        runs.iter().map(|run| values(run.config_text.as_deref().unwrap_or_default())).collect();
-    let mut keys: Vec<&String> = tables.iter().flat_map(BTreeMap::keys).collect();
-    keys.sort();
-    keys.dedup();
-    let differs = |key: &&&String| tables.iter().any(|own| own.get(**key) != tables[0].get(**key));
-    let rows: Vec<Vec<String>> = keys
-        .iter()
-        .filter(differs)
-        .map(|key| {
-            let value = |own: &BTreeMap<String, String>| {
-                own.get(*key).cloned().unwrap_or_else(|| "–".into())
-            };
-            std::iter::once((*key).clone()).chain(tables.iter().map(value)).collect()
-        })
-        .collect();
-    if rows.is_empty() {
-        return None;
-    }
-    let numbered = names.iter().enumerate().map(|(i, name)| format!("{}. {name}", i + 1));
-    Some(Section {
-        id: "settings",
-        title: "What was set otherwise".into(),
-        tables: vec![Table {
-            head: std::iter::once("value".to_string()).chain(numbered).collect(),
-            rows,
-            ..Table::default()
-        }],
-        ..Section::default()
-    })
-}
-
-/// Every value of a configuration by its dotted key.
-fn values(text: &str) -> BTreeMap<String, String> {
-    fn flatten(prefix: &str, value: toml::Value, values: &mut BTreeMap<String, String>) {
-        match value {
-            toml::Value::Table(table) => {
-                for (key, value) in table {
-                    let key = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
-                    flatten(&key, value, values);
-                }
-            }
-            value => {
-                values.insert(prefix.to_string(), value.to_string());
-            }
-        }
-    }
-    let mut values = BTreeMap::new();
-    // What cannot be read is among the run's problems.
-    if let Ok(table) = text.parse::<toml::Table>() {
-        flatten("", toml::Value::Table(table), &mut values);
-    }
-    values
 }

@@ -30,9 +30,15 @@ pub(crate) fn section(record: &Record) -> Result<Section, ReportError> {
         return Ok(section);
     };
     section.notes.push(match times.len() {
-        1 => "The probability of every gate where the search begins, block by block. Here it also \
-              ended: no step moved a threshold. Gates above one half are open."
-            .into(),
+        1 => format!(
+            "The probability of every gate where the search begins, block by block. {}Gates above one \
+             half are open.",
+            match record.config.as_ref().map(|config| config.search.epochs) {
+                Some(0) => "Here it also ended: no step moved a threshold. ",
+                Some(_) => "No epoch of the search has ended yet. ",
+                None => "",
+            }
+        ),
         _ => format!(
             "The probability of every gate from the start of the search to the end of its epoch {}, \
              block by block. Gates above one half are open.",

@@ -18,6 +18,7 @@ pub mod picture;
 mod plot;
 mod record;
 mod run;
+mod settings;
 mod training;
 
 use std::{io::Write, path::Path};

@@ -132,14 +132,20 @@ impl Record {
     fn lines<T: DeserializeOwned>(&mut self, name: &str) -> Vec<T> {
         let text = self.text(name).unwrap_or_default();
         let whole = text.split_inclusive('\n').filter(|line| line.ends_with('\n'));
-        let mut values = Vec::new();
+        let (mut values, mut unread) = (Vec::new(), 0);
         for (number, line) in whole.enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             match serde_json::from_str(line) {
                 Ok(value) => values.push(value),
                 Err(error) => {
-                    self.problems.push(format!("{name}, line {}: {error}", number + 1));
+                    unread += 1;
+                    if unread == 1 {
+                        self.problems.push(format!("{name}, line {}: {error}", number + 1));
+                    }
                 }
             }
+        }
+        if unread > 1 {
+            self.problems.push(format!("{name}: {unread} lines in all cannot be read"));
         }
         values
     }

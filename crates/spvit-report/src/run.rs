@@ -4,7 +4,7 @@ use spvit_train::Phase;
 
 use crate::{
     Record, ReportError, again, blocks, classes, compare, gates,
-    numbers::{counted, flops_text, milliseconds, part, percent, thousands},
+    numbers::{counted, flops_text, milliseconds, part, percent, shortened, thousands},
     page::{LIMIT, Liveness, Page, Section, Table, Tile},
     training,
 };
@@ -67,7 +67,11 @@ fn of(record: &Record, liveness: Liveness, detail: Detail) -> Result<Page, Repor
         sections.push(Section {
             id: "problems",
             title: "Not readable".into(),
-            notes: record.problems.iter().map(|problem| format!("{problem}.")).collect(),
+            notes: record
+                .problems
+                .iter()
+                .map(|problem| format!("{}.", shortened(problem, 400)))
+                .collect(),
             ..Section::default()
         });
     }

@@ -269,8 +269,13 @@ fn cost_by_model(record: &Record) -> Result<Option<Figure>, ReportError> {
             label(dense),
             label(own)
         ),
-        caption: "The architecture was found without learned steps: there is no cost over epochs."
-            .into(),
+        caption: match record.config.as_ref().is_some_and(|config| config.search.epochs == 0) {
+            true => {
+                "The architecture was found without learned steps: there is no cost over epochs."
+            }
+            false => "",
+        }
+        .into(),
         keys: vec![Key::new(&colours::BUDGET, format!("budget, {target}"))],
         size,
         svg,

@@ -66,3 +66,14 @@ fn runs_that_are_not_evaluated_are_named() {
     let none = comparison(&[read("begun")]).unwrap();
     assert!(none.contains("None of these runs has an evaluated compact model yet."));
 }
+
+#[test]
+fn many_large_runs_stay_below_the_limit() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path().join("run");
+    Made { preset: "swin_base", ..Made::default() }.write(&root);
+    let record = Record::read(&root).unwrap();
+    let html = comparison(&vec![record; 60]).unwrap();
+    assert!(html.len() < LIMIT, "{} bytes", html.len());
+    assert!(html.contains("60 runs side by side") && html.contains("page would be too large"));
+}

@@ -109,6 +109,22 @@ fn a_thousand_classes_and_the_largest_pictures_stay_below_the_limit() {
 }
 
 #[test]
+fn one_time_of_the_gates_is_told_as_what_it_is() {
+    let place = tempfile::tempdir().unwrap();
+    let root = place.path();
+    Made::default().write(root);
+    let gates = || {
+        let html = page(&Record::read(root).unwrap(), Liveness::Still).unwrap();
+        section(&html, "gates").to_string()
+    };
+    assert!(gates().contains("no step moved a threshold"));
+    let config = fs::read_to_string(root.join("config.toml")).unwrap();
+    let (before, search) = config.split_once("[search]\nepochs = 0").unwrap();
+    fs::write(root.join("config.toml"), format!("{before}[search]\nepochs = 3{search}")).unwrap();
+    assert!(gates().contains("No epoch of the search has ended yet"));
+}
+
+#[test]
 fn a_swin_shows_its_stages() {
     let html = shown(&Made { preset: "swin_tiny", ..Made::default() });
     let architecture = section(&html, "architecture");
