@@ -1,12 +1,10 @@
 //! The final screen.
 
 use comfy_table::{CellAlignment, Table, presets};
+use spvit_report::numbers::{flops_text, milliseconds, percent, thousands};
 use spvit_train::Summary;
 
-use crate::{
-    output::plain,
-    progress::{flops_text, percent},
-};
+use crate::output::plain;
 
 /// The table and the lines around it.
 pub fn render(summary: &Summary) -> String {
@@ -52,24 +50,6 @@ pub fn render(summary: &Summary) -> String {
             let (target, reached) = (flops_text(target), flops_text(reached));
             text += &format!("Budget {target} {unit}, reached {reached}: {error:+.3} %.\n");
         }
-    }
-    text
-}
-
-/// Seconds as milliseconds.
-pub fn milliseconds(seconds: f64) -> String {
-    format!("{:.2} ms", 1e3 * seconds)
-}
-
-/// A count with its digits in groups of three.
-pub fn thousands(count: usize) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(' ');
-        }
-        text.push(digit);
     }
     text
 }

@@ -18,6 +18,7 @@ use crate::{
     epochs::{Training, Validation},
     evaluate::accuracy,
     folder::RunFolder,
+    gate_metrics::GateReport,
     objectives::{SearchObjective, Searched, Uniforms},
     results,
     step::{Group, Replicas, StepOptions, StepReport},
@@ -177,6 +178,10 @@ impl<B: TrainBackend> Training for Search<B> {
 
     fn flops(&self) -> Option<(u64, u64)> {
         Some((self.flops, self.limits.first().target as u64))
+    }
+
+    fn gate_report(&self, epoch: usize) -> Option<GateReport> {
+        Some(GateReport::new(self.gates(), epoch, self.flops as f64))
     }
 
     fn validate(&mut self, images: &Loader) -> Result<Validation, TrainError> {

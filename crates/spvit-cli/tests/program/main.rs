@@ -8,6 +8,7 @@ mod hostile;
 mod limits;
 mod one_line;
 mod profile;
+mod report;
 mod runs;
 mod shared;
 mod sizes;
