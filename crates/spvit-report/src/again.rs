@@ -6,7 +6,6 @@ use crate::{
     Record,
     numbers::thousands,
     page::{Listing, Section, Table},
-    record::{amount, unit_name},
 };
 
 /// The section; `configuration` says whether the file is shown.
@@ -58,10 +57,7 @@ fn facts(record: &Record) -> Vec<Vec<String>> {
         "fingerprint of the images",
         summary.map_or_else(unknown, |own| own.data_fingerprint.clone()),
     );
-    if let Some(budget) = record.budget() {
-        let (amount, unit) = (amount(budget.target, budget.unit), unit_name(budget.unit));
-        row("budget", format!("{amount} {unit}"));
-    }
+    row("budget", record.budgets_text());
     let model = summary.map(|own| own.cost_model);
     if let Some(model) = model.or(record.config.as_ref().map(|own| own.search.cost_model)) {
         row("FLOPs", format!("multiply-adds counted once, cost model {model}"));

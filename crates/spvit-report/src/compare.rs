@@ -9,7 +9,6 @@ use crate::{
     page::{Figure, Key, LIMIT, Page, Section, Table},
     picture,
     plot::{Axis, Mark, around, draw},
-    record::{amount, unit_name},
     run::footer,
     settings::settings,
 };
@@ -120,14 +119,10 @@ fn rows<'a>(runs: &[&'a Record], names: &[String]) -> Vec<Row<'a>> {
         }
     }
     for (index, (run, name)) in runs.iter().zip(names).enumerate() {
-        let budget = run.budget().map_or_else(
-            || "–".into(),
-            |own| format!("{} {}", amount(own.target, own.unit), unit_name(own.unit)),
-        );
         rows.push(Row {
             label: (index + 1).to_string(),
             name: name.clone(),
-            budget,
+            budget: run.budgets_text(),
             figures: run.figures("compact"),
             dense: run.figures("dense"),
         });

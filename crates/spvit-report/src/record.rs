@@ -155,14 +155,33 @@ impl Record {
         self.root.join("report.html")
     }
 
-    /// What the compact model may cost.
+    /// What the compact model may cost, all of which holds; in a folder of several models what each may.
+    pub(crate) fn budgets(&self) -> Vec<Budget> {
+        let derived = self.architecture.as_ref().map(Architecture::budgets);
+        let derived = derived.filter(|budgets| !budgets.is_empty());
+        let configured = || {
+            let config = self.config.as_ref()?;
+            Some(match config.search.budgets.is_empty() {
+                true => config.budgets(),
+                false => config.front(),
+            })
+        };
+        derived.or_else(configured).unwrap_or_default()
+    }
+
+    /// The budget that a search follows.
     pub(crate) fn budget(&self) -> Option<Budget> {
-        let derived = self.architecture.as_ref().and_then(Architecture::budget);
-        let evaluated = self.summary.as_ref().and_then(|summary| {
-            let parameters = summary.target_parameters.map(Budget::parameters);
-            summary.target_flops.map(Budget::flops).or(parameters)
-        });
-        derived.or(evaluated).or_else(|| self.config.as_ref().map(RunConfig::budget))
+        let first = self.config.as_ref().map(RunConfig::budget);
+        let budgets = self.budgets();
+        let own = budgets.iter().find(|own| first.is_some_and(|first| first.unit == own.unit));
+        own.or(budgets.first()).copied()
+    }
+
+    /// The budgets in words; a dash where there is none.
+    pub(crate) fn budgets_text(&self) -> String {
+        let text = |own: &Budget| format!("{} {}", amount(own.target, own.unit), unit_name(own.unit));
+        let texts: Vec<String> = self.budgets().iter().map(text).collect();
+        if texts.is_empty() { "–".into() } else { texts.join(", ") }
     }
 
     /// The figures of a model by its name in the summary.
