@@ -146,7 +146,10 @@ impl Made {
     /// Writes the run's files.
     fn write(&self, root: &Path) {
         fs::create_dir_all(root).unwrap();
-        let config = RunConfig { model: self.model(), ..RunConfig::default() };
+        let epochs = format!("search.epochs={}", self.epochs);
+        let config =
+            RunConfig::parse("", "test", &[epochs, "search.start=importance".into()]).unwrap();
+        let config = RunConfig { model: self.model(), ..config };
         fs::write(root.join("config.toml"), config.to_toml().unwrap()).unwrap();
         fs::write(root.join("architecture.json"), self.architecture().to_json().unwrap()).unwrap();
         let json = |value: serde_json::Result<String>| value.unwrap() + "\n";

@@ -118,9 +118,9 @@ fn one_time_of_the_gates_is_told_as_what_it_is() {
         section(&html, "gates").to_string()
     };
     assert!(gates().contains("no step moved a threshold"));
-    let config = fs::read_to_string(root.join("config.toml")).unwrap();
-    let (before, search) = config.split_once("[search]\nepochs = 0").unwrap();
-    fs::write(root.join("config.toml"), format!("{before}[search]\nepochs = 3{search}")).unwrap();
+    let lines = fs::read_to_string(root.join("gates.jsonl")).unwrap();
+    Made { epochs: 3, ..Made::default() }.write(root);
+    fs::write(root.join("gates.jsonl"), lines).unwrap();
     assert!(gates().contains("No epoch of the search has ended yet"));
 }
 
