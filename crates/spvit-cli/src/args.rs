@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use spvit_train::Part;
+use spvit_train::{Part, latency::Runtime};
 
 use crate::{
     budget::Budget,
@@ -58,6 +58,8 @@ pub enum Command {
     Run(RunArguments),
     /// Show what every block of a model costs
     Profile(ProfileArguments),
+    /// Measure how long every operation, head count and FFN width of a model takes: latency.json
+    Measure(MeasureArguments),
     /// Turn a model into another form: safetensors, the published code's, ONNX, an architecture
     Convert(ConvertArguments),
 }
@@ -257,6 +259,44 @@ pub struct ProfileArguments {
     /// What computes, with --measure: flex, ndarray, cuda, wgpu, vulkan or tch (libtorch's CPU)
     #[arg(long, default_value = DeviceName::DEFAULT)]
     pub device: DeviceName,
+
+    #[command(flatten)]
+    pub model: ModelArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct MeasureArguments {
+    /// A run's folder, a configuration (.toml), an architecture (.json) or a model of spvit or another
+    /// program; what counts is the shape of its dense model
+    #[arg(value_name = "SOURCE")]
+    pub source: PathBuf,
+
+    /// The table to write
+    #[arg(long, value_name = "FILE", default_value = "latency.json")]
+    pub out: PathBuf,
+
+    /// Instead of writing a table, says what the model itself takes in the scale of this one, on its
+    /// device, by its runtime and batch, timed in turn with the dense model
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["out", "batch", "runtime"])]
+    pub against: Option<PathBuf>,
+
+    /// Images of a pass
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    pub batch: usize,
+
+    /// What computes: burn (spvit itself, on --device) or onnxruntime (on the processor; its library is
+    /// named by ORT_DYLIB_PATH)
+    #[arg(long, value_name = "NAME", default_value = "burn")]
+    pub runtime: Runtime,
+
+    /// With burn: flex, ndarray, cuda, wgpu, vulkan or tch (libtorch's CPU). RAYON_NUM_THREADS sets the
+    /// number of threads, of onnxruntime too
+    #[arg(long, default_value = DeviceName::DEFAULT)]
+    pub device: DeviceName,
+
+    /// Seconds after which no further round is begun; five rounds are done in any case
+    #[arg(long, value_name = "N", default_value_t = 90)]
+    pub seconds: u64,
 
     #[command(flatten)]
     pub model: ModelArguments,

@@ -10,7 +10,7 @@ use crate::{
     device::{DeviceName, Work, dispatch},
     failure::Failure,
     folders::{self, Place},
-    interrupt,
+    interrupt, measure,
     output::{say, tell},
     patience::reading_images,
     plan, predict, profile,
@@ -44,6 +44,7 @@ pub fn execute(command: Command) -> Result<(), Failure> {
         Command::Preview(arguments) => return plan::preview(&arguments),
         Command::Run(arguments) => (Whole, arguments),
         Command::Profile(arguments) => return profile::show(&arguments),
+        Command::Measure(arguments) => return measure::measure(&arguments),
         Command::Convert(arguments) => return convert::convert(&arguments),
     };
     on_run(task, &arguments)

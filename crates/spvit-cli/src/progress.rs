@@ -62,15 +62,14 @@ impl Display {
         })
     }
 
-    fn measuring(&mut self, block: usize, blocks: usize) {
-        let place = format!("block {}/{blocks}", block + 1);
+    fn counting(&mut self, place: String, done: usize, of: usize) {
         match self.terminal {
             true => {
                 let bar = self.bar();
-                bar.set_length(blocks as u64);
+                bar.set_length(of as u64);
                 bar.set_prefix(place);
                 bar.set_message("");
-                bar.set_position(block as u64);
+                bar.set_position(done as u64);
             }
             false if self.printed.elapsed() >= PLAIN_INTERVAL => {
                 self.printed = Instant::now();
@@ -112,7 +111,12 @@ impl Observer for Display {
     fn event(&mut self, event: Event<'_>) {
         match event {
             Event::Message(text) => self.line(text),
-            Event::Measuring { block, blocks } => self.measuring(block, blocks),
+            Event::Measuring { block, blocks } => {
+                self.counting(format!("block {}/{blocks}", block + 1), block, blocks);
+            }
+            Event::Timing { done, of } => {
+                self.counting(format!("timing models, {done}/{of} at most"), done, of);
+            }
             Event::Progress(progress) => self.progress(progress),
             Event::Epoch(report) => self.epoch(report),
         }

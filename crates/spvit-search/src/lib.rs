@@ -28,7 +28,10 @@ mod refit;
 
 pub use architecture::{Architecture, ArchitectureError, BlockArchitecture};
 pub use choose::{Candidate, candidates};
-pub use cost::{BlockCost, Budget, CostModel, CostTable, Unit};
+pub use cost::{
+    BlockCost, Budget, Choice, Correction, CostModel, CostTable, Entry, FitError, LatencyError,
+    LatencyTable, OperationTime, Place, Probe, ShapeFit, Timing, Unit, WholeModel, probes,
+};
 pub use derive::{DeriveError, derive, derive_among, derive_blocks, derive_for, sighted};
 pub use gates::{BlockProbabilities, BlockUniforms, GateLayout, Gates};
 pub use importance::{BlockImportance, Labelled, PartImportance, importance};

@@ -72,6 +72,13 @@ pub enum Event<'a> {
         /// Blocks in all.
         blocks: usize,
     },
+    /// Before a model is timed.
+    Timing {
+        /// Samples that are done.
+        done: usize,
+        /// Samples at most.
+        of: usize,
+    },
     /// After every step.
     Progress(&'a Progress),
     /// After every epoch.

@@ -16,10 +16,13 @@ pub mod evaluate;
 mod events;
 mod folder;
 pub mod judge;
+pub mod latency;
 mod loss;
 mod metrics;
 mod micro_batch;
 mod objectives;
+#[cfg(feature = "onnxruntime")]
+mod onnxruntime;
 pub mod optim;
 mod origin;
 mod phase;

@@ -1,12 +1,18 @@
 //! What every choice costs, in one unit.
 
 mod count;
+mod measured;
 
 use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use serde::{Deserialize, Serialize};
 use spvit_layers::{BlockConfig, ModelConfig, Operation};
+
+pub use measured::{
+    Choice, Correction, Entry, FitError, LatencyError, LatencyTable, OperationTime, Place, Probe,
+    ShapeFit, Timing, WholeModel, probes,
+};
 
 /// How FLOPs are counted. FLOPs are multiply-adds counted once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
