@@ -69,7 +69,7 @@ impl<B: TrainBackend> Workload<B> {
             let objective = Classification { teacher: None };
             Replicas::new(objective, model, [Group::new(0.05)], options, device)
         };
-        let objective = SearchObjective { budget, uniforms: Uniforms::Seeded };
+        let objective = SearchObjective { budgets: vec![budget], uniforms: Uniforms::Seeded };
         let groups = [Group::new(0.05), Group::new(0.0)];
         let searched = Searched { model: search, gates };
         let [height, width] = config.image_size();

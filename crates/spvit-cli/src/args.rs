@@ -3,10 +3,9 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use spvit_train::{Part, latency::Runtime};
+use spvit_train::{Part, config::GivenBudget, latency::Runtime};
 
 use crate::{
-    budget::Budget,
     device::DeviceName,
     model_arguments::{ModelArguments, at_least_one},
     output::tell,
@@ -14,7 +13,7 @@ use crate::{
 
 const AFTER_HELP: &str = "\
 Every command works on a run folder: config.toml (as resolved), metrics.jsonl, architecture.json,
-compact.safetensors, summary.json and checkpoints. Ctrl-C stops after a checkpoint; --resume goes on
+compact.safetensors, summary.json and checkpoints; several budgets have a folder each in budgets/. Ctrl-C stops after a checkpoint; --resume goes on
 and gives the same result as a run that was never stopped; --redo does a part anew, by other values.
 
 FLOPs are multiply-adds counted once. Paths in a configuration are relative to the current folder.
@@ -25,6 +24,10 @@ Examples:
   spvit run --config configs/demo.toml --out runs/demo
   spvit run --config configs/demo.toml --set search.budget=0.5 --seed 1
   spvit run --resume runs/demo
+  spvit run --config configs/demo.toml --budgets 80%,60%,40% --out runs/front
+  spvit derive runs/demo --budget 55%
+  spvit measure configs/demo.toml --batch 8 --out latency.json
+  spvit run --config configs/demo.toml --budget '60% ms' --latency-table latency.json
   spvit profile runs/demo/architecture.json --measure";
 
 /// Finds which attention layers of a vision transformer can become convolutions and which hidden
@@ -56,6 +59,8 @@ pub enum Command {
     Preview(PreviewArguments),
     /// Search, prune, fine-tune and evaluate
     Run(RunArguments),
+    /// Cut another budget from a run's finished search, in seconds and without training
+    Derive(DeriveArguments),
     /// Show what every block of a model costs
     Profile(ProfileArguments),
     /// Measure how long every operation, head count and FFN width of a model takes: latency.json
@@ -77,9 +82,23 @@ pub struct ConfigArguments {
     #[arg(long, value_name = "FOLDER")]
     pub data: Option<PathBuf>,
 
-    /// The budget: a share (60%), FLOPs (1.3G) or parameters (12M params)
+    /// The budget: a share (60%), FLOPs (1.3G), parameters (12M params) or a time (1.8 ms, or 60% ms of
+    /// the dense model's); given more than once, in different units, all of them are met
     #[arg(long, value_name = "BUDGET")]
-    pub budget: Option<Budget>,
+    pub budget: Vec<GivenBudget>,
+
+    /// Several budgets, such as 80%,60%,40%: each gets a compact model of its own from one search
+    #[arg(long, value_name = "BUDGETS", value_delimiter = ',', conflicts_with = "budget")]
+    pub budgets: Vec<GivenBudget>,
+
+    /// For a budget of time: what the model's parts take, a file of `spvit measure` [default: measured
+    /// first, on --device, one image at a time]
+    #[arg(long, value_name = "FILE")]
+    pub latency_table: Option<PathBuf>,
+
+    /// Keeps the widths of FFNs that are cut to multiples of this number
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub round: Option<usize>,
 
     /// The name of timm's architecture, where the weights' file does not say enough
     #[arg(long, value_name = "NAME")]
@@ -239,6 +258,21 @@ impl Redo {
             Self::Finetune => Part::Finetune,
         }
     }
+}
+
+#[derive(Debug, Args)]
+pub struct DeriveArguments {
+    /// The run, of one budget or of several
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+
+    /// The budget: a share (55%), FLOPs (1.3G), parameters (12M params) or a time (1.8 ms, 60% ms)
+    #[arg(long, value_name = "BUDGET")]
+    pub budget: GivenBudget,
+
+    /// What computes: flex, ndarray, cuda, wgpu, vulkan or tch (libtorch's CPU)
+    #[arg(long, default_value = DeviceName::DEFAULT)]
+    pub device: DeviceName,
 }
 
 #[derive(Debug, Args)]

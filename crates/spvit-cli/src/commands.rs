@@ -6,7 +6,7 @@ use spvit_train::{Outcome, Phase, Plan, Resolved, Run, RunConfig, RunFolder, Sum
 
 use crate::{
     args::{Command, RunArguments, Split},
-    convert,
+    convert, derive,
     device::{DeviceName, Work, dispatch},
     failure::Failure,
     folders::{self, Place},
@@ -43,6 +43,7 @@ pub fn execute(command: Command) -> Result<(), Failure> {
         Command::Predict(arguments) => return predict::predict(&arguments),
         Command::Preview(arguments) => return plan::preview(&arguments),
         Command::Run(arguments) => (Whole, arguments),
+        Command::Derive(arguments) => return derive::derive(&arguments),
         Command::Profile(arguments) => return profile::show(&arguments),
         Command::Measure(arguments) => return measure::measure(&arguments),
         Command::Convert(arguments) => return convert::convert(&arguments),
@@ -145,9 +146,9 @@ fn rehearse(task: Task, arguments: &RunArguments) -> Result<(), Failure> {
     notes.iter().for_each(tell);
     let root = arguments.out.clone().unwrap_or_else(|| "runs".into());
     let (task, name) = (Task::Rehearse, arguments.device);
-    let work = OnRun { task, config: config.clone(), folder, data, name };
+    let work = OnRun { task, config, folder, data, name };
     match dispatch(name, work)? {
-        End::Planned(plan) => plan::show(&plan, &config, &root),
+        End::Planned(plan) => plan::show(&plan, &root),
         _ => Ok(()),
     }
 }
@@ -182,7 +183,10 @@ impl Work for OnRun {
         if task != Task::Rehearse {
             tell(opening);
         }
+        let front = !run.config().search.budgets.is_empty();
+        let place = folder.budgets();
         let trained = |outcome: Outcome, result: std::path::PathBuf| match outcome {
+            Outcome::Finished if front => End::Wrote(format!("models into {}", place.display())),
             Outcome::Finished => End::Wrote(result.display().to_string()),
             Outcome::Stopped => End::Stopped,
         };
@@ -192,7 +196,10 @@ impl Work for OnRun {
             Task::Prune => {
                 run.prune()?;
                 let (json, model) = (folder.architecture(), folder.pruned());
-                End::Wrote(format!("{} and {}", json.display(), model.display()))
+                match front {
+                    true => End::Wrote(format!("models into {}", place.display())),
+                    false => End::Wrote(format!("{} and {}", json.display(), model.display())),
+                }
             }
             Task::Finetune => trained(run.finetune()?, folder.compact()),
             Task::Evaluate => End::Evaluated(run.evaluate()?),

@@ -8,13 +8,13 @@ use std::{
 use spvit_data::Dataset;
 use spvit_interchange::ReadOptions;
 use spvit_train::{
-    Given, Lock, Part, Resolved, RunConfig, RunFolder, TrainError, check_changes, config::SET,
+    Given, Lock, Part, Resolved, RunConfig, RunFolder, TrainError, check_changes,
+    config::{GivenBudget, SET},
     toml_string, write_config_from,
 };
 
 use crate::{
     args::{ConfigArguments, RunArguments},
-    budget::Budget,
     failure::Failure,
     output::tell,
     patience::reading_images,
@@ -150,13 +150,25 @@ pub fn given(arguments: &ConfigArguments, index: Option<&Path>) -> Result<Given,
 
 /// What is typed, as settings, each with the option's name.
 fn settings(arguments: &ConfigArguments) -> Result<Vec<(String, String)>, Failure> {
-    let ConfigArguments { weights, data, budget, settings, seed, .. } = arguments;
+    let ConfigArguments {
+        weights,
+        data,
+        budget,
+        budgets,
+        latency_table,
+        round,
+        settings,
+        seed,
+        ..
+    } = arguments;
     let typed = |name: &str, setting: String| (name.to_string(), setting);
     let mut out: Vec<(String, String)> =
         settings.iter().map(|setting| typed(SET, setting.clone())).collect();
-    for (name, key, path) in
-        [("--weights", "dense.weights", weights), ("--data", "data.folder", data)]
-    {
+    for (name, key, path) in [
+        ("--weights", "dense.weights", weights),
+        ("--data", "data.folder", data),
+        ("--latency-table", "search.latency_table", latency_table),
+    ] {
         let Some(path) = path else { continue };
         let Some(text) = path.to_str() else {
             let problem = "expected a path of UTF-8, which a configuration can hold";
@@ -164,11 +176,21 @@ fn settings(arguments: &ConfigArguments) -> Result<Vec<(String, String)>, Failur
         };
         out.push(typed(name, format!("{key}={}", toml_string(text))));
     }
-    if let Some(Budget { target, parameters }) = budget {
-        let unit = if *parameters { "parameters" } else { "flops" };
+    let list = |budgets: &[GivenBudget]| {
+        let texts = budgets.iter().map(|budget| toml_string(&budget.to_string()));
+        format!("[{}]", texts.collect::<Vec<_>>().join(","))
+    };
+    if let Some((GivenBudget { target, unit }, others)) = budget.split_first() {
         out.push(typed("--budget", format!("search.budget={target:?}")));
-        out.push(typed("--budget", format!("search.budget_unit={unit}")));
+        out.push(typed("--budget", format!("search.budget_unit={}", unit.name())));
+        if !others.is_empty() {
+            out.push(typed("--budget", format!("search.further_budgets={}", list(others))));
+        }
     }
+    if !budgets.is_empty() {
+        out.push(typed("--budgets", format!("search.budgets={}", list(budgets))));
+    }
+    out.extend(round.iter().map(|round| typed("--round", format!("search.round={round}"))));
     out.extend(seed.iter().map(|seed| typed("--seed", format!("seed={seed}"))));
     Ok(out)
 }

@@ -1,9 +1,9 @@
 //! The `spvit` program: arguments to configuration to one call into `spvit-train`.
 
 mod args;
-mod budget;
 mod commands;
 mod convert;
+mod derive;
 mod device;
 mod failure;
 mod folders;

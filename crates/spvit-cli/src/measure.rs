@@ -5,7 +5,7 @@ use std::{fmt::Display as Shown, path::Path};
 use comfy_table::{CellAlignment, Table, presets};
 use spvit_core::TrainBackend;
 use spvit_layers::ModelConfig;
-use spvit_search::{Architecture, Choice, Entry, LatencyTable, Place, Timing};
+use spvit_search::{Architecture, Choice, Entry, LatencyTable, Timing};
 use spvit_train::{
     Event, Observer, RunFolder,
     latency::{self, Effort, Request, Scale},
@@ -147,13 +147,10 @@ fn render(table: &LatencyTable) -> String {
     }
     let percent = |share: f64| format!("{:.1} %", 100.0 * share);
     let unseen = table.whole.iter().filter(|model| !model.fitted).count();
-    let Place { machine, runtime, threads, device, .. } = &table.place;
     format!(
-        "{rows}\nA choice's time is that in one block. {runtime}, {device}, {threads} threads, batch {}, {} \
-         rounds; {machine}.\nA sum of parts, corrected by {:+.4} ms and a factor of {:.3}, is off by {} \
+        "{rows}\nA choice's time is that in one block. {table}; {} rounds.\nA sum of parts, corrected by {:+.4} ms and a factor of {:.3}, is off by {} \
          (median; {} without the correction) and at most by {} on {unseen} whole models that nothing was \
          fitted on.\n",
-        table.batch,
         table.rounds,
         table.correction.offset,
         table.correction.factor,

@@ -4,7 +4,7 @@ use std::path::Path;
 
 use comfy_table::{CellAlignment, Table, presets};
 use spvit_data::{ContactSheet, LoaderOptions};
-use spvit_train::{Plan, Resolved, RunConfig, write_atomically};
+use spvit_train::{Plan, Resolved, write_atomically};
 
 use crate::{
     args::PreviewArguments,
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Prints a plan, and fails where the disk is too small for it.
-pub fn show(plan: &Plan, config: &RunConfig, root: &Path) -> Result<(), Failure> {
+pub fn show(plan: &Plan, root: &Path) -> Result<(), Failure> {
     let [train, validation, test] = plan.images.map(thousands);
     let gigabytes = |bytes: u64| format!("{:.2} GB", bytes as f64 / 1e9);
     say(format!(
@@ -24,8 +24,8 @@ pub fn show(plan: &Plan, config: &RunConfig, root: &Path) -> Result<(), Failure>
         plan.classes
     ))?;
     let parameters = thousands(plan.parameters);
-    let budget = config.budget();
-    say(format!("Dense model: {parameters} parameters; budget {} {}", budget.target, budget.unit))?;
+    let budgets: Vec<String> = plan.budgets.iter().map(ToString::to_string).collect();
+    say(format!("Dense model: {parameters} parameters; budget {}", budgets.join(", ")))?;
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(["phase", "epochs", "steps", "batch", "one step", "about"]);

@@ -38,7 +38,8 @@ pub fn predict(arguments: &PredictArguments) -> Result<(), Failure> {
 pub fn evaluate(arguments: &EvaluateArguments, weights: &Path) -> Result<(), Failure> {
     let run = &arguments.run;
     for (option, given) in [
-        ("--budget", run.values.budget.is_some()),
+        ("--budget", !run.values.budget.is_empty()),
+        ("--budgets", !run.values.budgets.is_empty()),
         ("--redo", run.redo.is_some()),
         ("--dry-run", run.dry_run),
     ] {

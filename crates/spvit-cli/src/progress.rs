@@ -95,6 +95,10 @@ impl Display {
         if let Some(flops) = report.derived_flops {
             line += &format!(", derived {}", flops_text(flops));
         }
+        if let (Some(expected), Some(derived)) = (report.milliseconds, report.derived_milliseconds)
+        {
+            line += &format!(", expected {expected:.3} ms, derived {derived:.3} ms");
+        }
         if report.best {
             line += ", best so far";
         }
@@ -132,6 +136,10 @@ fn figures(progress: &Progress) -> String {
     if let (Some(flops), Some(target)) = (progress.flops, progress.target) {
         let share = 100.0 * flops as f64 / target as f64;
         text += &format!(", {} ({share:.1} % of the budget)", flops_text(flops));
+    }
+    if let Some([expected, target]) = progress.milliseconds {
+        let share = 100.0 * expected / target;
+        text += &format!(", {expected:.3} ms ({share:.1} % of the budget)");
     }
     let left = duration_text(progress.seconds_left);
     text + &format!(", {:.0} images/s, {left} left", progress.images_per_second)

@@ -5,8 +5,8 @@ use spvit_core::FusedOps;
 use spvit_layers::{Init, Mode, ModelConfig, Operation, SearchVit, Vit};
 
 use crate::{
-    Architecture, BlockProbabilities, BlockScores, Budget, CostModel, CostTable, derive_among,
-    expand, importance::divergence, prune, refit, sighted,
+    Architecture, BlockProbabilities, BlockScores, CostModel, Limits, derive_within, expand,
+    importance::divergence, prune, refit, sighted,
 };
 
 /// A model so many times as far from the dense one as the nearest is no candidate.
@@ -21,9 +21,8 @@ struct Trial<'a, B: FusedOps> {
     dense: &'a Vit<B>,
     search: SearchVit<B>,
     config: &'a ModelConfig,
-    table: &'a CostTable,
+    limits: &'a Limits,
     scores: &'a [BlockScores],
-    budget: Budget,
     images: &'a [Tensor<B, 4>],
     logits: Vec<Tensor<B, 2>>,
 }
@@ -42,8 +41,8 @@ pub struct Candidate<B: Backend> {
 }
 
 /// Takes attention out of one block after another, of those that still have it always the one whose
-/// loss leaves the model that follows the dense one best, hidden dimensions filling the budget by their
-/// scores; returns what is left after every round in which the budget is met.
+/// loss leaves the model that follows the dense one best, hidden dimensions filling the budgets by their
+/// scores; returns what is left after every round in which the budgets are met.
 ///
 /// With so many blocks that have a choice, `n`, at most `n·(n + 1)/2` models are cut, fitted and
 /// compared; it ends where a round's best is six times as far from the dense model as the
@@ -51,9 +50,8 @@ pub struct Candidate<B: Backend> {
 /// no, what has been found is returned.
 pub fn candidates<B: FusedOps>(
     dense: &Vit<B>,
-    (config, table): (&ModelConfig, &CostTable),
+    (config, limits): (&ModelConfig, &Limits),
     scores: &[BlockScores],
-    budget: Budget,
     images: &[Tensor<B, 4>],
     mut progress: impl FnMut(usize, usize) -> bool,
 ) -> Vec<Candidate<B>> {
@@ -62,7 +60,8 @@ pub fn candidates<B: FusedOps>(
         block.attn.reset_head_distribution();
     }
     let logits = images.iter().map(|batch| dense.forward(batch.clone(), &Mode::Evaluate)).collect();
-    let trial = Trial { dense, search, config, table, scores, budget, images, logits };
+    let trial = Trial { dense, search, config, limits, scores, images, logits };
+    let table = &limits.first().table;
     let paths: Vec<Vec<Operation>> =
         table.blocks.iter().map(|block| block.path().map(|(op, _)| op).collect()).collect();
     let mut kept = vec![true; paths.len()];
@@ -132,7 +131,7 @@ impl<B: FusedOps> Trial<'_, B> {
 
     fn architecture(&self, paths: &[Vec<Operation>], kept: &[bool]) -> Option<Architecture> {
         let among: Vec<Vec<Operation>> = chosen(paths, kept).map(|op| vec![op]).collect();
-        let table = self.table.clone().among(&among);
+        let limits = self.limits.clone().among(&among);
         let probabilities: Vec<BlockProbabilities> = self
             .scores
             .iter()
@@ -142,6 +141,6 @@ impl<B: FusedOps> Trial<'_, B> {
                 heads: block.heads.iter().map(|&score| score as f32).collect(),
             })
             .collect();
-        derive_among(self.config, CostModel::Paper, &table, &probabilities, self.budget).ok()
+        derive_within(self.config, CostModel::Paper, &limits, &probabilities).ok()
     }
 }

@@ -4,7 +4,7 @@ use spvit_layers::{ModelConfig, Operation};
 
 use crate::{
     Architecture, BlockArchitecture, BlockCost, BlockProbabilities, Budget, CostModel, CostTable,
-    Unit,
+    Limit, Limits, Unit, multiples::keep_to_multiples,
 };
 
 /// How far below the budget an architecture may stay before an operation is raised.
@@ -18,14 +18,13 @@ pub enum DeriveError {
     Unmeasured,
     /// Even shortcuts without FFNs cost more, with the attention that a class token needs.
     #[error(
-        "the budget of {} {} cannot be met: the smallest model (no FFN, {}) needs \
-         {smallest}; raise the budget or choose a smaller dense model",
-        budget.target,
-        budget.unit,
+        "the budget of {budget} cannot be met: the smallest model (no FFN, {}) needs \
+         {}; raise the budget or choose a smaller dense model",
         match sighted {
             true => "shortcuts but for one attention, which tells the class token of the image",
             false => "all shortcuts",
-        }
+        },
+        Budget { target: *smallest, ..*budget }
     )]
     TooSmall {
         /// The budget.
@@ -62,36 +61,41 @@ pub fn derive_for(
     budget: Budget,
 ) -> Result<Architecture, DeriveError> {
     let table = CostTable::in_unit(config, model, budget.unit).ok_or(DeriveError::Unmeasured)?;
-    derive_among(config, model, &table, probabilities, budget)
+    derive_within(config, model, &Limits::one(table, budget.target), probabilities)
 }
 
-/// [`derive_for`] by the single paths of a table, which may leave out operations
+/// [`derive_blocks`] within these limits, whose single paths may leave out operations
 /// ([`CostTable::among`]).
 ///
 /// # Errors
 /// [`DeriveError::TooSmall`] if nothing is cheap enough.
-pub fn derive_among(
+pub fn derive_within(
     config: &ModelConfig,
     model: CostModel,
-    table: &CostTable,
+    limits: &Limits,
     probabilities: &[BlockProbabilities],
-    budget: Budget,
 ) -> Result<Architecture, DeriveError> {
-    let blocks = derive_blocks(config, table, probabilities, budget)?;
-    let target = budget.target as u64;
-    let flops = (budget.unit == Unit::Flops).then_some(target);
-    let mut architecture = Architecture::new(config.clone(), model, blocks, flops);
-    architecture.target_parameters = (budget.unit == Unit::Parameters).then_some(target);
+    let blocks = derive_blocks(config, limits, probabilities)?;
+    let target = |unit: Unit| {
+        let own = limits.iter().find(|limit| limit.table.unit == unit);
+        own.map(|limit| limit.target)
+    };
+    let count = |unit: Unit| target(unit).map(|target| target as u64);
+    let mut architecture = Architecture::new(config.clone(), model, blocks, count(Unit::Flops));
+    architecture.target_parameters = count(Unit::Parameters);
+    architecture.target_milliseconds = target(Unit::Milliseconds);
     Ok(architecture)
 }
 
 /// Picks the operations that the gates expect, then hidden dimensions, and heads where they have
-/// gates, in order of gate probability over the whole network, so that the cost is at most the budget and within 0.5 % of it where the
-/// FFNs are fine enough.
+/// gates, in order of gate probability over the whole network, so that no cost exceeds its budget and
+/// one is within 0.5 % of it where the FFNs are fine enough.
 ///
 /// If the operations alone cost too much, the open one with the least likely gate is lowered by
 /// one; if whole FFNs cost too little, the closed one with the likeliest gate is raised. An FFN may
-/// lose all its dimensions; attention that stays keeps its likeliest head.
+/// lose all its dimensions; attention that stays keeps its likeliest head. Where widths are kept to
+/// multiples ([`Limits::in_multiples`]), they are then rounded down, and whole multiples fill what that
+/// leaves, always the likeliest one that fits.
 ///
 /// Where the classifier sees prefix tokens alone, attention stays after the last convolution that
 /// mixes patches ([`sighted`]): if the gates expect none there, the likeliest is raised to it, and
@@ -101,16 +105,13 @@ pub fn derive_among(
 /// [`DeriveError::TooSmall`] if nothing is cheap enough.
 pub fn derive_blocks(
     config: &ModelConfig,
-    table: &CostTable,
+    limits: &Limits,
     probabilities: &[BlockProbabilities],
-    budget: Budget,
 ) -> Result<Vec<BlockArchitecture>, DeriveError> {
-    let paths = table.blocks.iter().map(|block| block.path().collect()).collect();
-    let paths = Paths { table, paths, needs_attention: config.sees_by_attention() };
-    let levels = operations_in_budget(&paths, probabilities, budget)?;
+    let paths = Paths::new(config, limits);
+    let levels = operations_in_budget(&paths, probabilities)?;
     let operations: Vec<Operation> = paths.operations(&levels).collect();
-    let room = (paths.base(&levels), budget.target);
-    Ok(parts_in_budget(table, probabilities, &operations, room))
+    Ok(parts_in_budget(limits, probabilities, &operations, paths.bases(&levels)))
 }
 
 /// Whether a token that only attention shows the image to sees all that convolutions made of it:
@@ -125,28 +126,66 @@ pub fn sighted(operations: impl IntoIterator<Item = Operation>) -> bool {
 
 /// The single path of every block, the shortcut first. An index into each is a *level*.
 struct Paths<'a> {
-    table: &'a CostTable,
-    paths: Vec<Vec<(Operation, f64)>>,
+    operations: Vec<Vec<Operation>>,
+    /// Their costs, for every limit.
+    costs: Vec<(&'a Limit, Vec<Vec<f64>>)>,
     needs_attention: bool,
+    multiple: usize,
 }
 
-impl Paths<'_> {
-    fn operations(&self, levels: &[usize]) -> impl Iterator<Item = Operation> {
-        levels.iter().zip(&self.paths).map(|(&level, path)| path[level].0)
+impl<'a> Paths<'a> {
+    fn new(config: &ModelConfig, limits: &'a Limits) -> Self {
+        let path = |block: &BlockCost| block.path().map(|(operation, _)| operation).collect();
+        let costs = |block: &BlockCost| block.path().map(|(_, cost)| cost).collect();
+        let of = |limit: &'a Limit| (limit, limit.table.blocks.iter().map(costs).collect());
+        Self {
+            operations: limits.first().table.blocks.iter().map(path).collect(),
+            costs: limits.iter().map(of).collect(),
+            needs_attention: config.sees_by_attention(),
+            multiple: limits.multiple(),
+        }
     }
 
-    /// Cost outside the FFNs that have gates, with one head where heads have.
-    fn base(&self, levels: &[usize]) -> f64 {
-        let ungated: f64 = self.table.blocks.iter().map(BlockCost::ungated_ffn).sum();
-        let operations = levels.iter().zip(&self.paths).map(|(&level, path)| path[level].1);
-        self.table.fixed() + ungated + operations.sum::<f64>() - self.heads(levels)
+    fn operations(&self, levels: &[usize]) -> impl Iterator<Item = Operation> {
+        levels.iter().zip(&self.operations).map(|(&level, path)| path[level])
+    }
+
+    /// Costs outside the FFNs that have gates, with one head where heads have, for every limit.
+    fn bases(&self, levels: &[usize]) -> Vec<f64> {
+        let base = |(limit, paths): &(&Limit, Vec<Vec<f64>>)| {
+            let table = &limit.table;
+            let ungated: f64 = table.blocks.iter().map(BlockCost::ungated_ffn).sum();
+            let operations = levels.iter().zip(paths).map(|(&level, path)| path[level]);
+            table.fixed() + ungated + operations.sum::<f64>() - self.heads(table, levels)
+        };
+        self.costs.iter().map(base).collect()
     }
 
     /// Cost of all heads but one wherever they have gates.
-    fn heads(&self, levels: &[usize]) -> f64 {
-        let pairs = self.operations(levels).zip(&self.table.blocks);
+    fn heads(&self, table: &CostTable, levels: &[usize]) -> f64 {
+        let pairs = self.operations(levels).zip(&table.blocks);
         let attends = pairs.filter(|(operation, _)| *operation == Operation::Msa);
         attends.map(|(_, cost)| cost.head * cost.head_gates().saturating_sub(1) as f64).sum()
+    }
+
+    /// The first limit that the operations alone exceed, and what they cost.
+    fn exceeded(&self, levels: &[usize]) -> Option<(&Limit, f64)> {
+        let pairs = self.costs.iter().zip(self.bases(levels));
+        let mut over = pairs.filter(|((limit, _), base)| *base > limit.target);
+        over.next().map(|((limit, _), base)| (*limit, base))
+    }
+
+    /// Whether with whole FFNs and all heads every budget still has room.
+    fn spare(&self, levels: &[usize]) -> bool {
+        self.costs.iter().zip(self.bases(levels)).all(|((limit, _), base)| {
+            let ffns = limit
+                .table
+                .blocks
+                .iter()
+                .map(|block| block.ffn(block.ffn_gates() / self.multiple * self.multiple));
+            let all = base + ffns.sum::<f64>() + self.heads(&limit.table, levels);
+            all < limit.target * (1.0 - SLACK)
+        })
     }
 
     /// Whether the classifier sees the image.
@@ -171,16 +210,18 @@ impl Paths<'_> {
 
     /// To what is cheaper: one head of attention may cost less than a convolution.
     fn lowered(&self, levels: &[usize], block: usize) -> Option<Vec<usize>> {
+        let now = self.bases(levels);
         let cheaper = |&level: &usize| {
             let mut other = levels.to_vec();
             other[block] = level;
-            self.base(&other) < self.base(levels)
+            let (other, now) = (self.bases(&other), &now);
+            other.iter().zip(now).all(|(other, now)| other <= now) && other != *now
         };
         self.moved(levels, block, (0..levels[block]).rev().filter(cheaper))
     }
 
     fn raised(&self, levels: &[usize], block: usize) -> Option<Vec<usize>> {
-        self.moved(levels, block, levels[block] + 1..self.paths[block].len())
+        self.moved(levels, block, levels[block] + 1..self.operations[block].len())
     }
 
     /// The levels with attention where it is likeliest among the blocks where it would do.
@@ -190,7 +231,7 @@ impl Paths<'_> {
         }
         let attention = |block: &BlockProbabilities| block.operations.iter().product::<f32>();
         let able = (0..levels.len()).filter_map(|block| {
-            let top = self.paths[block].len() - 1;
+            let top = self.operations[block].len() - 1;
             Some((block, self.moved(&levels, block, std::iter::once(top))?))
         });
         let likeliest = able.max_by(|(i, _), (j, _)| {
@@ -204,27 +245,24 @@ impl Paths<'_> {
 fn operations_in_budget(
     paths: &Paths,
     probabilities: &[BlockProbabilities],
-    budget: Budget,
 ) -> Result<Vec<usize>, DeriveError> {
     let expected = probabilities.iter().map(BlockProbabilities::level).collect();
     let mut levels = paths.with_sight(expected, probabilities);
     let p = |block: usize, level: usize| probabilities[block].operations[level - 1];
-    let table = paths.table;
-    let whole: f64 = table.blocks.iter().map(|block| block.ffn(block.ffn_gates())).sum();
 
-    while paths.base(&levels) > budget.target {
+    while let Some((limit, smallest)) = paths.exceeded(&levels) {
         let able = (0..levels.len()).filter_map(|i| Some((i, paths.lowered(&levels, i)?)));
         let least = able.min_by(|(i, _), (j, _)| p(*i, levels[*i]).total_cmp(&p(*j, levels[*j])));
         let Some((_, lowered)) = least else {
-            let (sighted, smallest) = (paths.needs_attention, paths.base(&levels));
+            let (budget, sighted) = (limit.budget(), paths.needs_attention);
             return Err(DeriveError::TooSmall { budget, sighted, smallest });
         };
         levels = lowered;
     }
 
-    while paths.base(&levels) + whole + paths.heads(&levels) < budget.target * (1.0 - SLACK) {
+    while paths.spare(&levels) {
         let able = (0..levels.len()).filter_map(|i| Some((i, paths.raised(&levels, i)?)));
-        let able = able.filter(|(_, raised)| paths.base(raised) <= budget.target);
+        let able = able.filter(|(_, raised)| paths.exceeded(raised).is_none());
         let likeliest =
             able.max_by(|(i, _), (j, _)| p(*i, levels[*i] + 1).total_cmp(&p(*j, levels[*j] + 1)));
         match likeliest {
@@ -242,13 +280,15 @@ enum Part {
     Head(usize),
 }
 
-/// The blocks with the likeliest hidden dimensions and heads that fit beside what the rest costs.
+/// The blocks with the likeliest hidden dimensions and heads that fit beside what the rest costs by
+/// every limit.
 fn parts_in_budget(
-    table: &CostTable,
+    limits: &Limits,
     probabilities: &[BlockProbabilities],
     operations: &[Operation],
-    (mut cost, target): (f64, f64),
+    mut costs: Vec<f64>,
 ) -> Vec<BlockArchitecture> {
+    let table = &limits.first().table;
     let p = |&(block, part): &(usize, Part)| match part {
         Part::Dimension(i) => probabilities[block].ffn[i],
         Part::Head(i) => probabilities[block].heads[i],
@@ -271,18 +311,25 @@ fn parts_in_budget(
     all.sort_by(|a, b| p(b).total_cmp(&p(a)));
 
     for (block, part) in all {
-        let own = &table.blocks[block];
-        let more = match part {
-            Part::Dimension(_) => own.ffn(kept[block].len() + 1) - own.ffn(kept[block].len()),
-            Part::Head(_) => own.head,
+        let more = |limit: &Limit| {
+            let (own, width) = (&limit.table.blocks[block], kept[block].len());
+            match part {
+                Part::Dimension(_) => own.ffn(width + 1) - own.ffn(width),
+                Part::Head(_) => own.head,
+            }
         };
-        if cost + more <= target {
-            cost += more;
+        let with: Vec<f64> =
+            costs.iter().zip(limits.iter()).map(|(cost, limit)| cost + more(limit)).collect();
+        if with.iter().zip(limits.iter()).all(|(cost, limit)| *cost <= limit.target) {
+            costs = with;
             match part {
                 Part::Dimension(i) => kept[block].push(i),
                 Part::Head(i) => heads[block].push(i),
             }
         }
+    }
+    if limits.multiple() > 1 {
+        keep_to_multiples(limits, probabilities, &mut kept, costs);
     }
     let blocks = operations.iter().zip(kept).zip(heads).zip(&table.blocks);
     blocks

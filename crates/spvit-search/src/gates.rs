@@ -7,7 +7,7 @@ use burn::tensor::{Tensor, TensorData, activation::sigmoid, backend::Backend};
 use spvit_core::gates;
 use spvit_layers::{BlockGates, Operation, OperationGates};
 
-use crate::{BlockScores, CostTable};
+use crate::{BlockScores, CostTable, Limit, Limits};
 
 /// Uniform draws of one block in one step, each in `(0, 1)`.
 #[derive(Debug, Clone, PartialEq)]
@@ -129,13 +129,13 @@ impl<B: Backend> Gates<B> {
         gates
     }
 
-    /// The gates with one number added to every threshold, so that the cost at the expected gates
-    /// comes as near to the target as it can without exceeding it.
-    pub fn projected(mut self, table: &CostTable, target: f64) -> Self {
+    /// The gates with one number added to every threshold, so that a cost at the expected gates comes
+    /// as near to its budget as it can without exceeding it, or any other's.
+    pub fn projected(mut self, limits: &Limits) -> Self {
         let operations = host(self.operations.val().detach());
         let ffn = host(self.ffn.val().detach());
         let heads = host(self.heads.val().detach());
-        let cost = |shift: f32| {
+        let fits = |shift: f32| {
             let open = |threshold: &f32| threshold + shift > 0.0;
             let blocks = self.blocks(|block, [operation, hidden, head]| {
                 let own = &operations[operation..operation + block.operations.len()];
@@ -144,9 +144,11 @@ impl<B: Backend> Gates<B> {
                 let own = [&ffn[hidden..hidden + block.hidden], &heads[head..head + block.heads]];
                 (level, own.map(count))
             });
-            let pairs = blocks.into_iter().zip(&table.blocks);
-            let sum: f64 = pairs.map(|((level, kept), cost)| cost.at(level, kept)).sum();
-            table.fixed() + sum
+            limits.iter().all(|Limit { table, target }| {
+                let pairs = blocks.iter().zip(&table.blocks);
+                let sum: f64 = pairs.map(|(&(level, kept), cost)| cost.at(level, kept)).sum();
+                table.fixed() + sum <= *target
+            })
         };
         let all = || operations.iter().chain(&ffn).chain(&heads);
         let mut low = -all().copied().fold(f32::MIN, f32::max) - 1e-3;
@@ -154,12 +156,12 @@ impl<B: Backend> Gates<B> {
         if all().next().is_none() {
             return self;
         }
-        if cost(high) <= target {
+        if fits(high) {
             low = high;
         }
         for _ in 0..48 {
             let middle = low + (high - low) / 2.0;
-            match cost(middle) <= target {
+            match fits(middle) {
                 true => low = middle,
                 false => high = middle,
             }

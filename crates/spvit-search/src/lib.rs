@@ -3,6 +3,7 @@
 //! - [`Gates`]: the thresholds, a module of their own with their own optimiser.
 //! - [`CostTable`]: what every choice costs, in FLOPs (multiply-adds counted once, by two cost
 //!   models), parameters or milliseconds.
+//! - [`Limits`]: one or several budgets, in different units, all of which hold.
 //! - [`BudgetTerm`]: the part of the objective that pulls the cost to the budget.
 //! - [`Architecture`]: what a search gives to everything later, a small JSON file.
 //! - [`Profile`]: what every part of an architecture costs.
@@ -20,6 +21,7 @@ mod derive;
 mod gates;
 mod importance;
 mod moments;
+mod multiples;
 mod objective;
 mod profile;
 mod prune;
@@ -30,9 +32,10 @@ pub use architecture::{Architecture, ArchitectureError, BlockArchitecture};
 pub use choose::{Candidate, candidates};
 pub use cost::{
     BlockCost, Budget, Choice, Correction, CostModel, CostTable, Entry, FitError, LatencyError,
-    LatencyTable, OperationTime, Place, Probe, ShapeFit, Timing, Unit, WholeModel, probes,
+    LatencyTable, Limit, Limits, OperationTime, Place, Probe, ShapeFit, Timing, Unit, WholeModel,
+    probes,
 };
-pub use derive::{DeriveError, derive, derive_among, derive_blocks, derive_for, sighted};
+pub use derive::{DeriveError, derive, derive_blocks, derive_for, derive_within, sighted};
 pub use gates::{BlockProbabilities, BlockUniforms, GateLayout, Gates};
 pub use importance::{BlockImportance, Labelled, PartImportance, importance};
 pub use objective::BudgetTerm;

@@ -2,7 +2,7 @@
 
 use spvit_core::TrainBackend;
 use spvit_interchange::weights::read_architecture;
-use spvit_search::Architecture;
+use spvit_search::{Architecture, Budget};
 
 use crate::{
     Phase, Run, TrainError,
@@ -22,7 +22,7 @@ impl<B: TrainBackend> Run<'_, B> {
             }
             let begun_with = match phase {
                 Phase::Finetune => results::about(&self.folder.pruned()).checksum,
-                Phase::Search => results::file_digest(&self.dense_path()),
+                Phase::Search => results::file_digest(&self.search_begins_with()),
                 Phase::Transfer => results::file_digest(&self.config.dense.weights),
                 Phase::Pretrain => None,
             };
@@ -52,13 +52,18 @@ impl<B: TrainBackend> Run<'_, B> {
         let Some(text) = results::about(&pruned).architecture else { return Ok(()) };
         let own = Architecture::from_json(&text)
             .map_err(|error| TrainError::Architecture { path: pruned.clone(), error })?;
-        let budget = self.config.budget();
-        if let Some(other) = own.budget().filter(|&other| other != budget) {
+        let (other, budgets) = (own.budgets(), self.config.budgets());
+        if !other.is_empty() && other != budgets {
+            let shown = |all: &[Budget]| {
+                let all = all.iter().map(Budget::to_string);
+                all.collect::<Vec<_>>().join(" and ")
+            };
             return Err(TrainError::Mixed {
                 path: pruned,
                 problem: format!(
-                    "it was cut to {} {}, and the budget is {} {} now; --redo prune cuts it anew",
-                    other.target, other.unit, budget.target, budget.unit
+                    "it was cut to {}, and the budget is {} now; --redo prune cuts it anew",
+                    shown(&other),
+                    shown(&budgets)
                 ),
             });
         }
@@ -125,8 +130,8 @@ impl<B: TrainBackend> Run<'_, B> {
     /// could lose it, too.
     fn settle_budget(&mut self) -> Result<(), TrainError> {
         let text = results::about(&self.folder.pruned()).architecture.unwrap_or_default();
-        let budget = Architecture::from_json(&text).ok().and_then(|own| own.budget());
-        match budget == Some(self.config.budget()) {
+        let budgets = Architecture::from_json(&text).ok().map(|own| own.budgets());
+        match budgets == Some(self.config.budgets()) {
             true => self.check_architecture(),
             false => self.folder.begin_anew(Part::Prune),
         }

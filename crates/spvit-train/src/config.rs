@@ -1,18 +1,23 @@
 //! Configuration of a run: one TOML file, every value with a default.
 
+mod budget;
 mod defaults;
 mod fit;
 mod resolve;
 mod text;
 mod validate;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
+pub use budget::GivenBudget;
 pub use resolve::{Given, Resolved, SET, other_order, taken_in_order};
 use serde::{Deserialize, Serialize};
 use spvit_data::{AugmentConfig, DatasetOptions, EvalTransform, ImageOptions};
 use spvit_layers::{ModelConfig, Operation};
-use spvit_search::{Budget, CostModel, CostTable};
+use spvit_search::{Budget, CostModel, CostTable, LatencyTable, Limit, Limits};
 pub use text::toml_string;
 
 /// Everything that a run depends on besides its data.
@@ -39,6 +44,10 @@ pub struct RunConfig {
     pub finetune: FinetuneConfig,
     /// Progress and checkpoints.
     pub run: LoopConfig,
+    /// What the model's parts take, where a budget is one of time: no value of a file, but what
+    /// [`Run`](crate::Run) finds or measures before anything else.
+    #[serde(skip)]
+    pub latency: Option<Arc<LatencyTable>>,
 }
 
 /// Where images come from.
@@ -127,12 +136,27 @@ phase_config! {
 phase_config! {
     /// The search.
     SearchConfig {
-        /// The budget: up to 1 a share of what the dense model has, above 1 an amount.
+        /// The budget: up to 1 a share of what the dense model has, above 1 an amount; in milliseconds
+        /// always an amount.
         budget: f64,
-        /// What the budget counts: `flops` or `parameters`.
+        /// What the budget counts: `flops`, `parameters`, `milliseconds`, or `latency`, which is a share
+        /// of the dense model's milliseconds.
         budget_unit: BudgetUnit,
+        /// Budgets that hold besides, each in another unit, such as `12M params`.
+        further_budgets: Vec<GivenBudget>,
+        /// Budgets of which each gets results of its own, in `budgets/` of the run folder, from one
+        /// search: a front. Empty: `budget` alone.
+        budgets: Vec<GivenBudget>,
+        /// What the model's parts take in milliseconds, a file of `spvit measure`. Empty: where a budget
+        /// is one of time, it is measured first.
+        latency_table: PathBuf,
+        /// Widths of the FFNs that a search cuts are multiples of this number.
+        round: usize,
         /// `paper` or `macs`.
         cost_model: CostModel,
+        /// A searched model to begin with in place of the dense one, `searched.safetensors` of another
+        /// run; empty: the dense one.
+        from: PathBuf,
         /// λ of the objective (Eq. 13).
         lambda: f64,
         /// Unit of the FLOPs in the objective: `dense` (the dense model's FLOPs) or `giga` (10⁹,
@@ -156,6 +180,8 @@ phase_config! {
         budget_fall: f64,
         /// Whether attention's heads have gates, too, an extension of the paper's search.
         heads: bool,
+        /// Whether the FFNs' hidden dimensions have gates.
+        ffn: bool,
         /// Whether the weights stay as they are.
         hold_weights: bool,
         /// What an attention layer may become, such as `shortcut|msa`: one entry for all blocks or one
@@ -254,13 +280,17 @@ pub enum ScheduleKind {
 }
 
 /// What a budget counts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum BudgetUnit {
     /// Multiply-adds counted once.
     Flops,
     /// Trained values.
     Parameters,
+    /// Milliseconds.
+    Milliseconds,
+    /// Milliseconds, as a share of the dense model's.
+    Latency,
 }
 
 /// Unit of the FLOPs in the objective.
@@ -328,41 +358,146 @@ impl DataConfig {
     }
 }
 
+impl BudgetUnit {
+    /// Its name in configurations.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Flops => "flops",
+            Self::Parameters => "parameters",
+            Self::Milliseconds => "milliseconds",
+            Self::Latency => "latency",
+        }
+    }
+
+    /// The unit that it is a budget of.
+    pub fn unit(self) -> spvit_search::Unit {
+        match self {
+            Self::Flops => spvit_search::Unit::Flops,
+            Self::Parameters => spvit_search::Unit::Parameters,
+            Self::Milliseconds | Self::Latency => spvit_search::Unit::Milliseconds,
+        }
+    }
+}
+
+impl SearchConfig {
+    /// The first budget.
+    pub fn given_budget(&self) -> GivenBudget {
+        GivenBudget { target: self.budget, unit: self.budget_unit }
+    }
+
+    /// The same for another budget alone.
+    pub fn at_budget(&self, GivenBudget { target, unit }: GivenBudget) -> Self {
+        Self { budget: target, budget_unit: unit, budgets: Vec::new(), ..self.clone() }
+    }
+}
+
 impl RunConfig {
-    /// The search's budget.
+    /// The search's first budget.
     pub fn budget(&self) -> Budget {
-        let target = match self.search.budget <= 1.0 {
-            true => self.whole_table().dense() * self.search.budget,
-            false => self.search.budget,
-        };
-        match self.search.budget_unit {
-            BudgetUnit::Flops => Budget::flops(target as u64),
-            BudgetUnit::Parameters => Budget::parameters(target as u64),
+        self.limit(self.search.given_budget()).budget()
+    }
+
+    /// All budgets that hold, in the order of their units.
+    pub fn budgets(&self) -> Vec<Budget> {
+        let mut all: Vec<Budget> = self.limits().iter().map(Limit::budget).collect();
+        all.sort_by_key(|budget| budget.unit);
+        all
+    }
+
+    /// The budgets, with the costs of the choices that are searched.
+    pub fn limits(&self) -> Limits {
+        let others = self.search.further_budgets.iter().map(|&given| self.limit(given));
+        let limits = Limits::new(self.limit(self.search.given_budget()), others.collect());
+        limits.in_multiples(self.search.round)
+    }
+
+    /// Whether a budget is one of time.
+    pub fn has_time_budget(&self) -> bool {
+        let Self { search, .. } = self;
+        let all = [search.given_budget()].into_iter().filter(|_| search.budgets.is_empty());
+        let mut all = all.chain(search.further_budgets.iter().chain(&search.budgets).copied());
+        all.any(|given| given.unit.unit() == spvit_search::Unit::Milliseconds)
+    }
+
+    /// What the budgets are after a share of a search's steps: they fall evenly from the dense model's
+    /// costs.
+    pub fn limits_at(&self, share: f64) -> Limits {
+        let limits = self.limits();
+        if share >= self.search.budget_fall {
+            return limits;
+        }
+        let given = std::iter::once(self.search.given_budget());
+        let given = given.chain(self.search.further_budgets.iter().copied());
+        let fallen = share / self.search.budget_fall;
+        let targets: Vec<f64> = given
+            .zip(limits.iter())
+            .map(|(given, limit)| {
+                let dense = self.dense_cost(given.unit);
+                dense - (dense - limit.target) * fallen
+            })
+            .collect();
+        limits.with_targets(targets)
+    }
+
+    fn limit(&self, given: GivenBudget) -> Limit {
+        let table = self.searched(self.whole_table_in(given.unit));
+        let GivenBudget { target, unit } = given;
+        let target = if given.is_share() { self.dense_cost(unit) * target } else { target };
+        // Counts are whole numbers.
+        let whole = unit.unit() != spvit_search::Unit::Milliseconds;
+        Limit { table, target: if whole { target.trunc() } else { target } }
+    }
+
+    /// What the dense model costs; of time, what was measured.
+    pub(crate) fn dense_cost(&self, unit: BudgetUnit) -> f64 {
+        match (&self.latency, unit.unit()) {
+            (Some(table), spvit_search::Unit::Milliseconds) => table.dense.median,
+            // Nothing was measured, and nothing costs less.
+            (None, spvit_search::Unit::Milliseconds) => 0.0,
+            _ => self.whole_table_in(unit).dense(),
         }
     }
 
-    /// What the budget is after a share of a search's steps: it falls evenly from the dense model's
-    /// cost.
-    pub fn budget_at(&self, share: f64) -> f64 {
-        let (dense, target) = (self.whole_table().dense(), self.budget().target);
-        match share < self.search.budget_fall {
-            true => dense - (dense - target) * share / self.search.budget_fall,
-            false => target,
-        }
-    }
-
-    /// Costs of the choices that are searched, in the budget's unit.
-    pub fn cost_table(&self) -> CostTable {
+    /// The choices of a table that are searched.
+    fn searched(&self, whole: CostTable) -> CostTable {
         let among = self.search.operations_by_block(self.model.depth());
-        let table = self.whole_table().among(&among.unwrap_or_default());
+        let table = whole.among(&among.unwrap_or_default());
+        let table = if self.search.ffn { table } else { table.with_whole_ffns() };
         if self.search.heads { table.with_heads() } else { table }
     }
 
-    /// Costs of all choices of the model, in the budget's unit.
+    /// Costs of the choices that are searched, in the first budget's unit; with several budgets those
+    /// that are on the single paths of all.
+    pub fn cost_table(&self) -> CostTable {
+        self.limits().first().table.clone()
+    }
+
+    /// Costs of all choices of the model, in the first budget's unit.
     pub fn whole_table(&self) -> CostTable {
-        match self.search.budget_unit {
+        self.whole_table_in(self.search.budget_unit)
+    }
+
+    /// Costs of all choices of the model.
+    pub(crate) fn whole_costs(&self, unit: spvit_search::Unit) -> CostTable {
+        CostTable::in_unit(&self.model, self.search.cost_model, unit)
+            .unwrap_or_else(|| self.whole_table_in(BudgetUnit::Milliseconds))
+    }
+
+    fn whole_table_in(&self, unit: BudgetUnit) -> CostTable {
+        match unit {
             BudgetUnit::Flops => CostTable::new(&self.model, self.search.cost_model),
             BudgetUnit::Parameters => CostTable::parameters(&self.model),
+            BudgetUnit::Milliseconds | BudgetUnit::Latency => match &self.latency {
+                Some(table) => table.cost_table(),
+                None => CostTable::unmeasured(&self.model),
+            },
         }
+    }
+
+    /// A line for each unit on the operations that the single paths leave out.
+    pub(crate) fn dominated(&self) -> impl Iterator<Item = String> {
+        let all = std::iter::once(self.search.budget_unit);
+        let all = all.chain(self.search.further_budgets.iter().map(|given| given.unit));
+        all.filter_map(|unit| self.searched(self.whole_table_in(unit)).dominated())
     }
 }

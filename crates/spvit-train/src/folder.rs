@@ -10,7 +10,7 @@ use std::{
 use sha2::{Digest, Sha256};
 use spvit_layers::state::StateDict;
 
-use crate::{Phase, RunConfig, TrainError};
+use crate::{Phase, RunConfig, TrainError, config::DenseConfig};
 
 /// A run's files.
 #[derive(Debug, Clone)]
@@ -42,7 +42,10 @@ impl RunFolder {
     pub fn create(root: &Path) -> Result<Self, TrainError> {
         let folder = Self { root: root.to_path_buf() };
         // Also where its config.toml is gone: another one must not go on from old results.
-        if Phase::ALL.into_iter().any(|phase| folder.begun(phase)) || folder.pruned().exists() {
+        let begun = |folder: &Self| {
+            Phase::ALL.into_iter().any(|phase| folder.begun(phase)) || folder.pruned().exists()
+        };
+        if begun(&folder) || folder.parts().iter().any(begun) {
             return Err(TrainError::Occupied { path: root.to_path_buf() });
         }
         if let Ok(to) = root.read_link()
@@ -95,6 +98,15 @@ impl RunFolder {
         self.root.join("dense.safetensors")
     }
 
+    /// The dense model that a search in this folder starts from.
+    pub fn dense_of(&self, DenseConfig { weights, transfer }: &DenseConfig) -> PathBuf {
+        match (transfer, weights.as_os_str().is_empty()) {
+            (true, _) => self.transferred(),
+            (false, true) => self.dense(),
+            (false, false) => weights.clone(),
+        }
+    }
+
     /// The dense model with a new head that transfer gives.
     pub fn transferred(&self) -> PathBuf {
         self.root.join("transferred.safetensors")
@@ -125,9 +137,43 @@ impl RunFolder {
         self.root.join("summary.json")
     }
 
+    /// What the model's parts take, where a budget is one of time.
+    pub fn latency(&self) -> PathBuf {
+        self.root.join("latency.json")
+    }
+
     /// One line for each epoch.
     pub fn metrics(&self) -> PathBuf {
         self.root.join("metrics.jsonl")
+    }
+
+    /// Where the runs of several budgets are.
+    pub fn budgets(&self) -> PathBuf {
+        self.root.join("budgets")
+    }
+
+    /// The run of a budget of this name, which need not be there.
+    pub fn budget(&self, name: &str) -> Self {
+        Self { root: self.budgets().join(name) }
+    }
+
+    /// The runs of budgets that are there, in the order of their names.
+    pub fn parts(&self) -> Vec<Self> {
+        let entries = fs::read_dir(self.budgets()).into_iter().flatten().flatten();
+        let mut parts: Vec<Self> = entries
+            .map(|entry| Self { root: entry.path() })
+            .filter(|part| part.config().exists())
+            .collect();
+        parts.sort_by(|a, b| a.root.cmp(&b.root));
+        parts
+    }
+
+    /// This folder, made if it is not there.
+    pub(crate) fn begun_or_new(self) -> Result<Self, TrainError> {
+        match self.config().exists() {
+            true => Self::open(&self.root),
+            false => Self::create(&self.root),
+        }
     }
 
     /// The best weights of a phase so far.
@@ -161,6 +207,7 @@ impl RunFolder {
     /// # Errors
     /// [`TrainError::Io`] naming the file that cannot be removed.
     pub fn begin_anew(&self, part: Part) -> Result<(), TrainError> {
+        self.parts().iter().try_for_each(|budget| budget.begin_anew(part))?;
         let phases: &[Phase] = match part {
             Part::Pretrain => &Phase::ALL,
             Part::Transfer => &[Phase::Transfer, Phase::Search, Phase::Finetune],
@@ -175,6 +222,9 @@ impl RunFolder {
             if phase == Phase::Finetune && part != Part::Finetune {
                 files.extend([self.pruned(), self.architecture()]);
             }
+        }
+        if phases.contains(&Phase::Search) {
+            files.push(self.latency());
         }
         for path in files {
             match fs::remove_file(&path) {

@@ -30,7 +30,7 @@ impl<B: TrainBackend> Objective<B> for Classification<B> {
         let value = match &self.teacher {
             Some(teacher) => {
                 let follows = heads.distillation.unwrap_or_else(|| heads.class.clone());
-                let follow = teacher.follow(follows, batch);
+                let follow = teacher.follow(follows, batch, context.number);
                 labels(heads.class) * (1.0 - teacher.share) + follow * teacher.share
             }
             None => labels(logits.clone()),
@@ -71,10 +71,24 @@ pub enum Uniforms {
 /// The search: cross-entropy at sampled gates, one draw per layer and step that the whole batch
 /// shares, and the budget's term.
 pub struct SearchObjective {
-    /// The budget's term.
-    pub budget: BudgetTerm,
+    /// The terms of the budgets, of which that counts whose budget is exceeded most.
+    pub budgets: Vec<BudgetTerm>,
     /// The gates' draws.
     pub uniforms: Uniforms,
+}
+
+impl SearchObjective {
+    /// The term of the budget that is exceeded most.
+    fn binding<B: TrainBackend>(&self, gates: &Gates<B>) -> Option<&BudgetTerm> {
+        match &self.budgets[..] {
+            // The costs of one need not be read from the device.
+            [only] => Some(only),
+            all => {
+                let share = |term: &BudgetTerm| term.cost(gates) / term.budget.target;
+                all.iter().max_by(|a, b| share(a).total_cmp(&share(b)))
+            }
+        }
+    }
 }
 
 impl<B: TrainBackend> Objective<B> for SearchObjective {
@@ -95,7 +109,9 @@ impl<B: TrainBackend> Objective<B> for SearchObjective {
         let logits = model.forward(batch.images.clone(), &sampled, &context.mode());
         let mut value = cross_entropy(logits.clone(), batch.targets.clone(), batch.total);
         if batch.start == 0 {
-            value = value + self.budget.loss(gates);
+            if let Some(term) = self.binding(gates) {
+                value = value + term.loss(gates);
+            }
         }
         Loss { value, logits }
     }

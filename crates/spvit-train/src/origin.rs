@@ -27,11 +27,23 @@ pub struct Origin {
     pub teacher: Option<String>,
 }
 
+/// What a searched model is pruned to.
+const BUDGETS: [&str; 4] =
+    ["search.budget", "search.budget_unit", "search.further_budgets", "search.round"];
+
 /// Whether a value changes no weight of a phase.
 fn free(key: &str) -> bool {
     // What lies at a path is compared instead.
     CHANGE_NOTHING.contains(&key)
-        || ["dense.weights", "finetune.teacher", "run.evaluation_batch"].contains(&key)
+        || [
+            "dense.weights",
+            "finetune.teacher",
+            "run.evaluation_batch",
+            "search.budgets",
+            "search.from",
+            "search.latency_table",
+        ]
+        .contains(&key)
 }
 
 impl Origin {
@@ -79,8 +91,7 @@ impl Origin {
         for key in differing(&self.settings, &now.settings) {
             let [old, new] = [self, now].map(|own| own.settings.get(key).cloned());
             // What the search's result is pruned to may differ from what it was searched for.
-            let later =
-                ["search.budget", "search.budget_unit"].contains(&key.as_str()) && !going_on;
+            let later = BUDGETS.contains(&key.as_str()) && !going_on;
             let known = (old.is_some() && new.is_some()) || is_optional(key);
             if let Some(reason) = fixed_by(folder, key).filter(|_| known && !later) {
                 return Err(fixed(key, old, new, reason));

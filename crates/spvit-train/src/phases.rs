@@ -1,14 +1,17 @@
 //! What a run computes in each of its phases.
 
-use std::io::{ErrorKind, Write};
+use std::{
+    io::{ErrorKind, Write},
+    path::{Path, PathBuf},
+};
 
 use spvit_core::TrainBackend;
 use spvit_interchange::weights::{self, read_architecture};
-use spvit_layers::{Init, Vit, state};
-use spvit_search::{Architecture, Gates, derive_among, expand, prune, refit};
+use spvit_layers::{Init, SearchVit, Vit, state};
+use spvit_search::{Architecture, Gates, derive_within, expand, prune, refit};
 
 use crate::{
-    Event, Phase, Run, Teacher, TrainError,
+    Event, Phase, Run, RunConfig, Teacher, TrainError,
     classify::Classify,
     config::{InitialWeights, TrainingConfig},
     epochs::Outcome,
@@ -19,6 +22,9 @@ use crate::{
     search::{Search, restore_gates},
     start::constant_gates,
 };
+
+/// How the names of thresholds begin among a searched model's tensors.
+const THRESHOLDS: &str = "thresholds.";
 
 impl<B: TrainBackend> Run<'_, B> {
     /// Trains a dense model from scratch; writes `dense.safetensors`.
@@ -92,17 +98,15 @@ impl<B: TrainBackend> Run<'_, B> {
 
     /// Whether any architecture meets the budget, which is known before the first step; says what is
     /// not searched.
-    pub(crate) fn check_budget(&mut self) -> Result<(), TrainError> {
-        let cost_model = self.config.search.cost_model;
-        let table = self.config.cost_table();
-        let whole = self.config.whole_table();
-        for line in [table.dominated(), whole.left_dense()].into_iter().flatten() {
-            self.say(&line);
+    pub(crate) fn check_budget(&mut self, config: &RunConfig) -> Result<(), TrainError> {
+        let limits = config.limits();
+        for line in config.dominated().chain(config.whole_table().left_dense()) {
+            self.say_once(&line);
         }
-        let fresh = Gates::<B::InnerBackend>::new(&table, 0.0, self.device());
-        let budget = self.config.budget();
+        let fresh = Gates::<B::InnerBackend>::new(&limits.first().table, 0.0, self.device());
         let probabilities = fresh.probabilities();
-        let derived = derive_among(&self.config.model, cost_model, &table, &probabilities, budget)?;
+        let cost_model = config.search.cost_model;
+        let derived = derive_within(&config.model, cost_model, &limits, &probabilities)?;
         match derived.blind() {
             Some(line) => Err(TrainError::Config {
                 source_name: "search.operations".into(),
@@ -117,26 +121,36 @@ impl<B: TrainBackend> Run<'_, B> {
     /// # Errors
     /// [`TrainError`].
     pub fn search(&mut self) -> Result<Outcome, TrainError> {
+        if self.is_front() {
+            return self.train_each(|run| match run.folder.searched().exists() {
+                true => Ok(Outcome::Finished),
+                false => run.search(),
+            });
+        }
         self.check_batch(Phase::Search, &self.config.search.training())?;
-        self.check_budget()?;
+        self.check_budgets()?;
         let seed = random::seed(self.config.seed, Purpose::Weights);
         let mut init = Init::<B>::new(seed, self.device());
         let dense = self.dense::<B>()?;
         if !self.folder.in_progress(Phase::Search) {
             self.tell_dense(&dense)?;
         }
-        let model = expand(&dense.model, &self.config.model, &mut init);
-        // What a checkpoint holds is not measured again.
-        let gates = match self.folder.in_progress(Phase::Search) {
-            true => constant_gates(&self.config, self.device()),
-            false => match self.first_gates(&dense.model)? {
-                Some(gates) => gates,
-                None => return Ok(Outcome::Stopped),
-            },
+        let earlier = self.config.search.from.clone();
+        let (model, gates) = match earlier.as_os_str().is_empty() {
+            false => self.searched_before(&earlier)?,
+            true => {
+                // What a checkpoint holds is not measured again.
+                let gates = match self.folder.in_progress(Phase::Search) {
+                    true => Some(constant_gates(&self.config, self.device())),
+                    false => self.first_gates(&dense.model)?,
+                };
+                let Some(gates) = gates else { return Ok(Outcome::Stopped) };
+                (expand(&dense.model, &self.config.model, &mut init), gates)
+            }
         };
         let mut subject = Search::<B>::new((model, gates), &self.config, self.device());
         let training = self.config.search.training();
-        let from = results::file_digest(&self.dense_path());
+        let from = results::file_digest(&self.search_begins_with());
         let outcome = self.train(&mut subject, training, from)?;
         if outcome == Outcome::Finished {
             self.promote(Phase::Search)?;
@@ -144,13 +158,42 @@ impl<B: TrainBackend> Run<'_, B> {
         Ok(outcome)
     }
 
+    /// The file that a search begins with.
+    pub(crate) fn search_begins_with(&self) -> PathBuf {
+        match self.config.search.from.as_os_str().is_empty() {
+            true => self.dense_path(),
+            false => self.config.search.from.clone(),
+        }
+    }
+
+    /// Weights and thresholds of an earlier search.
+    fn searched_before(&self, path: &Path) -> Result<(SearchVit<B>, Gates<B>), TrainError> {
+        if !path.exists() {
+            let (path, hint) = (path.to_path_buf(), "search.from names no searched model".into());
+            return Err(TrainError::Missing { path, hint });
+        }
+        let mut state = results::read(path, "do that search anew, or empty search.from")?.tensors;
+        let gates = restore_gates(constant_gates(&self.config, self.device()), &state)?;
+        state.retain(|name, _| !name.starts_with(THRESHOLDS));
+        let model = weights::import_search(state, &self.config.model, path, self.device())?;
+        Ok((model, gates))
+    }
+
     /// Derives the architecture from the searched gates and prunes the searched (or dense) weights;
     /// writes `architecture.json` and `pruned.safetensors`. An `architecture.json` that is already
-    /// there, edited by hand perhaps, is kept. What was fine-tuned from other weights is removed.
+    /// there, edited by hand perhaps, is kept. What was fine-tuned from other weights is removed. Gives the
+    /// architecture, or that of every budget.
     ///
     /// # Errors
     /// [`TrainError`].
-    pub fn prune(&mut self) -> Result<Architecture, TrainError> {
+    pub fn prune(&mut self) -> Result<Vec<Architecture>, TrainError> {
+        if self.is_front() {
+            return self.at_all(|run| run.prune_one());
+        }
+        Ok(vec![self.prune_one()?])
+    }
+
+    pub(crate) fn prune_one(&mut self) -> Result<Architecture, TrainError> {
         let path = self.folder.searched();
         if !path.exists() {
             let hint = "run `spvit search` first";
@@ -162,12 +205,11 @@ impl<B: TrainBackend> Run<'_, B> {
         let architecture = match json.exists() {
             true => read_architecture(&json)?,
             false => {
-                let table = config.cost_table();
-                let gates = Gates::<B::InnerBackend>::new(&table, 0.0, self.device());
+                let limits = config.limits();
+                let table = &limits.first().table;
+                let gates = Gates::<B::InnerBackend>::new(table, 0.0, self.device());
                 let probabilities = restore_gates(gates, &state)?.probabilities();
-                let budget = config.budget();
-                let cost_model = config.search.cost_model;
-                derive_among(&config.model, cost_model, &table, &probabilities, budget)?
+                self.derive_in_time(&limits, &probabilities)?
             }
         };
         if let Some(difference) = results::difference(&config.model, &architecture.model) {
@@ -182,7 +224,7 @@ impl<B: TrainBackend> Run<'_, B> {
         let search = match config.finetune.init {
             InitialWeights::Searched => {
                 let mut model = state;
-                model.retain(|name, _| !name.starts_with("thresholds."));
+                model.retain(|name, _| !name.starts_with(THRESHOLDS));
                 weights::import_search(model, &config.model, &path, self.device())?
             }
             InitialWeights::Dense => {
@@ -236,6 +278,12 @@ impl<B: TrainBackend> Run<'_, B> {
     /// # Errors
     /// [`TrainError`].
     pub fn finetune(&mut self) -> Result<Outcome, TrainError> {
+        if self.is_front() {
+            return self.train_each(|run| match run.folder.compact().exists() {
+                true => Ok(Outcome::Finished),
+                false => run.finetune(),
+            });
+        }
         let path = self.folder.pruned();
         if !path.exists() {
             let hint = "run `spvit prune` first";

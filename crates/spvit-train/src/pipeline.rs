@@ -14,10 +14,11 @@ use spvit_search::Unit;
 
 use crate::{
     Event, Observer, Origin, Phase, TrainError,
-    config::{DenseConfig, RunConfig, TrainingConfig},
+    config::{RunConfig, TrainingConfig},
     epochs::{self, Outcome, Surroundings},
     evaluate,
-    folder::{RunFolder, write_atomically},
+    folder::RunFolder,
+    front::Shared,
     random::{self, Purpose},
     report::{ModelFigures, Summary},
     results,
@@ -40,12 +41,13 @@ pub struct Run<'a, B: TrainBackend> {
     pub(crate) folder: RunFolder,
     pub(crate) data: Dataset,
     /// Fingerprint of the images that weights depend on.
-    images: String,
-    device: B::Device,
-    backend: String,
+    pub(crate) images: String,
+    pub(crate) device: B::Device,
+    pub(crate) backend: String,
     pub(crate) observer: &'a mut dyn Observer,
     /// What was said about the dense weights and the teacher, to say it once.
     pub(crate) noted: BTreeSet<String>,
+    pub(crate) shared: Shared,
 }
 
 impl<'a, B: TrainBackend> Run<'a, B> {
@@ -97,12 +99,20 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         let (backend, noted) = (backend.to_string(), BTreeSet::new());
         let images = data.training_fingerprint();
         let notes = std::mem::take(&mut data.notes);
-        let mut run = Self { config, folder, data, images, device, backend, observer, noted };
+        let shared = Shared::default();
+        let mut run =
+            Self { config, folder, data, images, device, backend, observer, noted, shared };
         for note in notes {
             run.say(&note);
         }
+        run.settle_latency()?;
         run.check_results()?;
         Ok(run)
+    }
+
+    /// Its configuration.
+    pub fn config(&self) -> &RunConfig {
+        &self.config
     }
 
     /// How images come to the run's models, for their files.
@@ -157,7 +167,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         Ok((train, validation))
     }
 
-    fn evaluation_loader(
+    pub(crate) fn evaluation_loader(
         &self,
         images: std::sync::Arc<dyn ImageSource>,
     ) -> Result<Loader, TrainError> {
@@ -190,12 +200,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
     }
 
     pub(crate) fn dense_path(&self) -> PathBuf {
-        let DenseConfig { weights, transfer } = &self.config.dense;
-        match (transfer, weights.as_os_str().is_empty()) {
-            (true, _) => self.folder.transferred(),
-            (false, true) => self.folder.dense(),
-            (false, false) => weights.clone(),
-        }
+        self.folder.dense_of(&self.config.dense)
     }
 
     /// The dense model, on a backend with or without a graph. Weights that are to be trained must
@@ -238,6 +243,10 @@ impl<'a, B: TrainBackend> Run<'a, B> {
     /// # Errors
     /// [`TrainError`].
     pub fn evaluate(&mut self) -> Result<Summary, TrainError> {
+        if self.is_front() {
+            let summaries = self.at_all(|run| run.evaluate())?;
+            return self.summarise(summaries);
+        }
         let config = self.config.clone();
         let mut models = Vec::new();
         if self.dense_path().exists() {
@@ -269,23 +278,34 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         };
         let one = timing(1, 50);
         let many = timing(LATENCY_BATCH, 20);
+        let blocks = models.iter().map(|(_, _, architecture)| architecture.block_configs());
+        let times = self.times_of(&blocks.collect::<Vec<_>>())?;
         let mut figures = Vec::new();
         for (((name, model, architecture), one), many) in models.iter().zip(one).zip(many) {
             figures.push(ModelFigures {
                 name: name.to_string(),
-                accuracy: evaluate::accuracy(model, &images, &self.device)?,
+                accuracy: match (*name, self.shared.dense_accuracy.get()) {
+                    ("dense", Some(&known)) => known,
+                    _ => evaluate::accuracy(model, &images, &self.device)?,
+                },
                 flops: architecture.flops,
                 parameters: spvit_layers::state::parameter_count(model),
                 latency_one: one,
                 latency_batch: many,
+                milliseconds: times.get(figures.len()).copied(),
             });
+        }
+        if let Some(dense) = figures.first().filter(|own| own.name == "dense") {
+            let _ = self.shared.dense_accuracy.set(dense.accuracy);
         }
         for note in images.broken().take_notes() {
             self.say(&note);
         }
-        let budget = config.budget();
-        let [flops, parameters] = [Unit::Flops, Unit::Parameters]
-            .map(|unit| (budget.unit == unit).then_some(budget.target as u64));
+        let budgets = config.budgets();
+        let [flops, parameters] = [Unit::Flops, Unit::Parameters].map(|unit| {
+            let own = budgets.iter().find(|budget| budget.unit == unit);
+            own.map(|budget| budget.target as u64)
+        });
         let summary = Summary {
             backend: self.backend.clone(),
             seed: config.seed,
@@ -295,12 +315,15 @@ impl<'a, B: TrainBackend> Run<'a, B> {
             cost_model: config.search.cost_model,
             target_flops: flops,
             target_parameters: parameters,
+            target_milliseconds: budgets
+                .iter()
+                .find(|budget| budget.unit == Unit::Milliseconds)
+                .map(|budget| budget.target),
+            latency_table: config.latency.as_ref().map(|table| table.to_string()),
             latency_batch_size: LATENCY_BATCH,
             models: figures,
         };
-        let json = serde_json::to_string_pretty(&summary)
-            .map_err(|error| TrainError::io(&self.folder.summary(), error.into()))?;
-        write_atomically(&self.folder.summary(), (json + "\n").as_bytes())?;
+        summary.write(&self.folder)?;
         Ok(summary)
     }
 
@@ -324,11 +347,23 @@ impl<'a, B: TrainBackend> Run<'a, B> {
     /// # Errors
     /// [`TrainError`].
     pub fn run(&mut self) -> Result<Option<Summary>, TrainError> {
-        self.check_plan()?;
-        let transfers = self.config.dense.transfer && !self.folder.transferred().exists();
-        if transfers && self.transfer()? == Outcome::Stopped {
-            return Ok(None);
+        let front = self.is_front();
+        if !front {
+            self.check_plan()?;
         }
+        let transfers = self.config.dense.transfer && !self.folder.transferred().exists();
+        if transfers {
+            self.check_plan()?;
+            self.check_budgets()?;
+            if self.transfer()? == Outcome::Stopped {
+                return Ok(None);
+            }
+        }
+        if front { self.run_front() } else { self.run_one() }
+    }
+
+    /// What is left of one budget.
+    pub(crate) fn run_one(&mut self) -> Result<Option<Summary>, TrainError> {
         // What is pruned needs no search any more.
         if !self.folder.pruned().exists() {
             if !self.folder.searched().exists() && self.search()? == Outcome::Stopped {

@@ -8,7 +8,7 @@ use spvit_layers::{
     ModelConfig, SearchVit,
     state::{self, StateDict},
 };
-use spvit_search::{Architecture, Budget, BudgetTerm, CostTable, Gates, derive_among, prune};
+use spvit_search::{Architecture, BudgetTerm, Gates, Limit, Limits, derive_within, prune};
 
 use crate::{
     Origin, Phase, TrainError,
@@ -32,11 +32,12 @@ const OPTIMISERS: [&str; 2] = ["optimiser.", "threshold_optimiser."];
 /// A search in progress.
 pub(crate) struct Search<B: TrainBackend> {
     replicas: Replicas<B, SearchObjective>,
-    flops: u64,
+    /// Cost at the expected gates, in the first budget's unit.
+    cost: f64,
     shape: ModelConfig,
     config: RunConfig,
     steps: usize,
-    budget: Budget,
+    limits: Limits,
     device: B::Device,
 }
 
@@ -47,15 +48,20 @@ impl<B: TrainBackend> Search<B> {
         config: &RunConfig,
         device: &B::Device,
     ) -> Self {
-        let (budget, table) = (config.budget(), config.cost_table());
+        let limits = config.limits();
         let model = if config.search.hold_weights { model.no_grad() } else { model };
-        let scale = match config.search.unit {
-            Unit::Dense => config.whole_table().dense(),
-            Unit::Giga => 1e9,
-        };
         let lambda = if config.search.projected { 0.0 } else { config.search.lambda };
-        let term = BudgetTerm { table, budget, lambda, scale };
-        let flops = term.cost(&gates) as u64;
+        let term = |limit: &Limit| BudgetTerm {
+            table: limit.table.clone(),
+            budget: limit.budget(),
+            lambda,
+            scale: match config.search.unit {
+                Unit::Dense => config.whole_costs(limit.table.unit).dense(),
+                Unit::Giga => 1e9,
+            },
+        };
+        let budgets: Vec<BudgetTerm> = limits.iter().map(term).collect();
+        let cost = budgets[0].cost(&gates);
         let search = &config.search;
         let weights = Group::new(search.weight_decay).clipped(search.clip_norm);
         let groups = [weights, Group::new(0.0)];
@@ -66,14 +72,14 @@ impl<B: TrainBackend> Search<B> {
             drop_path: search.drop_path,
             depth: config.model.depth(),
         };
-        let objective = SearchObjective { budget: term, uniforms: Uniforms::Seeded };
+        let objective = SearchObjective { budgets, uniforms: Uniforms::Seeded };
         Self {
             replicas: Replicas::new(objective, Searched { model, gates }, groups, options, device),
-            flops,
+            cost,
             shape: config.model.clone(),
             config: config.clone(),
             steps: 0,
-            budget,
+            limits,
             device: device.clone(),
         }
     }
@@ -88,19 +94,20 @@ impl<B: TrainBackend> Search<B> {
     }
 
     /// Cost at the expected gates, in the budget's unit.
-    fn expected_flops(&self) -> u64 {
-        self.replicas.objective().budget.cost(self.gates()) as u64
+    fn expected_cost(&self) -> f64 {
+        self.replicas.objective().budgets[0].cost(self.gates())
+    }
+
+    /// Whether the first budget is one of time.
+    fn in_time(&self) -> bool {
+        self.limits.first().table.unit == spvit_search::Unit::Milliseconds
     }
 
     /// The architecture that the gates give at the budget.
     fn derive(&self) -> Result<Architecture, TrainError> {
         let probabilities = self.gates().probabilities();
-        let (model, table) = (self.config.search.cost_model, self.table());
-        Ok(derive_among(&self.shape, model, table, &probabilities, self.budget)?)
-    }
-
-    fn table(&self) -> &CostTable {
-        &self.replicas.objective().budget.table
+        let model = self.config.search.cost_model;
+        Ok(derive_within(&self.shape, model, &self.limits, &probabilities)?)
     }
 
     fn thresholds(&self) -> StateDict {
@@ -160,14 +167,13 @@ impl<B: TrainBackend> Training for Search<B> {
         let report = self.replicas.step(batch, step as u64, &[rate, threshold_learning_rate]);
         if projected {
             let share = (step + 1) as f64 / self.steps.max(1) as f64;
-            let budget = self.config.budget_at(share);
-            let table = self.table().clone();
+            let limits = self.config.limits_at(share);
             self.replicas.change(|Searched { model, gates }| Searched {
                 model,
-                gates: gates.projected(&table, budget),
+                gates: gates.projected(&limits),
             });
         }
-        self.flops = self.expected_flops();
+        self.cost = self.expected_cost();
         Ok(report)
     }
 
@@ -176,16 +182,27 @@ impl<B: TrainBackend> Training for Search<B> {
     }
 
     fn flops(&self) -> Option<(u64, u64)> {
-        Some((self.flops, self.budget.target as u64))
+        (!self.in_time()).then_some((self.cost as u64, self.limits.first().target as u64))
+    }
+
+    fn milliseconds(&self) -> Option<[f64; 2]> {
+        self.in_time().then_some([self.cost, self.limits.first().target])
     }
 
     fn validate(&mut self, images: &Loader) -> Result<Validation, TrainError> {
         let architecture = self.derive()?;
         let compact = prune(&self.model(), &architecture);
+        let derived = architecture.cost(&self.limits.first().table);
         Ok(Validation {
             accuracy: Some(accuracy(&compact, images, &self.device)?),
-            derived_flops: architecture.cost(self.table()).map(|cost| cost as u64),
-            eligible: self.flops as f64 <= self.budget.target * NEAR,
+            derived_flops: derived.filter(|_| !self.in_time()).map(|cost| cost as u64),
+            derived_milliseconds: derived.filter(|_| self.in_time()),
+            eligible: self
+                .replicas
+                .objective()
+                .budgets
+                .iter()
+                .all(|term| term.cost(self.gates()) <= term.budget.target * NEAR),
         })
     }
 
@@ -218,7 +235,7 @@ impl<B: TrainBackend> Training for Search<B> {
         self.replicas.restore(Searched { model, gates }, |group, optimiser| {
             optimiser.restore(steps, &under(state, OPTIMISERS[group]), device);
         });
-        self.flops = self.expected_flops();
+        self.cost = self.expected_cost();
         Ok(())
     }
 

@@ -60,29 +60,35 @@ impl<B: TrainBackend> Run<'_, B> {
     /// Gates before the first step of a search from this dense model; `None` if it was stopped.
     pub(crate) fn first_gates(&mut self, dense: &Vit<B>) -> Result<Option<Gates<B>>, TrainError> {
         let config = self.config.clone();
-        let table = config.cost_table();
+        let limits = config.limits();
+        let table = limits.together();
         let scores = match config.search.start {
             ThresholdStart::Constant => return Ok(Some(constant_gates(&config, self.device()))),
             ThresholdStart::Importance => {
                 let images = self.calibration(config.search.start_images)?;
                 let count: usize = images.iter().map(|(batch, _)| batch.dims()[0]).sum();
-                self.say(&format!("measuring what every part of the dense model is worth, on {count} training images"));
-                let observer = &mut *self.observer;
-                let found = importance(dense, &images, |block, blocks| {
-                    observer.event(Event::Measuring { block, blocks });
-                    !observer.stop_requested()
-                });
-                if observer.stop_requested() {
-                    return Ok(None);
+                if self.shared.importance.get().is_none() {
+                    self.say(&format!("measuring what every part of the dense model is worth, on {count} training images"));
+                    let observer = &mut *self.observer;
+                    let found = importance(dense, &images, |block, blocks| {
+                        observer.event(Event::Measuring { block, blocks });
+                        !observer.stop_requested()
+                    });
+                    if observer.stop_requested() {
+                        return Ok(None);
+                    }
+                    let _ = self.shared.importance.set(found);
                 }
-                let pairs = table.blocks.iter().zip(&found);
+                let shared = self.shared.importance.clone();
+                let found = shared.get().map_or(&[][..], Vec::as_slice);
+                let observer = &mut *self.observer;
+                let pairs = table.blocks.iter().zip(found);
                 let scores: Vec<BlockScores> =
                     pairs.map(|(cost, found)| BlockScores::of_importance(cost, found)).collect();
                 let images: Vec<_> = images.into_iter().map(|(batch, _)| batch).collect();
                 let dense = dense.valid();
-                let (shape, budget) = (&config.model, config.budget());
                 let among =
-                    candidates(&dense, (shape, &table), &scores, budget, &images, |i, of| {
+                    candidates(&dense, (&config.model, &limits), &scores, &images, |i, of| {
                         observer.event(Event::Measuring { block: i, blocks: of });
                         !observer.stop_requested()
                     });
@@ -101,10 +107,10 @@ impl<B: TrainBackend> Run<'_, B> {
         };
         let gates = Gates::ranked(&table, &scores, self.device());
         let first = match config.search.epochs {
-            0 => config.budget().target,
-            _ => config.budget_at(0.0),
+            0 => limits,
+            _ => config.limits_at(0.0),
         };
-        Ok(Some(gates.projected(&table, first)))
+        Ok(Some(gates.projected(&first)))
     }
 }
 

@@ -3,10 +3,12 @@
 mod of_run;
 #[cfg(feature = "onnxruntime")]
 mod onnx;
+mod predictions;
 
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::tensor::{Tensor, TensorData};
+pub(crate) use predictions::Predictions;
 use spvit_core::TrainBackend;
 use spvit_layers::{Mode, Vit};
 
@@ -53,6 +55,8 @@ pub struct Teacher<B: TrainBackend> {
     /// At which its predictions are followed (soft distillation); 0 follows its likeliest classes
     /// (hard distillation).
     pub temperature: f64,
+    /// Its choices, where others see the same images.
+    kept: Option<Arc<Predictions>>,
     /// What kept the network from computing, the first time.
     failure: Mutex<Option<String>>,
 }
@@ -60,7 +64,13 @@ pub struct Teacher<B: TrainBackend> {
 impl<B: TrainBackend> Teacher<B> {
     /// A teacher that wants images as the run normalises them.
     pub fn new(network: Box<dyn TeacherNetwork<B>>, share: f64, temperature: f64) -> Self {
-        Self { network, channels: None, share, temperature, failure: Mutex::new(None) }
+        let (kept, failure) = (None, Mutex::new(None));
+        Self { network, channels: None, share, temperature, kept, failure }
+    }
+
+    /// The same of a teacher that makes no choice twice.
+    pub(crate) fn keeping(self, kept: Option<Arc<Predictions>>) -> Self {
+        Self { kept, ..self }
     }
 
     /// The same of a network that was trained with images normalised by `own`, where the run's are by
@@ -97,28 +107,43 @@ impl<B: TrainBackend> Teacher<B> {
     }
 
     /// Cross-entropy against the classes that the teacher chooses, or the divergence from its
-    /// predictions, `[1]`, of a student's logits `[count, classes]`.
-    pub(crate) fn follow(&self, logits: Tensor<B, 2>, batch: &MicroBatch<B>) -> Tensor<B, 1> {
-        let theirs = match self.logits(batch.images.clone().inner()) {
-            Ok(theirs) => theirs,
-            Err(problem) => {
-                let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
-                failure.get_or_insert(problem);
-                return (logits * 0.0).sum();
-            }
-        };
+    /// predictions, `[1]`, of a student's logits `[count, classes]` in a step of this number.
+    pub(crate) fn follow(
+        &self,
+        logits: Tensor<B, 2>,
+        batch: &MicroBatch<B>,
+        step: u64,
+    ) -> Tensor<B, 1> {
+        self.followed(logits.clone(), batch, step).unwrap_or_else(|problem| {
+            let mut failure = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
+            failure.get_or_insert(problem);
+            (logits * 0.0).sum()
+        })
+    }
+
+    fn followed(
+        &self,
+        logits: Tensor<B, 2>,
+        batch: &MicroBatch<B>,
+        step: u64,
+    ) -> Result<Tensor<B, 1>, String> {
+        let theirs = || self.logits(batch.images.clone().inner());
         if self.temperature > 0.0 {
-            let theirs = Tensor::from_inner(theirs);
-            return soft_distillation(logits, theirs, self.temperature, batch.total);
+            let theirs = Tensor::from_inner(theirs()?);
+            return Ok(soft_distillation(logits, theirs, self.temperature, batch.total));
         }
-        let chosen = classes(theirs.into_data());
         let [count, width] = logits.dims();
+        let choose = || Ok(classes(theirs()?.into_data()));
+        let chosen = match &self.kept {
+            Some(kept) => kept.get((step, batch.start, count), choose)?,
+            None => choose()?,
+        };
         let mut targets = vec![0.0f32; count * width];
         for (row, class) in chosen.into_iter().enumerate() {
             targets[row * width + class] = 1.0;
         }
         let targets = Tensor::from_data(TensorData::new(targets, [count, width]), &logits.device());
-        cross_entropy(logits, targets, batch.total)
+        Ok(cross_entropy(logits, targets, batch.total))
     }
 
     /// The error of a network that could not compute its logits: a step's loss is wrong then.
@@ -180,7 +205,7 @@ mod tests {
             images: Tensor::zeros([1, 1, 2, 2], &device),
             targets: Tensor::ones([1, 3], &device),
         };
-        teacher.follow(Tensor::ones([1, 3], &device), &batch);
+        teacher.follow(Tensor::ones([1, 3], &device), &batch, 0);
         let error = teacher.failure().unwrap().to_string();
         assert_eq!(error, "finetune.teacher: it gives no logits: out of order");
     }

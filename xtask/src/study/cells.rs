@@ -117,7 +117,7 @@ impl Cell<'_> {
     /// A command of the program in a folder, with the cell's settings and these.
     fn program(&self, command: &str, folder: &Path, seed: u64, more: &[String]) -> Command {
         let mut program = shell::spvit();
-        program.arg(command);
+        program.arg(command).env("RAYON_NUM_THREADS", self.study.threads.to_string());
         match folder.join("config.toml").exists() {
             true => program.arg("--resume"),
             false => program.args(["--config", self.study.config]).arg("--out"),
@@ -204,6 +204,7 @@ impl Cell<'_> {
         script.args(["--data", &setting(self.study.config, "data.folder")?]);
         script.args(["--budget", &self.budget.to_string(), "--seed", &self.seed.to_string()]);
         script.args(["--importance", importance, "--what", what]).args(more);
+        script.args(["--threads", &self.study.threads.to_string()]);
         for (option, key) in SHARED {
             script.args([option, &setting(self.study.config, key)?]);
         }

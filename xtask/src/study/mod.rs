@@ -10,7 +10,11 @@ mod page;
 mod records;
 mod rows;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::{Mutex, PoisonError},
+    thread,
+};
 
 use crate::shell::{Failure, cargo, run};
 use cells::Cell;
@@ -35,6 +39,9 @@ pub struct Arguments {
     /// Draws the page from the lines that there are, and computes nothing
     #[arg(long)]
     page: bool,
+    /// Cells that are computed at the same time, each on its share of the cores
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=64))]
+    jobs: u64,
 }
 
 /// What all cells share.
@@ -47,15 +54,21 @@ pub struct Study {
     scratch: PathBuf,
     records: PathBuf,
     page: Option<PathBuf>,
+    /// Cores of each cell.
+    threads: usize,
 }
 
 /// A few rows on few images.
 pub fn quick() -> Result<(), Failure> {
-    run_study(&Arguments { only: vec![], budgets: vec![], seeds: vec![], quick: true, page: false })
+    let (only, budgets, seeds) = (vec![], vec![], vec![]);
+    run_study(&Arguments { only, budgets, seeds, quick: true, page: false, jobs: 1 })
 }
 
 /// Computes what is missing and draws the page.
 pub fn run_study(arguments: &Arguments) -> Result<(), Failure> {
+    let cores = thread::available_parallelism().map_or(1, usize::from);
+    let jobs = usize::try_from(arguments.jobs).unwrap_or(1);
+    let threads = (cores / jobs).max(1);
     let study = match arguments.quick {
         true => {
             let scratch = crate::shell::release().join("study-quick");
@@ -73,6 +86,7 @@ pub fn run_study(arguments: &Arguments) -> Result<(), Failure> {
                 records: scratch.join("evidence.jsonl"),
                 page: None,
                 scratch,
+                threads,
             }
         }
         false => Study {
@@ -81,6 +95,7 @@ pub fn run_study(arguments: &Arguments) -> Result<(), Failure> {
             scratch: PathBuf::from("runs/study"),
             records: PathBuf::from("docs/evidence.jsonl"),
             page: Some(PathBuf::from("docs")),
+            threads,
         },
     };
     let (budgets, seeds): (&[f64], &[u64]) = match arguments.quick {
@@ -116,12 +131,7 @@ pub fn run_study(arguments: &Arguments) -> Result<(), Failure> {
                 }
             }
         }
-        let count = cells.len();
-        for (number, cell) in cells.into_iter().enumerate() {
-            eprintln!("cell {} of {count}: {cell}", number + 1);
-            let record = cell.compute()?;
-            records.add(record)?;
-        }
+        compute(cells, jobs, &mut records)?;
     }
     let records = records.current(|name| {
         let row = ROWS.iter().find(|row| row.name == name)?;
@@ -132,6 +142,30 @@ pub fn run_study(arguments: &Arguments) -> Result<(), Failure> {
         Some(folder) => page::write(&records, folder),
         None => Ok(()),
     }
+}
+
+/// Computes the cells, so many at a time, and keeps each record as soon as it is there.
+fn compute(cells: Vec<Cell>, jobs: usize, records: &mut Records) -> Result<(), Failure> {
+    let count = cells.len();
+    let left = Mutex::new(cells.into_iter().enumerate());
+    let records = Mutex::new(records);
+    let work = || -> Result<(), Failure> {
+        loop {
+            let next = left.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((number, cell)) = next else { return Ok(()) };
+            eprintln!("cell {} of {count}: {cell}", number + 1);
+            let record = cell.compute()?;
+            records.lock().unwrap_or_else(PoisonError::into_inner).add(record)?;
+        }
+    };
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..jobs).map(|_| scope.spawn(work)).collect();
+        let ends = workers.into_iter().map(|worker| {
+            worker.join().unwrap_or_else(|_| Err(Failure::new("a cell's thread panicked")))
+        });
+        // All of them end before the first failure is told.
+        ends.collect::<Vec<_>>().into_iter().collect()
+    })
 }
 
 fn make(folder: &Path) -> Result<(), Failure> {

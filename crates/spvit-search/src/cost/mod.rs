@@ -1,82 +1,21 @@
 //! What every choice costs, in one unit.
 
 mod count;
+mod limits;
 mod measured;
+mod unit;
 
 use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, TensorData, backend::Backend};
-use serde::{Deserialize, Serialize};
+pub use limits::{Limit, Limits};
 use spvit_layers::{BlockConfig, ModelConfig, Operation};
 
 pub use measured::{
     Choice, Correction, Entry, FitError, LatencyError, LatencyTable, OperationTime, Place, Probe,
     ShapeFit, Timing, WholeModel, probes,
 };
-
-/// How FLOPs are counted. FLOPs are multiply-adds counted once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CostModel {
-    /// Eqs. 14 and 15, to the last multiply-add of the published code: FFNs and convolutions count
-    /// the map's tokens, attention all, and a ViT's final norm is left out.
-    Paper,
-    /// A true count of the compact model: every product of a matrix or convolution (padding
-    /// counted), and one multiply-add per element of a normalisation or scale.
-    Macs,
-}
-
-impl std::fmt::Display for CostModel {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::Paper => "paper",
-            Self::Macs => "macs",
-        })
-    }
-}
-
-/// What a cost is measured in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Unit {
-    /// Multiply-adds counted once.
-    Flops,
-    /// Trained values.
-    Parameters,
-    /// Milliseconds on the machine that a table was measured on.
-    Milliseconds,
-}
-
-impl std::fmt::Display for Unit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::Flops => "FLOPs",
-            Self::Parameters => "parameters",
-            Self::Milliseconds => "ms",
-        })
-    }
-}
-
-/// The most that a compact model may cost.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Budget {
-    /// The most, in `unit`.
-    pub target: f64,
-    /// Its unit.
-    pub unit: Unit,
-}
-
-impl Budget {
-    /// A budget of multiply-adds.
-    pub fn flops(target: u64) -> Self {
-        Self { target: target as f64, unit: Unit::Flops }
-    }
-
-    /// A budget of trained values.
-    pub fn parameters(target: u64) -> Self {
-        Self { target: target as f64, unit: Unit::Parameters }
-    }
-}
+pub use unit::{Budget, CostModel, Unit};
 
 /// Costs of the choices of one block.
 #[derive(Debug, Clone, PartialEq)]
@@ -202,6 +141,12 @@ impl CostTable {
         }
     }
 
+    /// Times of a model of which nothing was measured: no budget is met.
+    pub fn unmeasured(config: &ModelConfig) -> Self {
+        let counted = count::parameters(config);
+        Self { unit: Unit::Milliseconds, embedding: f64::INFINITY, ..counted }
+    }
+
     /// Trained values of a model's shape.
     pub fn parameters(config: &ModelConfig) -> Self {
         count::parameters(config)
@@ -211,6 +156,14 @@ impl CostTable {
     pub fn with_heads(mut self) -> Self {
         for block in &mut self.blocks {
             block.searches_heads = true;
+        }
+        self
+    }
+
+    /// The table without gates for hidden dimensions.
+    pub fn with_whole_ffns(mut self) -> Self {
+        for block in &mut self.blocks {
+            block.searches_ffn = false;
         }
         self
     }
@@ -226,6 +179,31 @@ impl CostTable {
             }
         }
         self
+    }
+
+    /// Every cost, to be changed.
+    fn costs_mut(&mut self) -> impl Iterator<Item = &mut f64> {
+        let blocks = self.blocks.iter_mut().flat_map(|block| {
+            let operations = block.operations.iter_mut().map(|(_, cost)| cost);
+            let others = [&mut block.hidden_dimension, &mut block.ffn_fixed, &mut block.head];
+            operations.chain(&mut block.fixed).chain(others)
+        });
+        [&mut self.embedding, &mut self.merging, &mut self.head].into_iter().chain(blocks)
+    }
+
+    /// The table with every cost times a factor.
+    fn scaled(&self, factor: f64) -> Self {
+        let mut table = self.clone();
+        table.costs_mut().for_each(|cost| *cost *= factor);
+        table
+    }
+
+    /// Adds the costs of a table of the same choices, each times a factor.
+    fn add(&mut self, other: &Self, factor: f64) {
+        let mut other = other.scaled(factor);
+        for (own, other) in self.costs_mut().zip(other.costs_mut()) {
+            *own += *other;
+        }
     }
 
     /// What no choice changes: embedding, mergings, head, and what every block has.

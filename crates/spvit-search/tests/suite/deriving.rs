@@ -2,7 +2,8 @@
 
 use spvit_layers::{ModelConfig, Operation, Pool, VitConfig};
 use spvit_search::{
-    Architecture, BlockProbabilities, Budget, CostModel, CostTable, DeriveError, derive, sighted,
+    Architecture, BlockProbabilities, Budget, CostModel, CostTable, DeriveError, Limit, Limits,
+    derive, derive_within, sighted,
 };
 
 use crate::support::Noise;
@@ -283,4 +284,53 @@ fn the_smallest_model_with_a_class_token_has_one_attention() {
     let error = derive(&config, CostModel::Paper, &probabilities, smallest - 1).unwrap_err();
     assert_eq!(error, DeriveError::TooSmall { budget, sighted: true, smallest: smallest as f64 });
     assert!(error.to_string().contains("one attention"), "{error}");
+}
+
+/// Two budgets of different units: both are met, and the one that binds is met closely.
+#[test]
+fn of_two_budgets_both_are_met() {
+    let config = ModelConfig::preset("vit_micro").unwrap();
+    let probabilities = uniform(&config, 0.9, 0.9);
+    let flops = CostTable::new(&config, CostModel::Paper).with_heads();
+    let parameters = CostTable::parameters(&config).with_heads();
+    let limit = |table: &CostTable, share: f64| Limit {
+        table: table.clone(),
+        target: (share * table.dense()).trunc(),
+    };
+    for (flops_share, parameters_share) in [(0.6, 0.9), (0.9, 0.5), (0.5, 0.5), (0.3, 0.4)] {
+        let both =
+            Limits::new(limit(&flops, flops_share), vec![limit(&parameters, parameters_share)]);
+        let found = derive_within(&config, CostModel::Paper, &both, &probabilities).unwrap();
+        assert_eq!(both.met(&found.block_configs()), Some(true));
+        let reached = both.iter().map(|limit| found.cost(&limit.table).unwrap() / limit.target);
+        let nearest = reached.fold(0.0, f64::max);
+        assert!(nearest > 0.98, "{flops_share} {parameters_share}: {nearest}");
+        assert_eq!(found.budgets(), both.iter().map(Limit::budget).collect::<Vec<_>>());
+    }
+    // One that is no limit changes nothing.
+    let alone = Limits::one(flops.clone(), limit(&flops, 0.6).target);
+    let loose = Limits::new(limit(&flops, 0.6), vec![limit(&parameters, 1.0)]);
+    let [alone, loose] = [alone, loose].map(|limits| {
+        derive_within(&config, CostModel::Paper, &limits, &probabilities).unwrap().blocks
+    });
+    assert_eq!(alone, loose);
+
+    let small = Limits::new(limit(&flops, 0.9), vec![limit(&parameters, 0.01)]);
+    let error = derive_within(&config, CostModel::Paper, &small, &probabilities).unwrap_err();
+    assert!(error.to_string().contains("parameters"), "{error}");
+}
+
+/// Costs of several units together, each as a share of its budget: the mean of both in the first's unit.
+#[test]
+fn costs_together_are_weighed_by_the_budgets() {
+    let config = ModelConfig::preset("vit_micro").unwrap();
+    let tables = [CostTable::new(&config, CostModel::Paper), CostTable::parameters(&config)];
+    let [flops, parameters] = tables.map(|table| Limit { target: table.dense() / 2.0, table });
+    let both = Limits::new(flops.clone(), vec![parameters.clone()]).together();
+    // Where both may cost half, one parameter weighs as many FLOPs as the dense model has for each.
+    let rate = flops.table.dense() / parameters.table.dense();
+    let [a, b] = [&flops, &parameters].map(|limit| limit.table.blocks[0].hidden_dimension);
+    let found = both.blocks[0].hidden_dimension;
+    assert!((2.0 * found / (a + rate * b) - 1.0).abs() < 1e-9, "{found}");
+    assert!((both.dense() / flops.table.dense() - 1.0).abs() < 1e-9);
 }

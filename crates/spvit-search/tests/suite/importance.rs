@@ -7,7 +7,7 @@ use spvit_core::FusedOps;
 use spvit_layers::{Init, Mixer, Mode, ModelConfig, Operation, Vit, VitConfig};
 use spvit_search::{
     Architecture, BlockArchitecture, BlockScores, Budget, CostModel, CostTable, Gates, Labelled,
-    candidates, expand, importance, prune, refit, sighted,
+    Limits, candidates, expand, importance, prune, refit, sighted,
 };
 
 use crate::support::{Noise, host};
@@ -165,7 +165,7 @@ fn thresholds_move_together_to_a_cost<B: FusedOps>() {
     let before = host(gates.ffn.val());
     for share in [0.9, 0.6, 0.35] {
         let target = share * table.dense();
-        let moved = gates.clone().projected(&table, target);
+        let moved = gates.clone().projected(&Limits::one(table.clone(), target));
         let probabilities = moved.probabilities();
         let cost = |probabilities: &[spvit_search::BlockProbabilities]| {
             let blocks = probabilities
@@ -199,7 +199,8 @@ fn candidates_meet_the_budget_and_see<B: FusedOps>() {
         })
         .collect();
     let budget = Budget::flops((0.5 * table.dense()) as u64);
-    let found = candidates(&dense, (&config, &table), &scores, budget, &images(8), |_, _| true);
+    let limits = Limits::one(table, budget.target);
+    let found = candidates(&dense, (&config, &limits), &scores, &images(8), |_, _| true);
     assert!(!found.is_empty());
     for candidate in &found {
         assert!(candidate.architecture.flops as f64 <= budget.target);

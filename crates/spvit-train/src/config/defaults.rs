@@ -29,6 +29,7 @@ impl Default for RunConfig {
             search: SearchConfig::default(),
             finetune: FinetuneConfig::default(),
             run: LoopConfig::default(),
+            latency: None,
         }
     }
 }
@@ -102,7 +103,12 @@ impl Default for SearchConfig {
         beside_training!(SearchConfig {
             budget: 0.6,
             budget_unit: BudgetUnit::Flops,
+            further_budgets: Vec::new(),
+            budgets: Vec::new(),
+            latency_table: PathBuf::new(),
+            round: 1,
             cost_model: CostModel::Paper,
+            from: PathBuf::new(),
             lambda: 30.0,
             unit: Unit::Dense,
             threshold_start: 1.5,
@@ -113,6 +119,7 @@ impl Default for SearchConfig {
             projected: false,
             budget_fall: 0.0,
             heads: false,
+            ffn: true,
             hold_weights: false,
             operations: Vec::new(),
         })

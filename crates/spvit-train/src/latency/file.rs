@@ -13,7 +13,12 @@ use crate::{TrainError, results};
 /// [`TrainError`] naming the file.
 pub fn read_table(path: &Path) -> Result<LatencyTable, TrainError> {
     let text = std::fs::read_to_string(path).map_err(|error| TrainError::io(path, error))?;
-    LatencyTable::from_json(&text).map_err(|error| of_table(path, error.to_string()))
+    parse_table(path, &text)
+}
+
+/// The table in a file's text.
+pub(crate) fn parse_table(path: &Path, text: &str) -> Result<LatencyTable, TrainError> {
+    LatencyTable::from_json(text).map_err(|error| of_table(path, error.to_string()))
 }
 
 /// Whether a table was measured of models of this shape.

@@ -49,7 +49,10 @@ impl Scale<'_> {
     }
 
     /// What computed the table's times, if it is what would compute now.
-    fn check(&self) -> Result<Runtime, TrainError> {
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] saying what differs.
+    pub fn check(&self) -> Result<Runtime, TrainError> {
         let place = &self.table.place;
         let runtime = Runtime::of(place);
         let now = [

@@ -49,7 +49,8 @@ impl<B: TrainBackend> Run<'_, B> {
         if share == 0.0 {
             return Ok(None);
         }
-        let new = |network| Teacher::new(network, share, distillation_temperature);
+        let kept = self.shared.predictions.clone();
+        let new = |network| Teacher::new(network, share, distillation_temperature).keeping(kept);
         if teacher.as_os_str().is_empty() {
             return Ok(Some(new(self.dense_teacher()?)));
         }
@@ -187,11 +188,7 @@ impl<B: TrainBackend> Run<'_, B> {
         Ok(told)
     }
 
-    /// Says something once.
     fn say_of_teacher(&mut self, path: &Path, note: &str) {
-        let note = format!("{}: {note}", path.display());
-        if self.noted.insert(note.clone()) {
-            self.say(&note);
-        }
+        self.say_once(&format!("{}: {note}", path.display()));
     }
 }

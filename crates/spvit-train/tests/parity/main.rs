@@ -56,7 +56,8 @@ fn search<B: FusedOps>(
         lambda,
         scale: 1e9,
     };
-    let objective = SearchObjective { budget, uniforms: Uniforms::Given(case.uniforms()) };
+    let objective =
+        SearchObjective { budgets: vec![budget], uniforms: Uniforms::Given(case.uniforms()) };
     let searched = Searched { model, gates: case.gates() };
     Replicas::new(objective, searched, groups, StepOptions::default(), &device)
 }

@@ -54,7 +54,7 @@ fn searched(options: StepOptions) -> Replicas<B, SearchObjective> {
     let scale = table.dense();
     let budget = BudgetTerm { table, budget: config.budget(), lambda: 3.0, scale };
     let model = SearchVit::new(&shape(), &mut Init::new(7, &device));
-    let objective = SearchObjective { budget, uniforms: Uniforms::Seeded };
+    let objective = SearchObjective { budgets: vec![budget], uniforms: Uniforms::Seeded };
     let groups = [Group::new(0.05), Group::new(0.0)];
     Replicas::new(objective, Searched { model, gates }, groups, options, &device)
 }

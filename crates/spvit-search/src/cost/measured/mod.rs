@@ -280,6 +280,14 @@ impl LatencyTable {
     }
 }
 
+/// Where, by what and on how many images it was measured.
+impl std::fmt::Display for LatencyTable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let Place { machine, device, runtime, threads, .. } = &self.place;
+        write!(f, "{runtime}, {device}, {threads} threads, batch {}, {machine}", self.batch)
+    }
+}
+
 fn lines(values: &[impl Serialize]) -> Result<String, serde_json::Error> {
     let lines: Result<Vec<String>, _> = values.iter().map(serde_json::to_string).collect();
     Ok(lines?.join(",\n    "))
