@@ -32,7 +32,7 @@ pub fn accuracy<B: FusedOps>(
     Ok(correct as f64 / count.max(1) as f64)
 }
 
-/// Median seconds of a forward pass of every model on `batch` images, timed in turn
+/// Seconds of a forward pass of every model on `batch` images, the median of samples that are timed in turn
 /// ([`latency::in_turn`]): so many rounds, or at least three in so many seconds.
 pub fn latency<B: FusedOps>(
     models: &[&Vit<B>],

@@ -4,11 +4,11 @@ use std::time::Instant;
 
 use spvit_search::Timing;
 
-/// A sample lasts about so many seconds, so that a clock's ticks and an interrupt matter little.
-const SAMPLE: f64 = 2e-3;
+/// A sample lasts about so many seconds, longer than what else runs on the machine takes of it at a time.
+const SAMPLE: f64 = 8e-3;
 
-/// Most passes of a sample.
-const MOST_PASSES: usize = 16;
+/// Fewest and most passes of a sample.
+const PASSES: [usize; 2] = [3, 16];
 
 /// A pass of so many seconds needs none before it to warm the caches.
 const LONG: f64 = 0.1;
@@ -37,8 +37,8 @@ impl Effort {
 /// Times `count` models in turn, round by round, so that a change of the machine's speed meets all of
 /// them. `pass` computes one of them and says how many seconds it took.
 ///
-/// A sample is the median of some passes, after one that is not timed, as another model's has just left
-/// the caches. Before every sample `progress` is told its number and how many there may be; where it says
+/// A sample is the fastest of some passes, as what else the machine does only adds to them, after one that
+/// is not timed, as another model has just filled the caches. Before every sample `progress` is told its number and how many there may be; where it says
 /// no, `None` is returned. Otherwise seconds, `[model][round]`.
 ///
 /// # Errors
@@ -59,7 +59,9 @@ pub fn in_turn<E>(
         pass(model)?;
         let seconds = pass(model)?;
         let enough = (SAMPLE / seconds.max(f64::MIN_POSITIVE)).ceil() as usize;
-        passes.push((enough.clamp(1, MOST_PASSES), seconds >= LONG));
+        let long = seconds >= LONG;
+        let [fewest, most] = PASSES;
+        passes.push((if long { 1 } else { enough.clamp(fewest, most) }, long));
     }
     let mut times = vec![Vec::new(); count];
     for round in 0..effort.most {
@@ -76,8 +78,11 @@ pub fn in_turn<E>(
             if !long {
                 pass(model)?;
             }
-            let sample: Result<Vec<f64>, E> = (0..passes).map(|_| pass(model)).collect();
-            times.push(median(sample?));
+            let mut fastest = f64::INFINITY;
+            for _ in 0..passes {
+                fastest = fastest.min(pass(model)?);
+            }
+            times.push(fastest);
         }
     }
     Ok(Some(times))
