@@ -25,7 +25,8 @@ pub fn show(plan: &Plan, root: &Path) -> Result<(), Failure> {
     ))?;
     let parameters = thousands(plan.parameters);
     let budgets: Vec<String> = plan.budgets.iter().map(ToString::to_string).collect();
-    say(format!("Dense model: {parameters} parameters; budget {}", budgets.join(", ")))?;
+    let word = if budgets.len() > 1 { "budgets" } else { "budget" };
+    say(format!("Dense model: {parameters} parameters; {word} {}", budgets.join(", ")))?;
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(["phase", "epochs", "steps", "batch", "one step", "about"]);

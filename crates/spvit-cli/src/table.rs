@@ -47,7 +47,7 @@ pub fn render(summary: &Summary) -> String {
         let flops = summary.target_flops.map(|target| (target, model.flops, "FLOPs"));
         let parameters = summary.target_parameters;
         let parameters = parameters.map(|target| (target, model.parameters as u64, "parameters"));
-        if let Some((target, reached, unit)) = flops.or(parameters) {
+        for (target, reached, unit) in flops.into_iter().chain(parameters) {
             let error = 100.0 * (reached as f64 / target as f64 - 1.0);
             let (target, reached) = (flops_text(target), flops_text(reached));
             text += &format!("Budget {target} {unit}, reached {reached}: {error:+.3} %.\n");

@@ -17,8 +17,13 @@ pub use resolve::{Given, Resolved, SET, other_order, taken_in_order};
 use serde::{Deserialize, Serialize};
 use spvit_data::{AugmentConfig, DatasetOptions, EvalTransform, ImageOptions};
 use spvit_layers::{ModelConfig, Operation};
-use spvit_search::{Budget, CostModel, CostTable, LatencyTable, Limit, Limits};
+use spvit_search::{
+    BlockCost, BlockProbabilities, Budget, CostModel, CostTable, LatencyTable, Limit, Limits,
+    derive_within,
+};
 pub use text::toml_string;
+
+use crate::TrainError;
 
 /// Everything that a run depends on besides its data.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -236,6 +241,16 @@ macro_rules! training_of {
 }
 
 impl SearchConfig {
+    /// The first budget.
+    pub fn given_budget(&self) -> GivenBudget {
+        GivenBudget { target: self.budget, unit: self.budget_unit }
+    }
+
+    /// The same for another budget alone.
+    pub fn at_budget(&self, GivenBudget { target, unit }: GivenBudget) -> Self {
+        Self { budget: target, budget_unit: unit, budgets: Vec::new(), ..self.clone() }
+    }
+
     /// What every block's attention layer may become; nothing where all is allowed.
     pub(crate) fn operations_by_block(&self, depth: usize) -> Result<Vec<Vec<Operation>>, String> {
         let entry = |(index, entry): (usize, &String)| {
@@ -379,18 +394,6 @@ impl BudgetUnit {
     }
 }
 
-impl SearchConfig {
-    /// The first budget.
-    pub fn given_budget(&self) -> GivenBudget {
-        GivenBudget { target: self.budget, unit: self.budget_unit }
-    }
-
-    /// The same for another budget alone.
-    pub fn at_budget(&self, GivenBudget { target, unit }: GivenBudget) -> Self {
-        Self { budget: target, budget_unit: unit, budgets: Vec::new(), ..self.clone() }
-    }
-}
-
 impl RunConfig {
     /// The search's first budget.
     pub fn budget(&self) -> Budget {
@@ -402,6 +405,11 @@ impl RunConfig {
         let mut all: Vec<Budget> = self.limits().iter().map(Limit::budget).collect();
         all.sort_by_key(|budget| budget.unit);
         all
+    }
+
+    /// The first budget of each model that `search.budgets` asks for.
+    pub fn front(&self) -> Vec<Budget> {
+        self.search.budgets.iter().map(|&given| self.limit(given).budget()).collect()
     }
 
     /// The budgets, with the costs of the choices that are searched.
@@ -491,6 +499,25 @@ impl RunConfig {
                 Some(table) => table.cost_table(),
                 None => CostTable::unmeasured(&self.model),
             },
+        }
+    }
+
+    /// Whether any architecture meets the budgets, and sees the image.
+    pub(crate) fn check_reachable(&self) -> Result<(), TrainError> {
+        let limits = self.limits();
+        let even = |cost: &BlockCost| BlockProbabilities {
+            operations: vec![0.5; cost.path().count() - 1],
+            ffn: vec![0.5; cost.ffn_gates()],
+            heads: vec![0.5; cost.head_gates()],
+        };
+        let even: Vec<_> = limits.first().table.blocks.iter().map(even).collect();
+        let derived = derive_within(&self.model, self.search.cost_model, &limits, &even)?;
+        match derived.blind() {
+            Some(line) => Err(TrainError::Config {
+                source_name: "search.operations".into(),
+                problem: line.into(),
+            }),
+            None => Ok(()),
         }
     }
 

@@ -6,8 +6,8 @@ use spvit_core::TrainBackend;
 use spvit_search::Architecture;
 
 use crate::{
-    Run, RunConfig, RunFolder, TrainError, config::GivenBudget, evaluate, latency::read_table,
-    results, write_config,
+    Part, Phase, Run, RunConfig, RunFolder, TrainError, config::GivenBudget, evaluate,
+    latency::read_table, pipeline::PRUNE, results, write_atomically, write_config,
 };
 
 /// A model that was cut to another budget.
@@ -29,7 +29,7 @@ impl RunFolder {
     /// [`TrainError`] if there is none, or a configuration cannot be read.
     pub fn nearest_search(&self, budget: GivenBudget) -> Result<(Self, RunConfig), TrainError> {
         let mut found: Vec<(f64, Self, RunConfig)> = Vec::new();
-        for folder in [self.clone()].into_iter().chain(self.parts()) {
+        for folder in std::iter::once(self.clone()).chain(self.parts()) {
             if !folder.searched().exists() {
                 continue;
             }
@@ -45,7 +45,6 @@ impl RunFolder {
                 if share.is_finite() { share } else { 0.0 }
             };
             let far = (share(config.search.given_budget()) - share(budget)).abs();
-            // The larger first, whose gates are nearer to the dense model's.
             found.push((far, folder, config));
         }
         found.sort_by(|a, b| a.0.total_cmp(&b.0));
@@ -60,25 +59,33 @@ impl RunFolder {
     /// budget, and its configuration. One that was cut and not fine-tuned is cut anew.
     ///
     /// # Errors
-    /// [`TrainError::Occupied`] if the budget has a fine-tuned model, or files cannot be written.
+    /// [`TrainError`] if the budget has a fine-tuned model or cannot be met, or files cannot be written.
     pub fn begin_cut(
         &self,
         (source, config): &(Self, RunConfig),
         budget: GivenBudget,
     ) -> Result<(Self, RunConfig), TrainError> {
         let folder = self.budget(&budget.name());
-        if folder.begun(crate::Phase::Finetune) {
-            return Err(TrainError::Occupied { path: folder.root().to_path_buf() });
+        if folder.begun(Phase::Finetune) {
+            let place = folder.root().display();
+            let problem = format!(
+                "{place} has a fine-tuned model already; go on with it by `spvit run --resume {place}`"
+            );
+            return Err(TrainError::Config { source_name: format!("--budget {budget}"), problem });
         }
         let mut config = config.at_budget(budget);
+        // Of a time that is still to be measured, that is checked after it.
+        if config.latency.is_some() || !config.has_time_budget() {
+            config.check_reachable()?;
+        }
         config.dense.weights = source.dense_of(&config.dense);
         config.dense.transfer = false;
         let folder = folder.begun_or_new()?;
-        folder.begin_anew(crate::Part::Prune)?;
+        folder.begin_anew(Part::Prune)?;
         if folder.root() != source.root() {
             let from = source.searched();
             let bytes = std::fs::read(&from).map_err(|error| TrainError::io(&from, error))?;
-            crate::write_atomically(&folder.searched(), &bytes)?;
+            write_atomically(&folder.searched(), &bytes)?;
         }
         write_config(&folder, &config)?;
         Ok((folder, config))
@@ -91,8 +98,6 @@ impl<B: TrainBackend> Run<'_, B> {
     /// # Errors
     /// [`TrainError`].
     pub fn cut(&mut self) -> Result<Cut, TrainError> {
-        let config = self.config.clone();
-        self.check_budget(&config)?;
         let architecture = self.prune_one()?;
         let accuracy = match self.data.validation.is_empty() {
             true => None,
@@ -101,7 +106,7 @@ impl<B: TrainBackend> Run<'_, B> {
                 let path = self.folder.pruned();
                 let (model, ..) = results::read_model::<B::InnerBackend>(
                     &path,
-                    crate::pipeline::PRUNE,
+                    PRUNE,
                     &self.config.model,
                     self.device(),
                 )?;

@@ -21,6 +21,8 @@ const FURTHER: f64 = 0.5;
 /// What runs at several budgets share.
 #[derive(Clone, Default)]
 pub(crate) struct Shared {
+    /// Whether the dense model has been told of.
+    pub told: Arc<OnceLock<()>>,
     /// Of the dense model's parts.
     pub importance: Arc<OnceLock<Vec<BlockImportance>>>,
     /// Accuracy of the dense model on the test split.
@@ -71,10 +73,10 @@ impl<B: TrainBackend> Run<'_, B> {
         budgets.into_iter().map(part).collect()
     }
 
-    /// The budgets, in the order of their units; of a front those of every part.
+    /// The budgets, in the order of their units; of a front the first of every model.
     pub(crate) fn all_budgets(&self) -> Vec<Budget> {
         match self.is_front() {
-            true => self.parts().iter().flat_map(|part| part.config.budgets()).collect(),
+            true => self.config.front(),
             false => self.config.budgets(),
         }
     }
@@ -152,7 +154,9 @@ impl<B: TrainBackend> Run<'_, B> {
 
     /// Searches all budgets, then prunes, fine-tunes and evaluates at each; `None` if it was stopped.
     pub(crate) fn run_front(&mut self) -> Result<Option<Summary>, TrainError> {
-        self.at_all(|run| run.check_plan())?;
+        for part in self.parts() {
+            self.at(&part)?.0.check_plan()?;
+        }
         self.check_budgets()?;
         if self.search()? == Outcome::Stopped {
             return Ok(None);

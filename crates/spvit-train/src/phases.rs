@@ -99,21 +99,10 @@ impl<B: TrainBackend> Run<'_, B> {
     /// Whether any architecture meets the budget, which is known before the first step; says what is
     /// not searched.
     pub(crate) fn check_budget(&mut self, config: &RunConfig) -> Result<(), TrainError> {
-        let limits = config.limits();
         for line in config.dominated().chain(config.whole_table().left_dense()) {
             self.say_once(&line);
         }
-        let fresh = Gates::<B::InnerBackend>::new(&limits.first().table, 0.0, self.device());
-        let probabilities = fresh.probabilities();
-        let cost_model = config.search.cost_model;
-        let derived = derive_within(&config.model, cost_model, &limits, &probabilities)?;
-        match derived.blind() {
-            Some(line) => Err(TrainError::Config {
-                source_name: "search.operations".into(),
-                problem: line.into(),
-            }),
-            None => Ok(()),
-        }
+        config.check_reachable()
     }
 
     /// Searches from the dense model; writes `searched.safetensors`.

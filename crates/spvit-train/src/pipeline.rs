@@ -330,7 +330,8 @@ impl<'a, B: TrainBackend> Run<'a, B> {
     /// Says how often the dense model is right before anything is searched: weights of other classes, or
     /// of another order of them, show here.
     pub(crate) fn tell_dense(&mut self, dense: &Dense<B>) -> Result<(), TrainError> {
-        if dense.new_head || self.data.validation.is_empty() {
+        let known = self.shared.told.set(()).is_err();
+        if known || dense.new_head || self.data.validation.is_empty() {
             return Ok(());
         }
         let images = self.evaluation_loader(self.data.validation.clone())?;

@@ -51,7 +51,7 @@ pub struct Plan {
     pub classes: usize,
     /// Parameters of the dense model.
     pub parameters: usize,
-    /// The budgets, in the order of their units; of a front those of every part.
+    /// The budgets, in the order of their units; of a front the first of every model.
     pub budgets: Vec<Budget>,
     /// Bytes that the run folder takes at most.
     pub disk: u64,
@@ -109,7 +109,9 @@ impl<B: TrainBackend> Run<'_, B> {
             false => self.teacher()?,
         };
         let mut subject = classify(self, Phase::Finetune, teacher, &training);
-        phases.push(self.time(&mut subject, &training)?);
+        let finetune = self.time(&mut subject, &training)?;
+        let models = config.search.budgets.len().max(1);
+        phases.extend(vec![finetune; models]);
         // A checkpoint has weights, two moments and an average, if there is one, and there are two
         // of them while one is written; beside them the best weights, and the results.
         let values = parameters as u64 * 4;
@@ -120,7 +122,7 @@ impl<B: TrainBackend> Run<'_, B> {
             classes: config.model.classes(),
             parameters,
             budgets: self.all_budgets(),
-            disk: values * (2 * checkpoint + 1 + 4),
+            disk: values * (2 * checkpoint + 1 + 4) * models as u64,
             memory: peak_memory(),
             phases,
         })

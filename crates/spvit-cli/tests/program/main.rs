@@ -3,6 +3,7 @@
 mod convert;
 mod disks;
 mod errors;
+mod fronts;
 mod hostile;
 mod limits;
 mod one_line;
