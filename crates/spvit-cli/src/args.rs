@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
-use spvit_train::{Part, config::GivenBudget};
+use spvit_train::{Part, config::GivenBudget, latency::Runtime};
 
 use crate::{
     device::DeviceName,
@@ -30,6 +30,8 @@ Examples:
   spvit derive runs/demo --budget 55%
   spvit watch runs/demo
   spvit report runs/demo runs/other --out both.html
+  spvit measure configs/demo.toml --batch 8 --out latency.json
+  spvit run --config configs/demo.toml --budget '60% ms' --latency-table latency.json
   spvit profile runs/demo/architecture.json --measure";
 
 /// Finds which attention layers of a vision transformer can become convolutions and which hidden
@@ -69,6 +71,8 @@ pub enum Command {
     Watch(WatchArguments),
     /// Show what every block of a model costs
     Profile(ProfileArguments),
+    /// Measure how long every operation, head count and FFN width of a model takes: latency.json
+    Measure(MeasureArguments),
     /// Turn a model into another form: safetensors, the published code's, ONNX, an architecture
     Convert(ConvertArguments),
 }
@@ -86,14 +90,23 @@ pub struct ConfigArguments {
     #[arg(long, value_name = "FOLDER")]
     pub data: Option<PathBuf>,
 
-    /// The budget: a share (60%), FLOPs (1.3G) or parameters (12M params); given more than once, in
-    /// different units, all of them are met
+    /// The budget: a share (60%), FLOPs (1.3G), parameters (12M params) or a time (1.8 ms, or 60% ms of
+    /// the dense model's); given more than once, in different units, all of them are met
     #[arg(long, value_name = "BUDGET")]
     pub budget: Vec<GivenBudget>,
 
     /// Several budgets, such as 80%,60%,40%: each gets a compact model of its own from one search
     #[arg(long, value_name = "BUDGETS", value_delimiter = ',', conflicts_with = "budget")]
     pub budgets: Vec<GivenBudget>,
+
+    /// For a budget of time: what the model's parts take, a file of `spvit measure` [default: measured
+    /// first, on --device, one image at a time]
+    #[arg(long, value_name = "FILE")]
+    pub latency_table: Option<PathBuf>,
+
+    /// Keeps the widths of FFNs that are cut to multiples of this number
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub round: Option<usize>,
 
     /// The name of timm's architecture, where the weights' file does not say enough
     #[arg(long, value_name = "NAME")]
@@ -261,7 +274,7 @@ pub struct DeriveArguments {
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
 
-    /// The budget: a share (55%), FLOPs (1.3G) or parameters (12M params)
+    /// The budget: a share (55%), FLOPs (1.3G), parameters (12M params) or a time (1.8 ms, 60% ms)
     #[arg(long, value_name = "BUDGET")]
     pub budget: GivenBudget,
 
@@ -310,6 +323,44 @@ pub struct ProfileArguments {
     /// What computes, with --measure: flex, ndarray, cuda, wgpu, vulkan or tch (libtorch's CPU)
     #[arg(long, default_value = DeviceName::DEFAULT)]
     pub device: DeviceName,
+
+    #[command(flatten)]
+    pub model: ModelArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct MeasureArguments {
+    /// A run's folder, a configuration (.toml), an architecture (.json) or a model of spvit or another
+    /// program; what counts is the shape of its dense model
+    #[arg(value_name = "SOURCE")]
+    pub source: PathBuf,
+
+    /// The table to write
+    #[arg(long, value_name = "FILE", default_value = "latency.json")]
+    pub out: PathBuf,
+
+    /// Instead of writing a table, says what the model itself takes in the scale of this one, on its
+    /// device, by its runtime and batch, timed in turn with the dense model
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["out", "batch", "runtime"])]
+    pub against: Option<PathBuf>,
+
+    /// Images of a pass
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = at_least_one)]
+    pub batch: usize,
+
+    /// What computes: burn (spvit itself, on --device) or onnxruntime (on the processor; its library is
+    /// named by ORT_DYLIB_PATH)
+    #[arg(long, value_name = "NAME", default_value = "burn")]
+    pub runtime: Runtime,
+
+    /// With burn: flex, ndarray, cuda, wgpu, vulkan or tch (libtorch's CPU). RAYON_NUM_THREADS sets the
+    /// number of threads, of onnxruntime too
+    #[arg(long, default_value = DeviceName::DEFAULT)]
+    pub device: DeviceName,
+
+    /// Seconds after which no further round is begun; five rounds are done in any case
+    #[arg(long, value_name = "N", default_value_t = 90)]
+    pub seconds: u64,
 
     #[command(flatten)]
     pub model: ModelArguments,

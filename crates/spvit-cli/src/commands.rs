@@ -10,7 +10,7 @@ use crate::{
     device::{DeviceName, Work, dispatch},
     failure::Failure,
     folders::{self, Place},
-    interrupt,
+    interrupt, measure,
     output::{say, tell},
     patience::reading_images,
     plan, predict, profile,
@@ -47,6 +47,7 @@ pub fn execute(command: Command) -> Result<(), Failure> {
         Command::Report(arguments) => return report::report(&arguments),
         Command::Watch(arguments) => return watch::watch(&arguments),
         Command::Profile(arguments) => return profile::show(&arguments),
+        Command::Measure(arguments) => return measure::measure(&arguments),
         Command::Convert(arguments) => return convert::convert(&arguments),
     };
     on_run(task, &arguments)
@@ -148,9 +149,9 @@ fn rehearse(task: Task, arguments: &RunArguments) -> Result<(), Failure> {
     notes.iter().for_each(tell);
     let root = arguments.out.clone().unwrap_or_else(|| "runs".into());
     let (task, name) = (Task::Rehearse, arguments.device);
-    let work = OnRun { task, config: config.clone(), folder, data, name };
+    let work = OnRun { task, config, folder, data, name };
     match dispatch(name, work)? {
-        End::Planned(plan) => plan::show(&plan, &config, &root),
+        End::Planned(plan) => plan::show(&plan, &root),
         _ => Ok(()),
     }
 }

@@ -47,6 +47,7 @@ impl From<TrainError> for Failure {
     fn from(error: TrainError) -> Self {
         let message = error.to_string();
         match error {
+            TrainError::Stopped(_) => Self { message, code: INTERRUPTED },
             TrainError::Config { .. }
             | TrainError::Occupied { .. }
             | TrainError::Busy { .. }

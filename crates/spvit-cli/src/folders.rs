@@ -150,13 +150,25 @@ pub fn given(arguments: &ConfigArguments, index: Option<&Path>) -> Result<Given,
 
 /// What is typed, as settings, each with the option's name.
 fn settings(arguments: &ConfigArguments) -> Result<Vec<(String, String)>, Failure> {
-    let ConfigArguments { weights, data, budget, budgets, settings, seed, .. } = arguments;
+    let ConfigArguments {
+        weights,
+        data,
+        budget,
+        budgets,
+        latency_table,
+        round,
+        settings,
+        seed,
+        ..
+    } = arguments;
     let typed = |name: &str, setting: String| (name.to_string(), setting);
     let mut out: Vec<(String, String)> =
         settings.iter().map(|setting| typed(SET, setting.clone())).collect();
-    for (name, key, path) in
-        [("--weights", "dense.weights", weights), ("--data", "data.folder", data)]
-    {
+    for (name, key, path) in [
+        ("--weights", "dense.weights", weights),
+        ("--data", "data.folder", data),
+        ("--latency-table", "search.latency_table", latency_table),
+    ] {
         let Some(path) = path else { continue };
         let Some(text) = path.to_str() else {
             let problem = "expected a path of UTF-8, which a configuration can hold";
@@ -178,6 +190,7 @@ fn settings(arguments: &ConfigArguments) -> Result<Vec<(String, String)>, Failur
     if !budgets.is_empty() {
         out.push(typed("--budgets", format!("search.budgets={}", list(budgets))));
     }
+    out.extend(round.iter().map(|round| typed("--round", format!("search.round={round}"))));
     out.extend(seed.iter().map(|seed| typed("--seed", format!("seed={seed}"))));
     Ok(out)
 }

@@ -8,6 +8,7 @@ mod device;
 mod failure;
 mod folders;
 mod interrupt;
+mod measure;
 mod memory;
 mod model_arguments;
 mod output;

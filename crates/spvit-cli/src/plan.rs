@@ -5,7 +5,7 @@ use std::path::Path;
 use comfy_table::{CellAlignment, Table, presets};
 use spvit_data::{ContactSheet, LoaderOptions};
 use spvit_report::numbers::thousands;
-use spvit_train::{Plan, Resolved, RunConfig, write_atomically};
+use spvit_train::{Plan, Resolved, write_atomically};
 
 use crate::{
     args::PreviewArguments,
@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Prints a plan, and fails where the disk is too small for it.
-pub fn show(plan: &Plan, config: &RunConfig, root: &Path) -> Result<(), Failure> {
+pub fn show(plan: &Plan, root: &Path) -> Result<(), Failure> {
     let [train, validation, test] = plan.images.map(thousands);
     let gigabytes = |bytes: u64| format!("{:.2} GB", bytes as f64 / 1e9);
     say(format!(
@@ -24,14 +24,9 @@ pub fn show(plan: &Plan, config: &RunConfig, root: &Path) -> Result<(), Failure>
         plan.classes
     ))?;
     let parameters = thousands(plan.parameters);
-    let budgets = match config.search.budgets.is_empty() {
-        true => config.budgets(),
-        false => config.front(),
-    };
-    let shown: Vec<String> =
-        budgets.iter().map(|budget| format!("{} {}", budget.target, budget.unit)).collect();
-    let word = if shown.len() > 1 { "budgets" } else { "budget" };
-    say(format!("Dense model: {parameters} parameters; {word} {}", shown.join(", ")))?;
+    let budgets: Vec<String> = plan.budgets.iter().map(ToString::to_string).collect();
+    let word = if budgets.len() > 1 { "budgets" } else { "budget" };
+    say(format!("Dense model: {parameters} parameters; {word} {}", budgets.join(", ")))?;
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     table.set_header(["phase", "epochs", "steps", "batch", "one step", "about"]);

@@ -58,7 +58,7 @@ pub fn show(arguments: &ProfileArguments) -> Result<(), Failure> {
 }
 
 /// The architecture in a configuration (dense), an architecture file or a model.
-fn read(path: &Path, model: &ModelArguments) -> Result<Architecture, Failure> {
+pub fn read(path: &Path, model: &ModelArguments) -> Result<Architecture, Failure> {
     if let Some(operations) = &model.operations {
         return convert::search_result(path, operations, model);
     }

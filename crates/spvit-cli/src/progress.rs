@@ -63,15 +63,14 @@ impl Display {
         })
     }
 
-    fn measuring(&mut self, block: usize, blocks: usize) {
-        let place = format!("block {}/{blocks}", block + 1);
+    fn counting(&mut self, place: String, done: usize, of: usize) {
         match self.terminal {
             true => {
                 let bar = self.bar();
-                bar.set_length(blocks as u64);
+                bar.set_length(of as u64);
                 bar.set_prefix(place);
                 bar.set_message("");
-                bar.set_position(block as u64);
+                bar.set_position(done as u64);
             }
             false if self.printed.elapsed() >= PLAIN_INTERVAL => {
                 self.printed = Instant::now();
@@ -97,6 +96,10 @@ impl Display {
         if let Some(flops) = report.derived_flops {
             line += &format!(", derived {}", flops_text(flops));
         }
+        if let (Some(expected), Some(derived)) = (report.milliseconds, report.derived_milliseconds)
+        {
+            line += &format!(", expected {expected:.3} ms, derived {derived:.3} ms");
+        }
         if report.best {
             line += ", best so far";
         }
@@ -113,7 +116,12 @@ impl Observer for Display {
     fn event(&mut self, event: Event<'_>) {
         match event {
             Event::Message(text) => self.line(text),
-            Event::Measuring { block, blocks } => self.measuring(block, blocks),
+            Event::Measuring { block, blocks } => {
+                self.counting(format!("block {}/{blocks}", block + 1), block, blocks);
+            }
+            Event::Timing { done, of } => {
+                self.counting(format!("timing models, {done}/{of} at most"), done, of);
+            }
             Event::Progress(progress) => self.progress(progress),
             Event::Epoch(report) => self.epoch(report),
         }
@@ -129,6 +137,10 @@ fn figures(progress: &Progress) -> String {
     if let (Some(flops), Some(target)) = (progress.flops, progress.target) {
         let share = 100.0 * flops as f64 / target as f64;
         text += &format!(", {} ({share:.1} % of the budget)", flops_text(flops));
+    }
+    if let Some([expected, target]) = progress.milliseconds {
+        let share = 100.0 * expected / target;
+        text += &format!(", {expected:.3} ms ({share:.1} % of the budget)");
     }
     let left = duration_text(progress.seconds_left);
     text + &format!(", {:.0} images/s, {left} left", progress.images_per_second)

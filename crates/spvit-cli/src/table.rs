@@ -51,5 +51,14 @@ pub fn render(summary: &Summary) -> String {
             text += &format!("Budget {target} {unit}, reached {reached}: {error:+.3} %.\n");
         }
     }
+    let timed = summary.models.iter().rev().find(|model| model.name != "dense");
+    if let (Some(target), Some(table)) = (summary.target_milliseconds, &summary.latency_table) {
+        let reached = timed.and_then(|model| model.milliseconds);
+        let reached = reached.map_or_else(
+            || "not measured here".into(),
+            |own| format!("reached {own:.4} ms: {:+.1} %", 100.0 * (own / target - 1.0)),
+        );
+        text += &format!("Budget {target:.4} ms, {reached} ({}).\n", plain(table));
+    }
     text
 }

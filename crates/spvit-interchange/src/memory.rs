@@ -2,7 +2,7 @@
 
 use std::{fs, path::Path};
 
-use spvit_layers::ModelConfig;
+use spvit_layers::{BlockConfig, ModelConfig};
 use spvit_search::{Architecture, CostTable};
 
 /// How a version of Linux's control groups names things: where they are, a group's limit, what is
@@ -52,6 +52,15 @@ pub fn check_architecture(architecture: &Architecture) -> Result<(), String> {
     let table = CostTable::parameters(&architecture.model);
     // Blocks that the table does not know do not fit the model, which building it says.
     weights(architecture.cost(&table).unwrap_or(0.0))
+}
+
+/// Whether the weights of several compact models of one shape fit at once.
+///
+/// # Errors
+/// As [`check`].
+pub fn check_together(shape: &ModelConfig, models: &[&Vec<BlockConfig>]) -> Result<(), String> {
+    let table = CostTable::parameters(shape);
+    weights(models.iter().filter_map(|blocks| table.total(blocks)).sum())
 }
 
 fn weights(count: f64) -> Result<(), String> {

@@ -179,7 +179,8 @@ impl Record {
 
     /// The budgets in words; a dash where there is none.
     pub(crate) fn budgets_text(&self) -> String {
-        let text = |own: &Budget| format!("{} {}", amount(own.target, own.unit), unit_name(own.unit));
+        let text =
+            |own: &Budget| format!("{} {}", amount(own.target, own.unit), unit_name(own.unit));
         let texts: Vec<String> = self.budgets().iter().map(text).collect();
         if texts.is_empty() { "–".into() } else { texts.join(", ") }
     }

@@ -45,6 +45,9 @@ pub struct Architecture {
     /// The budget that it was derived for, in parameters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_parameters: Option<u64>,
+    /// The budget that it was derived for, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_milliseconds: Option<f64>,
     /// FLOPs (multiply-adds counted once) by `cost_model`.
     #[serde(default)]
     pub flops: u64,
@@ -136,9 +139,17 @@ impl Architecture {
         blocks: Vec<BlockArchitecture>,
         target_flops: Option<u64>,
     ) -> Self {
-        let (target_parameters, flops, dense_flops) = (None, 0, 0);
-        let mut architecture =
-            Self { model, cost_model, target_flops, target_parameters, flops, dense_flops, blocks };
+        let (target_parameters, target_milliseconds) = (None, None);
+        let mut architecture = Self {
+            model,
+            cost_model,
+            target_flops,
+            target_parameters,
+            target_milliseconds,
+            flops: 0,
+            dense_flops: 0,
+            blocks,
+        };
         architecture.compute_figures();
         architecture
     }
@@ -167,7 +178,9 @@ impl Architecture {
     /// The budgets that it was derived for, in the order of their units; none, if it was not.
     pub fn budgets(&self) -> Vec<Budget> {
         let flops = self.target_flops.map(Budget::flops);
-        flops.into_iter().chain(self.target_parameters.map(Budget::parameters)).collect()
+        let parameters = self.target_parameters.map(Budget::parameters);
+        let times = self.target_milliseconds.map(Budget::milliseconds);
+        flops.into_iter().chain(parameters).chain(times).collect()
     }
 
     /// A line where the classifier sees nothing, or not all, of what the blocks make of an image.

@@ -4,7 +4,7 @@ use spvit_layers::{ModelConfig, Operation};
 
 use crate::{
     Architecture, BlockArchitecture, BlockCost, BlockProbabilities, Budget, CostModel, CostTable,
-    Limit, Limits, Unit,
+    Limit, Limits, Unit, multiples::keep_to_multiples,
 };
 
 /// How far below the budget an architecture may stay before an operation is raised.
@@ -18,14 +18,13 @@ pub enum DeriveError {
     Unmeasured,
     /// Even shortcuts without FFNs cost more, with the attention that a class token needs.
     #[error(
-        "the budget of {} {} cannot be met: the smallest model (no FFN, {}) needs \
-         {smallest}; raise the budget or choose a smaller dense model",
-        budget.target,
-        budget.unit,
+        "the budget of {budget} cannot be met: the smallest model (no FFN, {}) needs \
+         {}; raise the budget or choose a smaller dense model",
         match sighted {
             true => "shortcuts but for one attention, which tells the class token of the image",
             false => "all shortcuts",
-        }
+        },
+        Budget { target: *smallest, ..*budget }
     )]
     TooSmall {
         /// The budget.
@@ -79,10 +78,12 @@ pub fn derive_within(
     let blocks = derive_blocks(config, limits, probabilities)?;
     let target = |unit: Unit| {
         let own = limits.iter().find(|limit| limit.table.unit == unit);
-        own.map(|limit| limit.target as u64)
+        own.map(|limit| limit.target)
     };
-    let mut architecture = Architecture::new(config.clone(), model, blocks, target(Unit::Flops));
-    architecture.target_parameters = target(Unit::Parameters);
+    let count = |unit: Unit| target(unit).map(|target| target as u64);
+    let mut architecture = Architecture::new(config.clone(), model, blocks, count(Unit::Flops));
+    architecture.target_parameters = count(Unit::Parameters);
+    architecture.target_milliseconds = target(Unit::Milliseconds);
     Ok(architecture)
 }
 
@@ -92,7 +93,9 @@ pub fn derive_within(
 ///
 /// If the operations alone cost too much, the open one with the least likely gate is lowered by
 /// one; if whole FFNs cost too little, the closed one with the likeliest gate is raised. An FFN may
-/// lose all its dimensions; attention that stays keeps its likeliest head.
+/// lose all its dimensions; attention that stays keeps its likeliest head. Where widths are kept to
+/// multiples ([`Limits::in_multiples`]), they are then rounded down, and whole multiples fill what that
+/// leaves, always the likeliest one that fits.
 ///
 /// Where the classifier sees prefix tokens alone, attention stays after the last convolution that
 /// mixes patches ([`sighted`]): if the gates expect none there, the likeliest is raised to it, and
@@ -127,6 +130,7 @@ struct Paths<'a> {
     /// Their costs, for every limit.
     costs: Vec<(&'a Limit, Vec<Vec<f64>>)>,
     needs_attention: bool,
+    multiple: usize,
 }
 
 impl<'a> Paths<'a> {
@@ -138,6 +142,7 @@ impl<'a> Paths<'a> {
             operations: limits.first().table.blocks.iter().map(path).collect(),
             costs: limits.iter().map(of).collect(),
             needs_attention: config.sees_by_attention(),
+            multiple: limits.multiple(),
         }
     }
 
@@ -173,7 +178,11 @@ impl<'a> Paths<'a> {
     /// Whether with whole FFNs and all heads every budget still has room.
     fn spare(&self, levels: &[usize]) -> bool {
         self.costs.iter().zip(self.bases(levels)).all(|((limit, _), base)| {
-            let ffns = limit.table.blocks.iter().map(|block| block.ffn(block.ffn_gates()));
+            let ffns = limit
+                .table
+                .blocks
+                .iter()
+                .map(|block| block.ffn(block.ffn_gates() / self.multiple * self.multiple));
             let all = base + ffns.sum::<f64>() + self.heads(&limit.table, levels);
             all < limit.target * (1.0 - SLACK)
         })
@@ -318,6 +327,9 @@ fn parts_in_budget(
                 Part::Head(i) => heads[block].push(i),
             }
         }
+    }
+    if limits.multiple() > 1 {
+        keep_to_multiples(limits, probabilities, &mut kept, costs);
     }
     let blocks = operations.iter().zip(kept).zip(heads).zip(&table.blocks);
     blocks

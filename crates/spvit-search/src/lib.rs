@@ -21,6 +21,7 @@ mod derive;
 mod gates;
 mod importance;
 mod moments;
+mod multiples;
 mod objective;
 mod profile;
 mod prune;
@@ -29,7 +30,11 @@ mod refit;
 
 pub use architecture::{Architecture, ArchitectureError, BlockArchitecture};
 pub use choose::{Candidate, candidates};
-pub use cost::{BlockCost, Budget, CostModel, CostTable, Limit, Limits, Unit};
+pub use cost::{
+    BlockCost, Budget, Choice, Correction, CostModel, CostTable, Entry, FitError, LatencyError,
+    LatencyTable, Limit, Limits, OperationTime, Place, Probe, ShapeFit, Timing, Unit, WholeModel,
+    probes,
+};
 pub use derive::{DeriveError, derive, derive_blocks, derive_for, derive_within, sighted};
 pub use gates::{BlockProbabilities, BlockUniforms, GateLayout, Gates};
 pub use importance::{BlockImportance, Labelled, PartImportance, importance};

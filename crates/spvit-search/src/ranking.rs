@@ -37,13 +37,13 @@ impl BlockScores {
             let mut scores = vec![0.0; gates];
             for (&part, density) in parts.order.iter().zip(densities(parts)) {
                 if let Some(score) = scores.get_mut(part) {
-                    *score = density - cost.max(1.0).ln();
+                    *score = density - scale(cost);
                 }
             }
             scores
         };
         Self {
-            attention: logarithm(importance.attention) - spared.max(1.0).ln(),
+            attention: logarithm(importance.attention) - scale(spared),
             ffn: scores(&importance.ffn, cost.ffn_gates(), cost.hidden_dimension),
             heads: scores(&importance.heads, cost.head_gates(), cost.head),
         }
@@ -111,6 +111,11 @@ impl BlockScores {
         };
         scores.iter().map(block).collect()
     }
+}
+
+/// Logarithm of a cost in any unit, of which milliseconds are far below 1; of no cost that of 1.
+fn scale(cost: f64) -> f64 {
+    if cost > 0.0 { cost.ln() } else { 0.0 }
 }
 
 /// Of nothing at all, a number far below that of the least loss that float32 shows.

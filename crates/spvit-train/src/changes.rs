@@ -84,7 +84,7 @@ pub(crate) fn fixed_by(folder: &RunFolder, key: &str) -> Option<String> {
             (folder.pruned().exists(), "--redo prune prunes anew".to_string())
         }
         // A searched model can be pruned to more than one budget.
-        "search.budget" | "search.budget_unit" | "search.further_budgets"
+        "search.budget" | "search.budget_unit" | "search.further_budgets" | "search.round"
             if folder.searched().exists() =>
         {
             (folder.architecture().exists(), "--redo prune derives another".to_string())

@@ -55,7 +55,7 @@ impl<B: TrainBackend> Run<'_, B> {
         let (other, budgets) = (own.budgets(), self.config.budgets());
         if !other.is_empty() && other != budgets {
             let shown = |all: &[Budget]| {
-                let all = all.iter().map(|budget| format!("{} {}", budget.target, budget.unit));
+                let all = all.iter().map(Budget::to_string);
                 all.collect::<Vec<_>>().join(" and ")
             };
             return Err(TrainError::Mixed {

@@ -90,7 +90,12 @@ impl<B: TrainBackend> Training for Classify<B> {
 
     fn validate(&mut self, images: &Loader) -> Result<Validation, TrainError> {
         let accuracy = accuracy(&self.weights(), images, &self.device)?;
-        Ok(Validation { accuracy: Some(accuracy), derived_flops: None, eligible: true })
+        Ok(Validation {
+            accuracy: Some(accuracy),
+            derived_flops: None,
+            derived_milliseconds: None,
+            eligible: true,
+        })
     }
 
     fn state(&self) -> StateDict {

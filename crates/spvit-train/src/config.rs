@@ -7,7 +7,10 @@ mod resolve;
 mod text;
 mod validate;
 
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 pub use budget::GivenBudget;
 pub use resolve::{Given, Resolved, SET, other_order, taken_in_order};
@@ -15,7 +18,8 @@ use serde::{Deserialize, Serialize};
 use spvit_data::{AugmentConfig, DatasetOptions, EvalTransform, ImageOptions};
 use spvit_layers::{ModelConfig, Operation};
 use spvit_search::{
-    BlockCost, BlockProbabilities, Budget, CostModel, CostTable, Limit, Limits, derive_within,
+    BlockCost, BlockProbabilities, Budget, CostModel, CostTable, LatencyTable, Limit, Limits,
+    derive_within,
 };
 pub use text::toml_string;
 
@@ -45,6 +49,10 @@ pub struct RunConfig {
     pub finetune: FinetuneConfig,
     /// Progress and checkpoints.
     pub run: LoopConfig,
+    /// What the model's parts take, where a budget is one of time: no value of a file, but what
+    /// [`Run`](crate::Run) finds or measures before anything else.
+    #[serde(skip)]
+    pub latency: Option<Arc<LatencyTable>>,
 }
 
 /// Where images come from.
@@ -133,15 +141,22 @@ phase_config! {
 phase_config! {
     /// The search.
     SearchConfig {
-        /// The budget: up to 1 a share of what the dense model has, above 1 an amount.
+        /// The budget: up to 1 a share of what the dense model has, above 1 an amount; in milliseconds
+        /// always an amount.
         budget: f64,
-        /// What the budget counts: `flops` or `parameters`.
+        /// What the budget counts: `flops`, `parameters`, `milliseconds`, or `latency`, which is a share
+        /// of the dense model's milliseconds.
         budget_unit: BudgetUnit,
         /// Budgets that hold besides, each in another unit, such as `12M params`.
         further_budgets: Vec<GivenBudget>,
         /// Budgets of which each gets results of its own, in `budgets/` of the run folder, from one
         /// search: a front. Empty: `budget` alone.
         budgets: Vec<GivenBudget>,
+        /// What the model's parts take in milliseconds, a file of `spvit measure`. Empty: where a budget
+        /// is one of time, it is measured first.
+        latency_table: PathBuf,
+        /// Widths of the FFNs that a search cuts are multiples of this number.
+        round: usize,
         /// `paper` or `macs`.
         cost_model: CostModel,
         /// A searched model to begin with in place of the dense one, `searched.safetensors` of another
@@ -287,6 +302,10 @@ pub enum BudgetUnit {
     Flops,
     /// Trained values.
     Parameters,
+    /// Milliseconds.
+    Milliseconds,
+    /// Milliseconds, as a share of the dense model's.
+    Latency,
 }
 
 /// Unit of the FLOPs in the objective.
@@ -360,6 +379,17 @@ impl BudgetUnit {
         match self {
             Self::Flops => "flops",
             Self::Parameters => "parameters",
+            Self::Milliseconds => "milliseconds",
+            Self::Latency => "latency",
+        }
+    }
+
+    /// The unit that it is a budget of.
+    pub fn unit(self) -> spvit_search::Unit {
+        match self {
+            Self::Flops => spvit_search::Unit::Flops,
+            Self::Parameters => spvit_search::Unit::Parameters,
+            Self::Milliseconds | Self::Latency => spvit_search::Unit::Milliseconds,
         }
     }
 }
@@ -385,7 +415,16 @@ impl RunConfig {
     /// The budgets, with the costs of the choices that are searched.
     pub fn limits(&self) -> Limits {
         let others = self.search.further_budgets.iter().map(|&given| self.limit(given));
-        Limits::new(self.limit(self.search.given_budget()), others.collect())
+        let limits = Limits::new(self.limit(self.search.given_budget()), others.collect());
+        limits.in_multiples(self.search.round)
+    }
+
+    /// Whether a budget is one of time.
+    pub fn has_time_budget(&self) -> bool {
+        let Self { search, .. } = self;
+        let all = [search.given_budget()].into_iter().filter(|_| search.budgets.is_empty());
+        let mut all = all.chain(search.further_budgets.iter().chain(&search.budgets).copied());
+        all.any(|given| given.unit.unit() == spvit_search::Unit::Milliseconds)
     }
 
     /// What the budgets are after a share of a search's steps: they fall evenly from the dense model's
@@ -401,20 +440,30 @@ impl RunConfig {
         let targets: Vec<f64> = given
             .zip(limits.iter())
             .map(|(given, limit)| {
-                let dense = self.whole_table_in(given.unit).dense();
+                let dense = self.dense_cost(given.unit);
                 dense - (dense - limit.target) * fallen
             })
             .collect();
         limits.with_targets(targets)
     }
 
-    fn limit(&self, GivenBudget { target, unit }: GivenBudget) -> Limit {
-        let table = self.searched(self.whole_table_in(unit));
-        let target = match target <= 1.0 {
-            true => self.whole_table_in(unit).dense() * target,
-            false => target,
-        };
-        Limit { table, target: target.trunc() }
+    fn limit(&self, given: GivenBudget) -> Limit {
+        let table = self.searched(self.whole_table_in(given.unit));
+        let GivenBudget { target, unit } = given;
+        let target = if given.is_share() { self.dense_cost(unit) * target } else { target };
+        // Counts are whole numbers.
+        let whole = unit.unit() != spvit_search::Unit::Milliseconds;
+        Limit { table, target: if whole { target.trunc() } else { target } }
+    }
+
+    /// What the dense model costs; of time, what was measured.
+    pub(crate) fn dense_cost(&self, unit: BudgetUnit) -> f64 {
+        match (&self.latency, unit.unit()) {
+            (Some(table), spvit_search::Unit::Milliseconds) => table.dense.median,
+            // Nothing was measured, and nothing costs less.
+            (None, spvit_search::Unit::Milliseconds) => 0.0,
+            _ => self.whole_table_in(unit).dense(),
+        }
     }
 
     /// The choices of a table that are searched.
@@ -439,13 +488,17 @@ impl RunConfig {
     /// Costs of all choices of the model.
     pub(crate) fn whole_costs(&self, unit: spvit_search::Unit) -> CostTable {
         CostTable::in_unit(&self.model, self.search.cost_model, unit)
-            .unwrap_or_else(|| self.whole_table())
+            .unwrap_or_else(|| self.whole_table_in(BudgetUnit::Milliseconds))
     }
 
     fn whole_table_in(&self, unit: BudgetUnit) -> CostTable {
         match unit {
             BudgetUnit::Flops => CostTable::new(&self.model, self.search.cost_model),
             BudgetUnit::Parameters => CostTable::parameters(&self.model),
+            BudgetUnit::Milliseconds | BudgetUnit::Latency => match &self.latency {
+                Some(table) => table.cost_table(),
+                None => CostTable::unmeasured(&self.model),
+            },
         }
     }
 

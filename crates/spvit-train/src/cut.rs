@@ -1,11 +1,13 @@
 //! Another budget from a finished search, without training.
 
+use std::sync::Arc;
+
 use spvit_core::TrainBackend;
 use spvit_search::Architecture;
 
 use crate::{
     Part, Phase, Run, RunConfig, RunFolder, TrainError, config::GivenBudget, evaluate,
-    pipeline::PRUNE, results, write_atomically, write_config,
+    latency::read_table, pipeline::PRUNE, results, write_atomically, write_config,
 };
 
 /// A model that was cut to another budget.
@@ -31,10 +33,16 @@ impl RunFolder {
             if !folder.searched().exists() {
                 continue;
             }
-            let config = RunConfig::read(&folder.config(), &[])?;
+            let mut config = RunConfig::read(&folder.config(), &[])?;
+            if folder.latency().exists() {
+                config.search.latency_table = folder.latency();
+                config.latency = Some(Arc::new(read_table(&folder.latency())?));
+            }
+            // Of a time that nobody measured yet no share is known.
             let share = |budget: GivenBudget| {
                 let config = config.at_budget(budget);
-                (config.budget().target / config.whole_table().dense()).ln()
+                let share = (config.budget().target / config.dense_cost(budget.unit)).ln();
+                if share.is_finite() { share } else { 0.0 }
             };
             let far = (share(config.search.given_budget()) - share(budget)).abs();
             found.push((far, folder, config));
@@ -66,7 +74,10 @@ impl RunFolder {
             return Err(TrainError::Config { source_name: format!("--budget {budget}"), problem });
         }
         let mut config = config.at_budget(budget);
-        config.check_reachable()?;
+        // Of a time that is still to be measured, that is checked after it.
+        if config.latency.is_some() || !config.has_time_budget() {
+            config.check_reachable()?;
+        }
         config.dense.weights = source.dense_of(&config.dense);
         config.dense.transfer = false;
         let folder = folder.begun_or_new()?;

@@ -33,6 +33,8 @@ pub(crate) struct Validation {
     pub accuracy: Option<f64>,
     /// FLOPs of the architecture that was validated, while searching.
     pub derived_flops: Option<u64>,
+    /// Milliseconds of that architecture, by the table, where the budget is one of time.
+    pub derived_milliseconds: Option<f64>,
     /// Whether these weights may be chosen before the last epoch.
     pub eligible: bool,
 }
@@ -60,6 +62,11 @@ pub(crate) trait Training {
 
     /// The gates after this many epochs, while searching.
     fn gate_report(&self, _epoch: usize) -> Option<GateReport> {
+        None
+    }
+
+    /// Milliseconds at the expected gates and the budget, while searching within a time.
+    fn milliseconds(&self) -> Option<[f64; 2]> {
         None
     }
 
@@ -180,6 +187,7 @@ pub(crate) fn run<T: Training>(
                 accuracy: at.correct as f64 / at.images as f64,
                 flops,
                 target,
+                milliseconds: subject.milliseconds(),
                 images_per_second: images_seen as f64 / elapsed,
                 seconds_left: left * elapsed / (at.step - first_step) as f64,
             }));
@@ -203,7 +211,12 @@ pub(crate) fn run<T: Training>(
                 figures
             }
             // Nothing to choose by: the last epoch is taken.
-            None => Validation { accuracy: None, derived_flops: None, eligible: last },
+            None => Validation {
+                accuracy: None,
+                derived_flops: None,
+                derived_milliseconds: None,
+                eligible: last,
+            },
         };
         let accuracy = figures.accuracy.unwrap_or(0.0);
         let better = at.best.is_none_or(|best| accuracy > best);
@@ -222,6 +235,8 @@ pub(crate) fn run<T: Training>(
             learning_rate: schedule.at(at.step.saturating_sub(1)),
             flops: subject.flops().map(|(flops, _)| flops),
             derived_flops: figures.derived_flops,
+            milliseconds: subject.milliseconds().map(|[expected, _]| expected),
+            derived_milliseconds: figures.derived_milliseconds,
             best,
         };
         at.metrics_length = folder.append_metrics(&report)?;

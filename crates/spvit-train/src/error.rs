@@ -59,6 +59,9 @@ pub enum TrainError {
         /// What to do.
         hint: String,
     },
+    /// The run was stopped where there is no checkpoint yet.
+    #[error("stopped while {0}; nothing was begun that could be lost")]
+    Stopped(&'static str),
     /// The run folder is in use.
     #[error("{} already holds a run; continue it with --resume {}, or choose another --out", path.display(), path.display())]
     Occupied {

@@ -1,13 +1,16 @@
 //! Accuracy and latency.
 
-use std::time::Instant;
+use std::convert::Infallible;
 
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use spvit_core::FusedOps;
 use spvit_data::{DataError, Loader};
 use spvit_layers::{Mode, ModelConfig, Vit};
 
-use crate::loss;
+use crate::{
+    latency::{self, Effort},
+    loss,
+};
 
 /// Share of images that a model classifies rightly, 0 to 1.
 ///
@@ -29,42 +32,21 @@ pub fn accuracy<B: FusedOps>(
     Ok(correct as f64 / count.max(1) as f64)
 }
 
-/// Median seconds of a forward pass of every model on `batch` images, measured in turn so that a
-/// change of the machine's speed meets all of them. Each pass ends when its logits are on the host.
+/// Seconds of a forward pass of every model on `batch` images, the median of samples that are timed in turn
+/// ([`latency::in_turn`]): so many rounds, or at least three in so many seconds.
 pub fn latency<B: FusedOps>(
     models: &[&Vit<B>],
     config: &ModelConfig,
     batch: usize,
-    (runs, seconds): (usize, f64),
+    (most, seconds): (usize, f64),
     device: &B::Device,
 ) -> Vec<f64> {
-    let [height, width] = config.image_size();
-    let images = Tensor::<B, 4>::zeros([batch, config.channels(), height, width], device);
-    let pass = |model: &Vit<B>| {
-        let began = Instant::now();
-        let _ = model.forward(images.clone(), &Mode::Evaluate).into_data();
-        began.elapsed().as_secs_f64()
-    };
-    for model in models {
-        pass(model);
+    let images = latency::images::<B>(config, batch, device);
+    let pass = |model: usize| Ok::<_, Infallible>(latency::pass(models[model], &images));
+    let effort = Effort { least: 3, most, seconds, sure: 0.0 };
+    match latency::in_turn(models.len(), effort, pass, |_, _| true) {
+        Ok(times) => times.unwrap_or_default().into_iter().map(latency::median).collect(),
     }
-    let began = Instant::now();
-    let mut times = vec![Vec::new(); models.len()];
-    // At least three rounds, however slow.
-    for round in 0..runs {
-        if round >= 3 && began.elapsed().as_secs_f64() > seconds {
-            break;
-        }
-        for (model, times) in models.iter().zip(&mut times) {
-            times.push(pass(model));
-        }
-    }
-    times.into_iter().map(median).collect()
-}
-
-fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
 }
 
 /// Waits until a device has done all its work.

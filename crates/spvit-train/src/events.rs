@@ -25,6 +25,8 @@ pub struct Progress {
     pub flops: Option<u64>,
     /// The budget in FLOPs, while searching.
     pub target: Option<u64>,
+    /// Milliseconds at the expected gates and the budget, while searching within a time.
+    pub milliseconds: Option<[f64; 2]>,
     /// Images a second since the phase began or resumed.
     pub images_per_second: f64,
     /// Seconds left in the phase, by that speed.
@@ -56,6 +58,12 @@ pub struct EpochReport {
     /// FLOPs of the architecture that the gates give at the budget, while searching.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub derived_flops: Option<u64>,
+    /// Milliseconds at the expected gates by the latency table, while searching within a time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub milliseconds: Option<f64>,
+    /// Milliseconds of the architecture that the gates give at the budget, by the table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub derived_milliseconds: Option<f64>,
     /// Whether this epoch's weights are the best so far.
     pub best: bool,
 }
@@ -71,6 +79,13 @@ pub enum Event<'a> {
         block: usize,
         /// Blocks in all.
         blocks: usize,
+    },
+    /// Before a model is timed.
+    Timing {
+        /// Samples that are done.
+        done: usize,
+        /// Samples at most.
+        of: usize,
     },
     /// After every step.
     Progress(&'a Progress),

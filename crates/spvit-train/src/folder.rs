@@ -137,6 +137,11 @@ impl RunFolder {
         self.root.join("summary.json")
     }
 
+    /// What the model's parts take, where a budget is one of time.
+    pub fn latency(&self) -> PathBuf {
+        self.root.join("latency.json")
+    }
+
     /// One line for each epoch.
     pub fn metrics(&self) -> PathBuf {
         self.root.join("metrics.jsonl")
@@ -235,6 +240,9 @@ impl RunFolder {
             if phase == Phase::Finetune && part != Part::Finetune {
                 files.extend([self.pruned(), self.architecture()]);
             }
+        }
+        if phases.contains(&Phase::Search) {
+            files.push(self.latency());
         }
         for path in files {
             match fs::remove_file(&path) {

@@ -7,7 +7,7 @@
 use std::sync::{Arc, OnceLock};
 
 use spvit_core::TrainBackend;
-use spvit_search::BlockImportance;
+use spvit_search::{BlockImportance, Budget};
 
 use crate::{
     Event, Lock, Outcome, Run, RunConfig, RunFolder, Summary, TrainError, config::GivenBudget,
@@ -45,7 +45,7 @@ impl<B: TrainBackend> Run<'_, B> {
         let search = &self.config.search;
         let share = |&budget: &GivenBudget| {
             let config = self.config.at_budget(budget);
-            config.budget().target / config.whole_table().dense()
+            config.budget().target / config.dense_cost(budget.unit)
         };
         let mut budgets = search.budgets.clone();
         budgets.sort_by(|a, b| share(b).total_cmp(&share(a)));
@@ -56,6 +56,9 @@ impl<B: TrainBackend> Run<'_, B> {
             let mut config = self.config.at_budget(budget);
             config.dense.weights = self.dense_path();
             config.dense.transfer = false;
+            if config.latency.is_some() {
+                config.search.latency_table = self.folder.latency();
+            }
             let folder = self.folder.budget(&budget.name());
             if let Some(before) = before.replace(folder).filter(|_| search.epochs > 0) {
                 config.search.from = before.searched();
@@ -65,6 +68,14 @@ impl<B: TrainBackend> Run<'_, B> {
             Part { budget, config }
         };
         budgets.into_iter().map(part).collect()
+    }
+
+    /// The budgets, in the order of their units; of a front the first of every model.
+    pub(crate) fn all_budgets(&self) -> Vec<Budget> {
+        match self.is_front() {
+            true => self.config.front(),
+            false => self.config.budgets(),
+        }
     }
 
     /// The run at one budget, its folder locked.
@@ -179,7 +190,13 @@ impl<B: TrainBackend> Run<'_, B> {
             path: self.folder.budgets(),
             hint: "none of search.budgets has a model yet; run `spvit run` first".into(),
         })?;
-        let summary = Summary { target_flops: None, target_parameters: None, models, ..first };
+        let summary = Summary {
+            target_flops: None,
+            target_parameters: None,
+            target_milliseconds: None,
+            models,
+            ..first
+        };
         summary.write(&self.folder)?;
         Ok(summary)
     }

@@ -20,10 +20,13 @@ mod folder;
 mod front;
 mod gate_metrics;
 pub mod judge;
+pub mod latency;
 mod loss;
 mod metrics;
 mod micro_batch;
 mod objectives;
+#[cfg(feature = "onnxruntime")]
+mod onnxruntime;
 pub mod optim;
 mod origin;
 mod phase;

@@ -28,7 +28,8 @@ pub struct Origin {
 }
 
 /// What a searched model is pruned to.
-const BUDGETS: [&str; 3] = ["search.budget", "search.budget_unit", "search.further_budgets"];
+const BUDGETS: [&str; 4] =
+    ["search.budget", "search.budget_unit", "search.further_budgets", "search.round"];
 
 /// Whether a value changes no weight of a phase.
 fn free(key: &str) -> bool {
@@ -40,6 +41,7 @@ fn free(key: &str) -> bool {
             "run.evaluation_batch",
             "search.budgets",
             "search.from",
+            "search.latency_table",
         ]
         .contains(&key)
 }

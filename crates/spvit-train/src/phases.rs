@@ -198,8 +198,7 @@ impl<B: TrainBackend> Run<'_, B> {
                 let table = &limits.first().table;
                 let gates = Gates::<B::InnerBackend>::new(table, 0.0, self.device());
                 let probabilities = restore_gates(gates, &state)?.probabilities();
-                let cost_model = config.search.cost_model;
-                derive_within(&config.model, cost_model, &limits, &probabilities)?
+                self.derive_in_time(&limits, &probabilities)?
             }
         };
         if let Some(difference) = results::difference(&config.model, &architecture.model) {

@@ -106,6 +106,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         for note in notes {
             run.say(&note);
         }
+        run.settle_latency()?;
         run.check_results()?;
         Ok(run)
     }
@@ -284,6 +285,8 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         let evaluation = examine(&named, &images, normalisation, &self.device)?;
         let evaluation = Evaluation { class_names: self.data.class_names.clone(), ..evaluation };
         let accuracies = evaluation.accuracies();
+        let blocks = models.iter().map(|(_, _, architecture)| architecture.block_configs());
+        let times = self.times_of(&blocks.collect::<Vec<_>>())?;
         let mut figures = Vec::new();
         for ((((name, model, architecture), one), many), accuracy) in
             models.iter().zip(one).zip(many).zip(accuracies)
@@ -295,6 +298,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
                 parameters: spvit_layers::state::parameter_count(model),
                 latency_one: one,
                 latency_batch: many,
+                milliseconds: times.get(figures.len()).copied(),
             });
         }
         for note in images.broken().take_notes() {
@@ -314,6 +318,11 @@ impl<'a, B: TrainBackend> Run<'a, B> {
             cost_model: config.search.cost_model,
             target_flops: flops,
             target_parameters: parameters,
+            target_milliseconds: budgets
+                .iter()
+                .find(|budget| budget.unit == Unit::Milliseconds)
+                .map(|budget| budget.target),
+            latency_table: config.latency.as_ref().map(|table| table.to_string()),
             latency_batch_size: LATENCY_BATCH,
             models: figures,
         };

@@ -26,6 +26,8 @@ pub enum Purpose {
     TransferData = 7,
     /// Images that a dense model is measured on, and a compact one fitted to.
     Calibration = 8,
+    /// Models that a table of latencies is held against.
+    WholeModels = 9,
 }
 
 impl Purpose {

@@ -6,7 +6,7 @@ use burn::module::AutodiffModule;
 use spvit_core::TrainBackend;
 use spvit_interchange::Dense;
 use spvit_layers::{Init, state};
-use spvit_search::expand;
+use spvit_search::{Budget, expand};
 
 use crate::{
     Phase, Run, Teacher, TrainError,
@@ -51,6 +51,8 @@ pub struct Plan {
     pub classes: usize,
     /// Parameters of the dense model.
     pub parameters: usize,
+    /// The budgets, in the order of their units; of a front the first of every model.
+    pub budgets: Vec<Budget>,
     /// Bytes that the run folder takes at most.
     pub disk: u64,
     /// Bytes of the process's memory after these steps, at its peak, where Linux says it.
@@ -119,6 +121,7 @@ impl<B: TrainBackend> Run<'_, B> {
             images: [&self.data.train, &self.data.validation, &self.data.test].map(|set| set.len()),
             classes: config.model.classes(),
             parameters,
+            budgets: self.all_budgets(),
             disk: values * (2 * checkpoint + 1 + 4) * models as u64,
             memory: peak_memory(),
             phases,

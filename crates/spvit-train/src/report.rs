@@ -20,6 +20,10 @@ pub struct ModelFigures {
     pub latency_one: f64,
     /// Median seconds of a forward pass of a batch.
     pub latency_batch: f64,
+    /// Milliseconds in the scale of the run's latency table, where a budget is one of time and this
+    /// machine is the table's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub milliseconds: Option<f64>,
 }
 
 /// What `summary.json` holds and the final screen prints.
@@ -43,6 +47,12 @@ pub struct Summary {
     /// The budget, if it is one of parameters.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub target_parameters: Option<u64>,
+    /// The budget in milliseconds, if it is one of time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_milliseconds: Option<f64>,
+    /// What the latency table was measured with, in words, if a budget is one of time.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub latency_table: Option<String>,
     /// Images of a batch in [`ModelFigures::latency_batch`].
     pub latency_batch_size: usize,
     /// The models that there are, in the order dense, searched, compact; of several budgets the dense

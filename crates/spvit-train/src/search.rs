@@ -33,7 +33,8 @@ const OPTIMISERS: [&str; 2] = ["optimiser.", "threshold_optimiser."];
 /// A search in progress.
 pub(crate) struct Search<B: TrainBackend> {
     replicas: Replicas<B, SearchObjective>,
-    flops: u64,
+    /// Cost at the expected gates, in the first budget's unit.
+    cost: f64,
     shape: ModelConfig,
     config: RunConfig,
     steps: usize,
@@ -61,7 +62,7 @@ impl<B: TrainBackend> Search<B> {
             },
         };
         let budgets: Vec<BudgetTerm> = limits.iter().map(term).collect();
-        let flops = budgets[0].cost(&gates) as u64;
+        let cost = budgets[0].cost(&gates);
         let search = &config.search;
         let weights = Group::new(search.weight_decay).clipped(search.clip_norm);
         let groups = [weights, Group::new(0.0)];
@@ -75,7 +76,7 @@ impl<B: TrainBackend> Search<B> {
         let objective = SearchObjective { budgets, uniforms: Uniforms::Seeded };
         Self {
             replicas: Replicas::new(objective, Searched { model, gates }, groups, options, device),
-            flops,
+            cost,
             shape: config.model.clone(),
             config: config.clone(),
             steps: 0,
@@ -94,8 +95,13 @@ impl<B: TrainBackend> Search<B> {
     }
 
     /// Cost at the expected gates, in the budget's unit.
-    fn expected_flops(&self) -> u64 {
-        self.replicas.objective().budgets[0].cost(self.gates()) as u64
+    fn expected_cost(&self) -> f64 {
+        self.replicas.objective().budgets[0].cost(self.gates())
+    }
+
+    /// Whether the first budget is one of time.
+    fn in_time(&self) -> bool {
+        self.limits.first().table.unit == spvit_search::Unit::Milliseconds
     }
 
     /// The architecture that the gates give at the budget.
@@ -168,7 +174,7 @@ impl<B: TrainBackend> Training for Search<B> {
                 gates: gates.projected(&limits),
             });
         }
-        self.flops = self.expected_flops();
+        self.cost = self.expected_cost();
         Ok(report)
     }
 
@@ -177,19 +183,25 @@ impl<B: TrainBackend> Training for Search<B> {
     }
 
     fn flops(&self) -> Option<(u64, u64)> {
-        Some((self.flops, self.limits.first().target as u64))
+        (!self.in_time()).then_some((self.cost as u64, self.limits.first().target as u64))
+    }
+
+    fn milliseconds(&self) -> Option<[f64; 2]> {
+        self.in_time().then_some([self.cost, self.limits.first().target])
     }
 
     fn gate_report(&self, epoch: usize) -> Option<GateReport> {
-        Some(GateReport::new(self.gates(), epoch, self.flops as f64))
+        Some(GateReport::new(self.gates(), epoch, self.cost))
     }
 
     fn validate(&mut self, images: &Loader) -> Result<Validation, TrainError> {
         let architecture = self.derive()?;
         let compact = prune(&self.model(), &architecture);
+        let derived = architecture.cost(&self.limits.first().table);
         Ok(Validation {
             accuracy: Some(accuracy(&compact, images, &self.device)?),
-            derived_flops: architecture.cost(&self.limits.first().table).map(|cost| cost as u64),
+            derived_flops: derived.filter(|_| !self.in_time()).map(|cost| cost as u64),
+            derived_milliseconds: derived.filter(|_| self.in_time()),
             eligible: self
                 .replicas
                 .objective()
@@ -228,7 +240,7 @@ impl<B: TrainBackend> Training for Search<B> {
         self.replicas.restore(Searched { model, gates }, |group, optimiser| {
             optimiser.restore(steps, &under(state, OPTIMISERS[group]), device);
         });
-        self.flops = self.expected_flops();
+        self.cost = self.expected_cost();
         Ok(())
     }
 

@@ -77,14 +77,24 @@ pub fn write(
 ) -> Result<(), FormatError> {
     let path = path.as_ref();
     let file = prepare(network, tensors).map_err(|fault| fault.at(path))?;
-    write_whole(path, |out| {
-        out.write_all(&file.head)?;
-        for (constant, message) in file.initializers.iter().zip(&file.messages) {
-            out.write_all(message)?;
-            write_values(out, constant)?;
-        }
-        Ok(())
-    })
+    write_whole(path, |out| file.write(out))
+}
+
+/// The bytes that [`write()`] would write, for a runtime in this process.
+///
+/// # Errors
+///
+/// As [`write()`], the network's place being "in memory".
+pub fn encode(network: &NetworkDescription, tensors: &StateDict) -> Result<Vec<u8>, FormatError> {
+    let memory = Path::new("an ONNX network in memory");
+    let file = prepare(network, tensors).map_err(|fault| fault.at(memory))?;
+    let mut bytes = Vec::new();
+    file.write(&mut bytes).map_err(|source| FormatError::Io {
+        path: memory.into(),
+        action: "write it",
+        source,
+    })?;
+    Ok(bytes)
 }
 
 /// A file before its weights: all the bytes up to the first initialiser, and for each initialiser
@@ -94,6 +104,17 @@ struct Prepared<'a> {
     head: Vec<u8>,
     messages: Vec<Vec<u8>>,
     initializers: Vec<Initializer<'a>>,
+}
+
+impl Prepared<'_> {
+    fn write(&self, out: &mut impl Write) -> std::io::Result<()> {
+        out.write_all(&self.head)?;
+        for (constant, message) in self.initializers.iter().zip(&self.messages) {
+            out.write_all(message)?;
+            write_values(out, constant)?;
+        }
+        Ok(())
+    }
 }
 
 fn prepare<'a>(

@@ -2,7 +2,7 @@
 
 use spvit_layers::{BlockConfig, Operation};
 
-use super::{Budget, CostTable};
+use super::{Budget, CostTable, Unit};
 
 /// A budget, and what every choice costs in its unit.
 #[derive(Debug, Clone, PartialEq)]
@@ -27,18 +27,19 @@ impl Limit {
 pub struct Limits {
     first: Limit,
     others: Vec<Limit>,
+    multiple: usize,
 }
 
 impl Limits {
     /// One budget.
     pub fn one(table: CostTable, target: f64) -> Self {
-        Self { first: Limit { table, target }, others: Vec::new() }
+        Self::new(Limit { table, target }, Vec::new())
     }
 
     /// A budget and others, whose tables are those of the same model.
     pub fn new(first: Limit, others: Vec<Limit>) -> Self {
         if others.is_empty() {
-            return Self { first, others };
+            return Self { first, others, multiple: 1 };
         }
         let on_path = |block: usize, operation: Operation| {
             let tables = others.iter().chain([&first]).map(|limit| &limit.table.blocks[block]);
@@ -52,7 +53,18 @@ impl Limits {
             })
             .collect();
         let kept = |limit: Limit| Limit { table: limit.table.among(&among), ..limit };
-        Self { first: kept(first), others: others.into_iter().map(kept).collect() }
+        let others = others.into_iter().map(kept).collect();
+        Self { first: kept(first), others, multiple: 1 }
+    }
+
+    /// The same for FFNs whose widths are multiples of this number.
+    pub fn in_multiples(self, multiple: usize) -> Self {
+        Self { multiple: multiple.max(1), ..self }
+    }
+
+    /// The number of which the widths of FFNs that a search cuts are multiples.
+    pub fn multiple(&self) -> usize {
+        self.multiple
     }
 
     /// The first budget, whose table has the single paths of all.
@@ -74,11 +86,21 @@ impl Limits {
         self
     }
 
+    /// The same with another target for the budget of time, if there is one.
+    pub fn in_time(mut self, milliseconds: f64) -> Self {
+        for limit in std::iter::once(&mut self.first).chain(&mut self.others) {
+            if limit.table.unit == Unit::Milliseconds {
+                limit.target = milliseconds;
+            }
+        }
+        self
+    }
+
     /// The same with these operations alone, one entry for each block ([`CostTable::among`]).
     pub fn among(self, operations: &[Vec<Operation>]) -> Self {
         let among = |limit: Limit| Limit { table: limit.table.among(operations), ..limit };
         let others = self.others.into_iter().map(among).collect();
-        Self { first: among(self.first), others }
+        Self { first: among(self.first), others, multiple: self.multiple }
     }
 
     /// What a choice costs in all units together, each as a share of its budget, so that parts can be

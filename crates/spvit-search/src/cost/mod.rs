@@ -2,77 +2,20 @@
 
 mod count;
 mod limits;
+mod measured;
+mod unit;
 
 use std::collections::BTreeMap;
 
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 pub use limits::{Limit, Limits};
-use serde::{Deserialize, Serialize};
 use spvit_layers::{BlockConfig, ModelConfig, Operation};
 
-/// How FLOPs are counted. FLOPs are multiply-adds counted once.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum CostModel {
-    /// Eqs. 14 and 15, to the last multiply-add of the published code: FFNs and convolutions count
-    /// the map's tokens, attention all, and a ViT's final norm is left out.
-    Paper,
-    /// A true count of the compact model: every product of a matrix or convolution (padding
-    /// counted), and one multiply-add per element of a normalisation or scale.
-    Macs,
-}
-
-impl std::fmt::Display for CostModel {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::Paper => "paper",
-            Self::Macs => "macs",
-        })
-    }
-}
-
-/// What a cost is measured in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Unit {
-    /// Multiply-adds counted once.
-    Flops,
-    /// Trained values.
-    Parameters,
-    /// Milliseconds on the machine that a table was measured on.
-    Milliseconds,
-}
-
-impl std::fmt::Display for Unit {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.pad(match self {
-            Self::Flops => "FLOPs",
-            Self::Parameters => "parameters",
-            Self::Milliseconds => "ms",
-        })
-    }
-}
-
-/// The most that a compact model may cost.
-#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
-pub struct Budget {
-    /// The most, in `unit`.
-    pub target: f64,
-    /// Its unit.
-    pub unit: Unit,
-}
-
-impl Budget {
-    /// A budget of multiply-adds.
-    pub fn flops(target: u64) -> Self {
-        Self { target: target as f64, unit: Unit::Flops }
-    }
-
-    /// A budget of trained values.
-    pub fn parameters(target: u64) -> Self {
-        Self { target: target as f64, unit: Unit::Parameters }
-    }
-}
+pub use measured::{
+    Choice, Correction, Entry, FitError, LatencyError, LatencyTable, OperationTime, Place, Probe,
+    ShapeFit, Timing, WholeModel, probes,
+};
+pub use unit::{Budget, CostModel, Unit};
 
 /// Costs of the choices of one block.
 #[derive(Debug, Clone, PartialEq)]
@@ -196,6 +139,12 @@ impl CostTable {
             Unit::Parameters => Some(Self::parameters(config)),
             Unit::Milliseconds => None,
         }
+    }
+
+    /// Times of a model of which nothing was measured: no budget is met.
+    pub fn unmeasured(config: &ModelConfig) -> Self {
+        let counted = count::parameters(config);
+        Self { unit: Unit::Milliseconds, embedding: f64::INFINITY, ..counted }
     }
 
     /// Trained values of a model's shape.

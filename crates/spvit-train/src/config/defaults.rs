@@ -29,6 +29,7 @@ impl Default for RunConfig {
             search: SearchConfig::default(),
             finetune: FinetuneConfig::default(),
             run: LoopConfig::default(),
+            latency: None,
         }
     }
 }
@@ -104,6 +105,8 @@ impl Default for SearchConfig {
             budget_unit: BudgetUnit::Flops,
             further_budgets: Vec::new(),
             budgets: Vec::new(),
+            latency_table: PathBuf::new(),
+            round: 1,
             cost_model: CostModel::Paper,
             from: PathBuf::new(),
             lambda: 30.0,

@@ -1,7 +1,8 @@
 //! Ranges of a configuration's values.
 
-use super::{FinetuneConfig, RunConfig, ThresholdStart, TrainingConfig};
+use super::{BudgetUnit, FinetuneConfig, RunConfig, ThresholdStart, TrainingConfig, Unit};
 use spvit_interchange::memory;
+use spvit_search::CostTable;
 
 /// Most epochs of a phase.
 const MOST: usize = 1_000_000;
@@ -45,12 +46,13 @@ impl RunConfig {
             "above 0 and below 1e18: a share of the dense FLOPs up to 1, or FLOPs",
         )?;
         let firsts = match s.budgets.is_empty() {
-            true => vec![s.budget_unit],
-            false => s.budgets.iter().map(|given| given.unit).collect(),
+            true => vec![s.budget_unit.unit()],
+            false => s.budgets.iter().map(|given| given.unit.unit()).collect(),
         };
         for (number, given) in s.further_budgets.iter().enumerate() {
-            let mut others = s.further_budgets[..number].iter().map(|given| given.unit);
-            if firsts.contains(&given.unit) || others.any(|unit| unit == given.unit) {
+            let own = given.unit.unit();
+            let mut others = s.further_budgets[..number].iter().map(|given| given.unit.unit());
+            if firsts.contains(&own) || others.any(|unit| unit == own) {
                 return Err(format!(
                     "search.further_budgets: \"{given}\" is in the unit of another budget; of two in \
                      one unit the smaller is enough"
@@ -61,6 +63,28 @@ impl RunConfig {
         names.sort();
         if let Some(pair) = names.windows(2).find(|pair| pair[0] == pair[1]) {
             return Err(format!("search.budgets has {} twice", pair[0]));
+        }
+        if s.budget_unit == BudgetUnit::Latency && s.budget > 1.0 {
+            return Err(format!(
+                "search.budget = {}: expected, with search.budget_unit = \"latency\", a share of the \
+                 dense model's time up to 1",
+                s.budget
+            ));
+        }
+        if self.has_time_budget() && s.unit == Unit::Giga {
+            return Err(
+                "search.unit = \"giga\" counts FLOPs, and a budget is one of time; set it to \
+                        \"dense\""
+                    .into(),
+            );
+        }
+        let narrowest = self.model.blocks().iter().map(|shape| shape.hidden).min().unwrap_or(0);
+        if s.round == 0 || s.round > narrowest {
+            return Err(format!(
+                "search.round = {}: expected a number from 1 to {narrowest}, the hidden dimensions of \
+                 the narrowest FFN",
+                s.round
+            ));
         }
         check("search.lambda", s.lambda, s.lambda >= 0.0, "at least 0")?;
         let rate = s.threshold_learning_rate;
@@ -73,7 +97,9 @@ impl RunConfig {
             "from 0 to 1",
         )?;
         let among = s.operations_by_block(self.model.depth())?;
-        for (block, (among, cost)) in among.iter().zip(&self.whole_table().blocks).enumerate() {
+        for (block, (among, cost)) in
+            among.iter().zip(&CostTable::parameters(&self.model).blocks).enumerate()
+        {
             if cost.operations.iter().all(|(operation, _)| !among.contains(operation)) {
                 return Err(format!(
                     "search.operations: block {block} can be none of them; it can be {}",

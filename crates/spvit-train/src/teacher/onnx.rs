@@ -1,14 +1,12 @@
 //! A network in an ONNX file, computed by onnxruntime, whose library is looked for while running.
 
 use std::{
-    env,
-    path::{Path, PathBuf},
+    path::Path,
     sync::{Mutex, PoisonError},
 };
 
 use burn::tensor::{Tensor, TensorData};
 use ort::{
-    environment::Environment,
     inputs,
     session::Session,
     value::{TensorElementType, TensorRef, ValueType},
@@ -16,12 +14,7 @@ use ort::{
 use spvit_core::TrainBackend;
 
 use super::TeacherNetwork;
-
-/// Names the library's file.
-const LIBRARY: &str = "ORT_DYLIB_PATH";
-
-/// onnxruntime has one environment for a whole process.
-static ENVIRONMENT: Mutex<Option<Environment>> = Mutex::new(None);
+use crate::onnxruntime::{environment, line};
 
 /// A network that makes logits of images.
 #[derive(Debug)]
@@ -34,35 +27,6 @@ pub struct Onnx {
     classes: usize,
     /// Images of a pass, where the file fixes them.
     batch: Option<usize>,
-}
-
-/// An error's text in one line.
-fn line(error: impl ToString) -> String {
-    error.to_string().split_whitespace().collect::<Vec<_>>().join(" ")
-}
-
-fn environment() -> Result<Environment, String> {
-    let mut environment = ENVIRONMENT.lock().unwrap_or_else(PoisonError::into_inner);
-    if let Some(environment) = &*environment {
-        return Ok(environment.clone());
-    }
-    let named = env::var_os(LIBRARY).filter(|path| !path.is_empty()).map(PathBuf::from);
-    let usual = || format!("{}onnxruntime{}", env::consts::DLL_PREFIX, env::consts::DLL_SUFFIX);
-    let path = named.clone().unwrap_or_else(|| usual().into());
-    let builder = ort::init_from(&path).map_err(|error| {
-        let place = match named {
-            Some(path) => format!("{LIBRARY} = {}", path.display()),
-            None => format!("{LIBRARY} is not set, and {} is not found", path.display()),
-        };
-        format!(
-            "onnxruntime's library cannot be loaded ({place}: {}); set {LIBRARY} to the library's \
-             file, of release 1.17 or newer",
-            line(error)
-        )
-    })?;
-    let made = builder.with_name("spvit").with_telemetry(false).build().map_err(line)?;
-    *environment = Some(made.clone());
-    Ok(made)
 }
 
 /// A shape, an open dimension as `?`.
@@ -194,6 +158,7 @@ impl<B: TrainBackend> TeacherNetwork<B> for Onnx {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::onnxruntime::LIBRARY;
     use burn::backend::{Autodiff, Flex};
     use spvit_interchange::Target;
     use spvit_layers::{BlockConfig, Init, Mode, ModelConfig, Operation, Vit, VitConfig};
@@ -202,7 +167,7 @@ mod tests {
     /// Our own models as ONNX networks, dense and compact, for a batch of five.
     #[test]
     fn exported_models_teach_their_own_logits() {
-        if env::var_os(LIBRARY).is_none() {
+        if std::env::var_os(LIBRARY).is_none() {
             eprintln!("passed over: {LIBRARY} names no library of onnxruntime");
             return;
         }

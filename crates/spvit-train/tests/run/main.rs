@@ -63,7 +63,7 @@ impl Observer for Stopper {
         match event {
             Event::Progress(_) => self.steps += 1,
             Event::Message(text) => self.messages.push(text.to_string()),
-            Event::Epoch(_) | Event::Measuring { .. } => {}
+            Event::Epoch(_) | Event::Measuring { .. } | Event::Timing { .. } => {}
         }
     }
 
