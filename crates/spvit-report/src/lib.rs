@@ -1,7 +1,7 @@
 //! What a run shows: pictures, tables, and a page that needs no other file.
 //!
 //! [`Record`] reads whatever a run folder holds, whichever version wrote it and however far the run
-//! has come. [`write`] writes its `report.html`, [`page`] and [`comparison`] give pages of one and of
+//! has come. [`write()`] writes its `report.html`, [`page()`] and [`comparison`] give pages of one and of
 //! several runs, [`picture::draw`] an architecture as SVG. Nothing here trains or evaluates.
 
 mod again;
