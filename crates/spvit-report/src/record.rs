@@ -81,7 +81,17 @@ impl Record {
         record.config_text = record.text("config.toml");
         if let Some(text) = &record.config_text {
             match RunConfig::parse(text, "config.toml", &[]) {
-                Ok(config) => record.config = Some(config),
+                Ok(mut config) => {
+                    // A share of a time is one of what was measured.
+                    let table = root.join("latency.json");
+                    if config.has_time_budget() && table.exists() {
+                        match spvit_train::latency::read_table(&table) {
+                            Ok(table) => config.latency = Some(table.into()),
+                            Err(error) => record.problems.push(error.to_string()),
+                        }
+                    }
+                    record.config = Some(config);
+                }
                 Err(error) => record.problems.push(error.to_string()),
             }
         }
@@ -179,8 +189,10 @@ impl Record {
 
     /// The budgets in words; a dash where there is none.
     pub(crate) fn budgets_text(&self) -> String {
-        let text =
-            |own: &Budget| format!("{} {}", amount(own.target, own.unit), unit_name(own.unit));
+        let text = |own: &Budget| match own.unit {
+            Unit::Milliseconds => amount(own.target, own.unit),
+            unit => format!("{} {}", amount(own.target, unit), unit_name(unit)),
+        };
         let texts: Vec<String> = self.budgets().iter().map(text).collect();
         if texts.is_empty() { "–".into() } else { texts.join(", ") }
     }
