@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod interop;
+mod latency;
 mod shell;
 mod study;
 mod torture;
