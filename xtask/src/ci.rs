@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use crate::{
-    interop,
+    interop, pages,
     shell::{Failure, cargo, release, run, spvit, succeeds},
     study, torture,
 };
@@ -23,11 +23,12 @@ pub fn test() -> Result<(), Failure> {
 /// Every check, each with its time.
 pub fn all() -> Result<(), Failure> {
     type Check = fn() -> Result<(), Failure>;
-    let checks: [(&str, Check); 10] = [
+    let checks: [(&str, Check); 11] = [
         ("format", || run(cargo().args(["fmt", "--all", "--check"]))),
         ("tests", test),
         ("the README's commands", readme),
         ("the study, in small", study::quick),
+        ("pages in a browser", || pages::check(&release().join("pages"))),
         ("bad days", || torture::run(&torture::Arguments::default())),
         ("other programs' files", || interop::check(&interop::SHAPES.map(String::from))),
         ("a sample of other programs' models", || interop::coverage(&["--sample=40".into()])),

@@ -4,6 +4,7 @@ mod bench;
 mod ci;
 mod interop;
 mod latency;
+mod pages;
 mod shell;
 mod study;
 mod torture;
@@ -68,6 +69,12 @@ enum Task {
     Bench(bench::Arguments),
     /// Compare the search with its rivals at several budgets; draws docs/EVIDENCE.md
     Study(study::Arguments),
+    /// Look at reports and the live page in a headless Chromium, and keep pictures of them
+    Pages {
+        /// Where the pictures come
+        #[arg(default_value = "target/pages")]
+        folder: std::path::PathBuf,
+    },
     /// Kill, break and limit runs, and feed the program broken files; prints what was tried and passed
     Torture(torture::Arguments),
 }
@@ -101,6 +108,7 @@ fn perform(task: Task) -> Result<(), Failure> {
         Task::Interop { shapes, .. } => interop::check(&shapes),
         Task::Bench(arguments) => bench::run(arguments),
         Task::Study(arguments) => study::run_study(&arguments),
+        Task::Pages { folder } => pages::check(&folder),
         Task::Torture(arguments) => torture::run(&arguments),
     }
 }

@@ -12,9 +12,11 @@ use crate::{
 };
 
 const AFTER_HELP: &str = "\
-Every command works on a run folder: config.toml (as resolved), metrics.jsonl, architecture.json,
-compact.safetensors, summary.json and checkpoints; several budgets have a folder each in budgets/. Ctrl-C stops after a checkpoint; --resume goes on
-and gives the same result as a run that was never stopped; --redo does a part anew, by other values.
+Every command works on a run folder: config.toml (as resolved), metrics.jsonl, gates.jsonl,
+architecture.json, compact.safetensors, evaluation.json, summary.json, report.html (a page that shows
+it all) and checkpoints; several budgets have a folder each in budgets/. Ctrl-C stops after a checkpoint;
+--resume goes on and gives the same result as a run that was never stopped; --redo does a part anew, by
+other values.
 
 FLOPs are multiply-adds counted once. Paths in a configuration are relative to the current folder.
 
@@ -28,6 +30,8 @@ Examples:
   spvit derive runs/demo --budget 55%
   spvit measure configs/demo.toml --batch 8 --out latency.json
   spvit run --config configs/demo.toml --budget '60% ms' --latency-table latency.json
+  spvit watch runs/demo
+  spvit report runs/demo runs/other --out both.html
   spvit profile runs/demo/architecture.json --measure";
 
 /// Finds which attention layers of a vision transformer can become convolutions and which hidden
@@ -50,7 +54,7 @@ pub enum Command {
     Prune(RunArguments),
     /// Fine-tune the pruned model: compact.safetensors
     Finetune(RunArguments),
-    /// Evaluate a run's models on the test split: summary.json; or, with --weights, any model on any
+    /// Evaluate a run's models on the test split: summary.json, report.html; or, with --weights, any model on any
     /// images: top-1, top-5, by class
     Evaluate(EvaluateArguments),
     /// Classify images
@@ -61,6 +65,10 @@ pub enum Command {
     Run(RunArguments),
     /// Cut another budget from a run's finished search, in seconds and without training
     Derive(DeriveArguments),
+    /// Write a run's page anew, report.html; of several runs one page that compares them
+    Report(ReportArguments),
+    /// Show a run in a browser while it goes on
+    Watch(WatchArguments),
     /// Show what every block of a model costs
     Profile(ProfileArguments),
     /// Measure how long every operation, head count and FFN width of a model takes: latency.json
@@ -273,6 +281,28 @@ pub struct DeriveArguments {
     /// What computes: flex, ndarray, cuda, wgpu, vulkan or tch (libtorch's CPU)
     #[arg(long, default_value = DeviceName::DEFAULT)]
     pub device: DeviceName,
+}
+
+#[derive(Debug, Args)]
+pub struct ReportArguments {
+    /// Run folders
+    #[arg(value_name = "RUN", required = true)]
+    pub runs: Vec<PathBuf>,
+
+    /// The page to write (.html) [default: report.html in the run folder; comparison.html for several]
+    #[arg(long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub struct WatchArguments {
+    /// The run folder
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+
+    /// Where this machine's browsers find the page, on 127.0.0.1
+    #[arg(long, value_name = "N", default_value_t = 7878, value_parser = clap::value_parser!(u16).range(1..))]
+    pub port: u16,
 }
 
 #[derive(Debug, Args)]

@@ -15,7 +15,7 @@ use crate::{
     patience::reading_images,
     plan, predict, profile,
     progress::Display,
-    table,
+    report, table, watch,
 };
 
 /// Does what the command says.
@@ -44,6 +44,8 @@ pub fn execute(command: Command) -> Result<(), Failure> {
         Command::Preview(arguments) => return plan::preview(&arguments),
         Command::Run(arguments) => (Whole, arguments),
         Command::Derive(arguments) => return derive::derive(&arguments),
+        Command::Report(arguments) => return report::report(&arguments),
+        Command::Watch(arguments) => return watch::watch(&arguments),
         Command::Profile(arguments) => return profile::show(&arguments),
         Command::Measure(arguments) => return measure::measure(&arguments),
         Command::Convert(arguments) => return convert::convert(&arguments),
@@ -125,7 +127,8 @@ fn on_run(task: Task, arguments: &RunArguments) -> Result<(), Failure> {
         End::Wrote(what) => say(format!("wrote {what}"))?,
         End::Evaluated(summary) => {
             say(table::render(&summary).trim_end())?;
-            say(format!("Run folder: {root}"))?;
+            let page = spvit_report::write(folder.root())?;
+            say(format!("Run folder: {root}, report {}", page.display()))?;
         }
         // Shown by whoever asks for it.
         End::Planned(_) => {}

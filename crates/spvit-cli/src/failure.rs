@@ -7,6 +7,7 @@ use std::{
 };
 
 use spvit_interchange::InterchangeError;
+use spvit_report::ReportError;
 use spvit_train::TrainError;
 
 use crate::output::tell;
@@ -61,6 +62,16 @@ impl From<TrainError> for Failure {
 impl From<InterchangeError> for Failure {
     fn from(error: InterchangeError) -> Self {
         Self::run(error.to_string())
+    }
+}
+
+impl From<ReportError> for Failure {
+    fn from(error: ReportError) -> Self {
+        let message = error.to_string();
+        match error {
+            ReportError::NoRun { .. } => Self::usage(message),
+            _ => Self::run(message),
+        }
     }
 }
 

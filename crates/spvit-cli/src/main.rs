@@ -13,12 +13,13 @@ mod memory;
 mod model_arguments;
 mod output;
 mod patience;
-mod picture;
 mod plan;
 mod predict;
 mod profile;
 mod progress;
+mod report;
 mod table;
+mod watch;
 
 use std::process::ExitCode;
 

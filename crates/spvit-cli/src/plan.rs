@@ -4,6 +4,7 @@ use std::path::Path;
 
 use comfy_table::{CellAlignment, Table, presets};
 use spvit_data::{ContactSheet, LoaderOptions};
+use spvit_report::numbers::thousands;
 use spvit_train::{Plan, Resolved, write_atomically};
 
 use crate::{
@@ -12,7 +13,6 @@ use crate::{
     folders,
     output::{say, tell},
     progress::duration_text,
-    table::thousands,
 };
 
 /// Prints a plan, and fails where the disk is too small for it.

@@ -7,6 +7,7 @@ use serde_json::json;
 use spvit_core::TrainBackend;
 use spvit_data::{ImageSource, Loader, LoaderOptions, LooseImages};
 use spvit_interchange::{Imported, Input, read};
+use spvit_report::numbers::percent;
 use spvit_train::{
     Given, RunConfig,
     config::{SET, other_order, taken_in_order},
@@ -20,7 +21,6 @@ use crate::{
     folders, interrupt,
     output::{plain, say, tell},
     patience::reading_images,
-    progress::percent,
 };
 
 /// Images between two lines of progress.

@@ -6,6 +6,10 @@ use comfy_table::{CellAlignment, LineStyle, Table, presets};
 use spvit_core::TrainBackend;
 use spvit_interchange::{ReadOptions, memory, read as read_model, weights::read_architecture};
 use spvit_layers::{BlockConfig, Init, Vit};
+use spvit_report::{
+    numbers::{flops_text, milliseconds, thousands},
+    picture,
+};
 use spvit_search::{Architecture, Cost, CostModel, Profile};
 use spvit_train::{LATENCY_BATCH, RunConfig, evaluate, write_atomically};
 
@@ -16,9 +20,6 @@ use crate::{
     failure::Failure,
     model_arguments::ModelArguments,
     output::{say, tell},
-    picture,
-    progress::flops_text,
-    table::{milliseconds, thousands},
 };
 
 /// Prints the profile of the file's model.

@@ -6,6 +6,7 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+use spvit_report::numbers::{flops_text, percent};
 use spvit_train::{EpochReport, Event, Observer, Progress};
 
 use crate::interrupt;
@@ -143,19 +144,6 @@ fn figures(progress: &Progress) -> String {
     }
     let left = duration_text(progress.seconds_left);
     text + &format!(", {:.0} images/s, {left} left", progress.images_per_second)
-}
-
-/// A share as a percentage.
-pub fn percent(share: f64) -> String {
-    format!("{:.2} %", 100.0 * share)
-}
-
-/// FLOPs in millions or billions.
-pub fn flops_text(flops: u64) -> String {
-    match flops as f64 {
-        f if f < 1e9 => format!("{:.2} M", f / 1e6),
-        f => format!("{:.3} G", f / 1e9),
-    }
 }
 
 /// A duration as `41 s`, `3:07` or `1:02:03`.

@@ -1,12 +1,10 @@
 //! The final screen.
 
 use comfy_table::{CellAlignment, Table, presets};
+use spvit_report::numbers::{flops_text, milliseconds, percent, thousands};
 use spvit_train::Summary;
 
-use crate::{
-    output::plain,
-    progress::{flops_text, percent},
-};
+use crate::output::plain;
 
 /// The table and the lines around it.
 pub fn render(summary: &Summary) -> String {
@@ -61,24 +59,6 @@ pub fn render(summary: &Summary) -> String {
             |own| format!("reached {own:.4} ms: {:+.1} %", 100.0 * (own / target - 1.0)),
         );
         text += &format!("Budget {target:.4} ms, {reached} ({}).\n", plain(table));
-    }
-    text
-}
-
-/// Seconds as milliseconds.
-pub fn milliseconds(seconds: f64) -> String {
-    format!("{:.2} ms", 1e3 * seconds)
-}
-
-/// A count with its digits in groups of three.
-pub fn thousands(count: usize) -> String {
-    let digits = count.to_string();
-    let mut text = String::new();
-    for (i, digit) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            text.push(' ');
-        }
-        text.push(digit);
     }
     text
 }

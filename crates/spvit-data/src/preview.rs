@@ -2,6 +2,7 @@
 
 use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
 
+use crate::augment::resample::{Interpolation, Resampler};
 use crate::error::DataError;
 use crate::loader::LoaderOptions;
 use crate::pixels::Pixels;
@@ -69,7 +70,8 @@ impl ContactSheet<'_> {
                 let mut stream = Stream::new(options.seed, Purpose::Image, epoch, index as u64);
                 values.fill(0.0);
                 prepare.image(source, index, &mut stream, &mut values, &mut scratch)?;
-                sheet.paste([row, column], &values, (mean, std));
+                let image = Pixels::denormalised(&values, options.image_size, mean, std)?;
+                sheet.paste([row, column], &image);
             }
         }
         Pixels::new(sheet.size, channels, sheet.bytes)
@@ -101,25 +103,57 @@ impl Sheet {
         Ok(Self { size, channels, bytes, image })
     }
 
-    /// Puts normalised `values`, `[channels, height, width]`, at this row and column of images.
-    fn paste(&mut self, [row, column]: [usize; 2], values: &[f32], (mean, std): (&[f32], &[f32])) {
+    /// Puts an image at this row and column of images.
+    fn paste(&mut self, [row, column]: [usize; 2], image: &Pixels) {
         let [height, width] = self.image;
         let (top, left) = (GAP + row * (height + GAP), GAP + column * (width + GAP));
-        let planes = values.chunks_exact(height * width).zip(mean.iter().zip(std));
-        for (channel, (plane, (mean, std))) in planes.enumerate() {
-            for (y, values) in plane.chunks_exact(width).enumerate() {
-                let first = ((top + y) * self.size[1] + left) * self.channels + channel;
-                let bytes = self.bytes[first..].iter_mut().step_by(self.channels);
-                for (byte, value) in bytes.zip(values) {
-                    // A cast keeps to 0..255: noise may lie beyond.
-                    *byte = ((value * std + mean) * 255.0).round() as u8;
-                }
-            }
+        for (y, values) in image.bytes().chunks_exact(width * self.channels).enumerate() {
+            let first = ((top + y) * self.size[1] + left) * self.channels;
+            self.bytes[first..first + values.len()].copy_from_slice(values);
         }
     }
 }
 
 impl Pixels {
+    /// The image that normalised `values`, `[channels, height, width]`, came from, as far as bytes can hold it.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Option`] when `values` has another length than the sizes say.
+    pub fn denormalised(
+        values: &[f32],
+        [height, width]: [usize; 2],
+        mean: &[f32],
+        std: &[f32],
+    ) -> Result<Self, DataError> {
+        let channels = mean.len().min(std.len());
+        let mut bytes = vec![0; values.len()];
+        let planes = values.chunks_exact((height * width).max(1)).zip(mean.iter().zip(std));
+        for (channel, (plane, (mean, std))) in planes.enumerate() {
+            for (byte, value) in bytes[channel..].iter_mut().step_by(channels).zip(plane) {
+                // A cast keeps to 0..255: noise may lie beyond.
+                *byte = ((value * std + mean) * 255.0).round() as u8;
+            }
+        }
+        Self::new([height, width], channels, bytes)
+    }
+
+    /// The image with its longer side at most `side` pixels, its aspect kept.
+    ///
+    /// # Errors
+    ///
+    /// [`DataError::Option`] for an image of more than 4 channels that would have to be made smaller.
+    pub fn thumbnail(self, side: usize) -> Result<Self, DataError> {
+        let [height, width] = self.size();
+        let longer = height.max(width);
+        if longer <= side {
+            return Ok(self);
+        }
+        let smaller = |own: usize| (own * side / longer).max(1);
+        let size = [smaller(height), smaller(width)];
+        Resampler::default().resize_whole(&self, size, Interpolation::Bilinear)
+    }
+
     /// This image as a PNG.
     ///
     /// # Errors
@@ -188,6 +222,19 @@ mod tests {
         let read = image::load_from_memory(&file).unwrap().into_rgb8();
         assert_eq!([read.height() as usize, read.width() as usize], sheet.size());
         assert_eq!(read.into_raw(), sheet.bytes());
+    }
+
+    #[test]
+    fn a_normalised_image_comes_back_and_becomes_smaller() {
+        let (mean, std) = ([0.5, 0.25], [0.5, 0.125]);
+        // Two channels of 1 x 2: 0 and 255, then 64 and what lies beyond.
+        let values = [-1.0, 1.0, 0.0, 9.0];
+        let image = Pixels::denormalised(&values, [1, 2], &mean, &std).unwrap();
+        assert_eq!(image.bytes(), [0, 64, 255, 255]);
+        assert!(Pixels::denormalised(&values[1..], [1, 2], &mean, &std).is_err());
+        assert_eq!(image.clone().thumbnail(2).unwrap(), image);
+        let wide = Pixels::new([30, 100], 3, vec![7; 9000]).unwrap().thumbnail(40).unwrap();
+        assert_eq!((wide.size(), wide.bytes()[0]), ([12, 40], 7));
     }
 
     #[test]

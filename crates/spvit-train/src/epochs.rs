@@ -11,6 +11,7 @@ use crate::{
     config::{LoopConfig, TrainingConfig},
     events::{EpochReport, Progress},
     folder::RunFolder,
+    gate_metrics::GateReport,
     results,
     schedule::Schedule,
     step::StepReport,
@@ -61,6 +62,11 @@ pub(crate) trait Training {
 
     /// Milliseconds at the expected gates and the budget, while searching within a time.
     fn milliseconds(&self) -> Option<[f64; 2]> {
+        None
+    }
+
+    /// The gates after this many epochs, while searching.
+    fn gate_report(&self, _epoch: usize) -> Option<GateReport> {
         None
     }
 
@@ -132,6 +138,12 @@ pub(crate) fn run<T: Training>(
             optimiser_steps: 0,
         },
     };
+    if let Some(gates) = subject.gate_report(0) {
+        folder.keep_gates((at.step > 0).then_some(at.epoch))?;
+        if at.step == 0 {
+            folder.append_gates(&gates)?;
+        }
+    }
     let began = Instant::now();
     let first_step = at.step;
     let mut images_seen = 0;
@@ -229,6 +241,9 @@ pub(crate) fn run<T: Training>(
         };
         at.metrics_length = folder.append_metrics(&report)?;
         at.epoch += 1;
+        if let Some(gates) = subject.gate_report(at.epoch) {
+            folder.append_gates(&gates)?;
+        }
         (at.batch, at.loss_sum, at.correct, at.images) = (0, 0.0, 0, 0);
         checkpoint(subject, &mut at)?;
         saved = Instant::now();

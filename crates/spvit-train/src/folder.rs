@@ -176,6 +176,21 @@ impl RunFolder {
         }
     }
 
+    /// One line for the gates where they begin, and one for each epoch of the search.
+    pub fn gates(&self) -> PathBuf {
+        self.root.join("gates.jsonl")
+    }
+
+    /// What the models make of the test images, class by class.
+    pub fn evaluation(&self) -> PathBuf {
+        self.root.join("evaluation.json")
+    }
+
+    /// The page that shows the run.
+    pub fn report(&self) -> PathBuf {
+        self.root.join("report.html")
+    }
+
     /// The best weights of a phase so far.
     pub fn best(&self, phase: Phase) -> PathBuf {
         self.root.join("checkpoints").join(format!("{phase}-best.safetensors"))
@@ -214,7 +229,10 @@ impl RunFolder {
             Part::Search => &[Phase::Search, Phase::Finetune],
             Part::Prune | Part::Finetune => &[Phase::Finetune],
         };
-        let mut files = vec![self.summary()];
+        let mut files = vec![self.report(), self.summary(), self.evaluation()];
+        if phases.contains(&Phase::Search) {
+            files.push(self.gates());
+        }
         for &phase in phases.iter().rev() {
             files.push(self.result(phase));
             files.extend(self.checkpoints(phase).into_iter().rev());

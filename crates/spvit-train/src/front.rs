@@ -1,9 +1,8 @@
 //! Several budgets from one search.
 //!
 //! Every budget has a run of its own, in `budgets/NAME` of the run folder, which any command can go on
-//! with. They share what does not depend on the budget: what the dense model's parts are worth, the
-//! teacher's predictions in fine-tuning, and the dense model's accuracy. A search with steps goes on from one
-//! budget to the next smaller one.
+//! with. They share what does not depend on the budget: what the dense model's parts are worth, and the
+//! teacher's predictions in fine-tuning. A search with steps goes on from one budget to the next smaller one.
 
 use std::sync::{Arc, OnceLock};
 
@@ -25,8 +24,6 @@ pub(crate) struct Shared {
     pub told: Arc<OnceLock<()>>,
     /// Of the dense model's parts.
     pub importance: Arc<OnceLock<Vec<BlockImportance>>>,
-    /// Accuracy of the dense model on the test split.
-    pub dense_accuracy: Arc<OnceLock<f64>>,
     /// The teacher's, if there is a use for them.
     pub predictions: Option<Arc<Predictions>>,
 }

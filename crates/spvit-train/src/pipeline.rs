@@ -17,7 +17,8 @@ use crate::{
     config::{RunConfig, TrainingConfig},
     epochs::{self, Outcome, Surroundings},
     evaluate,
-    folder::RunFolder,
+    examine::{Evaluation, examine},
+    folder::{RunFolder, write_atomically},
     front::Shared,
     random::{self, Purpose},
     report::{ModelFigures, Summary},
@@ -238,7 +239,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
     }
 
     /// Evaluates the dense, the pruned and the compact model, as far as they are there, on the test
-    /// split; writes `summary.json`.
+    /// split; writes `evaluation.json` and `summary.json`.
     ///
     /// # Errors
     /// [`TrainError`].
@@ -280,23 +281,25 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         let many = timing(LATENCY_BATCH, 20);
         let blocks = models.iter().map(|(_, _, architecture)| architecture.block_configs());
         let times = self.times_of(&blocks.collect::<Vec<_>>())?;
+        let named: Vec<(&str, &Vit<B::InnerBackend>)> =
+            models.iter().map(|(name, model, _)| (*name, model)).collect();
+        let normalisation = (&self.data.mean[..], &self.data.std[..]);
+        let evaluation = examine(&named, &images, normalisation, &self.device)?;
+        let evaluation = Evaluation { class_names: self.data.class_names.clone(), ..evaluation };
+        let accuracies = evaluation.accuracies();
         let mut figures = Vec::new();
-        for (((name, model, architecture), one), many) in models.iter().zip(one).zip(many) {
+        for ((((name, model, architecture), one), many), accuracy) in
+            models.iter().zip(one).zip(many).zip(accuracies)
+        {
             figures.push(ModelFigures {
                 name: name.to_string(),
-                accuracy: match (*name, self.shared.dense_accuracy.get()) {
-                    ("dense", Some(&known)) => known,
-                    _ => evaluate::accuracy(model, &images, &self.device)?,
-                },
+                accuracy,
                 flops: architecture.flops,
                 parameters: spvit_layers::state::parameter_count(model),
                 latency_one: one,
                 latency_batch: many,
                 milliseconds: times.get(figures.len()).copied(),
             });
-        }
-        if let Some(dense) = figures.first().filter(|own| own.name == "dense") {
-            let _ = self.shared.dense_accuracy.set(dense.accuracy);
         }
         for note in images.broken().take_notes() {
             self.say(&note);
@@ -323,6 +326,10 @@ impl<'a, B: TrainBackend> Run<'a, B> {
             latency_batch_size: LATENCY_BATCH,
             models: figures,
         };
+        let path = self.folder.evaluation();
+        let json = serde_json::to_string(&evaluation)
+            .map_err(|error| TrainError::io(&path, error.into()))?;
+        write_atomically(&path, (json + "\n").as_bytes())?;
         summary.write(&self.folder)?;
         Ok(summary)
     }

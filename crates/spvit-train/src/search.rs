@@ -18,6 +18,7 @@ use crate::{
     epochs::{Training, Validation},
     evaluate::accuracy,
     folder::RunFolder,
+    gate_metrics::GateReport,
     objectives::{SearchObjective, Searched, Uniforms},
     results,
     step::{Group, Replicas, StepOptions, StepReport},
@@ -187,6 +188,10 @@ impl<B: TrainBackend> Training for Search<B> {
 
     fn milliseconds(&self) -> Option<[f64; 2]> {
         self.in_time().then_some([self.cost, self.limits.first().target])
+    }
+
+    fn gate_report(&self, epoch: usize) -> Option<GateReport> {
+        Some(GateReport::new(self.gates(), epoch, self.cost))
     }
 
     fn validate(&mut self, images: &Loader) -> Result<Validation, TrainError> {

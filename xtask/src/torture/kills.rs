@@ -8,8 +8,13 @@ use super::{
 };
 
 /// What does not depend on when a run was stopped.
-pub const RESULTS: [&str; 4] =
-    ["architecture.json", "searched.safetensors", "compact.safetensors", "metrics.jsonl"];
+pub const RESULTS: [&str; 5] = [
+    "architecture.json",
+    "searched.safetensors",
+    "compact.safetensors",
+    "metrics.jsonl",
+    "gates.jsonl",
+];
 
 fn begin(place: &Place, run: &str) -> String {
     let options = std::fs::read_to_string(place.path("options")).unwrap_or_default();

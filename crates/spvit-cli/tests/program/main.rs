@@ -9,6 +9,7 @@ mod latency;
 mod limits;
 mod one_line;
 mod profile;
+mod report;
 mod runs;
 mod shared;
 mod sizes;

@@ -291,8 +291,8 @@ fn the_smallest_model_with_a_class_token_has_one_attention() {
 fn of_two_budgets_both_are_met() {
     let config = ModelConfig::preset("vit_micro").unwrap();
     let probabilities = uniform(&config, 0.9, 0.9);
-    let flops = CostTable::new(&config, CostModel::Paper).with_heads();
-    let parameters = CostTable::parameters(&config).with_heads();
+    let flops = CostTable::new(&config, CostModel::Paper);
+    let parameters = CostTable::parameters(&config);
     let limit = |table: &CostTable, share: f64| Limit {
         table: table.clone(),
         target: (share * table.dense()).trunc(),

@@ -74,9 +74,9 @@ impl Observer for Stopper {
 
 /// A finished run's models and metrics, without what names the folder.
 fn results(root: &Path) -> Vec<(String, Vec<u8>)> {
-    ["architecture.json", "searched.safetensors", "compact.safetensors", "metrics.jsonl"]
-        .map(|name| (name.to_string(), std::fs::read(root.join(name)).unwrap()))
-        .to_vec()
+    let models = ["architecture.json", "searched.safetensors", "compact.safetensors"];
+    let names = models.into_iter().chain(["metrics.jsonl", "gates.jsonl"]);
+    names.map(|name| (name.to_string(), std::fs::read(root.join(name)).unwrap())).collect()
 }
 
 fn finish<B: FusedOps>(config: &RunConfig, root: &Path) -> Summary {
