@@ -7,7 +7,7 @@ use std::{
 };
 
 use crate::{
-    interop,
+    interop, latency,
     shell::{self, Failure, cargo, release},
 };
 
@@ -31,6 +31,10 @@ pub struct Arguments {
     /// memory by the number of tokens
     #[arg(long, conflicts_with_all = ["against_pytorch", "in_turn"])]
     scaling: bool,
+    /// Search at three budgets of time, on spvit's own forward pass and on onnxruntime, and measure the
+    /// models anew: vit_micro, deit_tiny
+    #[arg(long, value_name = "MODELS", num_args = 0.., value_delimiter = ',', default_missing_value = "vit_micro", conflicts_with_all = ["against_pytorch", "in_turn", "scaling"])]
+    latency: Option<Vec<String>>,
     /// Shapes and batch sizes of the comparison
     #[arg(long, value_delimiter = ',', default_values_t = ["vit_mini:64".to_string(), "deit_tiny:8".to_string()])]
     shape: Vec<String>,
@@ -44,6 +48,9 @@ pub struct Arguments {
 
 /// Measures.
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
+    if let Some(models) = &arguments.latency {
+        return latency::compare(models);
+    }
     let features: Vec<&str> =
         arguments.backend.iter().map(|name| name.trim_end_matches("-bf16")).collect();
     let features = features.join(",");

@@ -8,7 +8,7 @@ use crate::shell::{Failure, cargo, release, run};
 pub const SHAPES: [&str; 3] = ["deit_tiny", "deit_small", "deit_base"];
 
 /// `$SPVIT_PYTHON_ENV`, or `spvit-interop` in the folder of temporary files.
-fn environment() -> PathBuf {
+pub fn environment() -> PathBuf {
     env::var_os("SPVIT_PYTHON_ENV")
         .map_or_else(|| env::temp_dir().join("spvit-interop"), PathBuf::from)
 }
@@ -64,7 +64,7 @@ fn teachers() -> Result<(), Failure> {
 }
 
 /// The library in Python's package of onnxruntime.
-fn library() -> Option<PathBuf> {
+pub fn library() -> Option<PathBuf> {
     let inside = |folder: PathBuf| {
         let entries = std::fs::read_dir(folder).ok()?;
         Some(entries.flatten().map(|entry| entry.path()).collect::<Vec<_>>())

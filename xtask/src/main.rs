@@ -3,6 +3,7 @@
 mod bench;
 mod ci;
 mod interop;
+mod latency;
 mod pages;
 mod shell;
 mod study;

@@ -28,10 +28,10 @@ Examples:
   spvit run --resume runs/demo
   spvit run --config configs/demo.toml --budgets 80%,60%,40% --out runs/front
   spvit derive runs/demo --budget 55%
-  spvit watch runs/demo
-  spvit report runs/demo runs/other --out both.html
   spvit measure configs/demo.toml --batch 8 --out latency.json
   spvit run --config configs/demo.toml --budget '60% ms' --latency-table latency.json
+  spvit watch runs/demo
+  spvit report runs/demo runs/other --out both.html
   spvit profile runs/demo/architecture.json --measure";
 
 /// Finds which attention layers of a vision transformer can become convolutions and which hidden

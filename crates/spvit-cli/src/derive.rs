@@ -1,6 +1,7 @@
 //! `spvit derive`: another budget from a finished search.
 
 use spvit_core::TrainBackend;
+use spvit_report::numbers::{flops_text, percent, thousands};
 use spvit_search::CostTable;
 use spvit_train::{Cut, Run, RunConfig, RunFolder};
 
@@ -10,8 +11,7 @@ use crate::{
     failure::Failure,
     output::{say, tell},
     patience::reading_images,
-    progress::{Display, flops_text, percent},
-    table::thousands,
+    progress::Display,
 };
 
 /// Cuts a run's searched model to a budget, without training.

@@ -4,10 +4,11 @@ use std::{
     fs,
     io::Read,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use serde::de::DeserializeOwned;
-use spvit_search::{Architecture, Budget, Unit};
+use spvit_search::{Architecture, Budget, LatencyTable, Unit};
 use spvit_train::{EpochReport, Evaluation, GateReport, RunConfig, Summary};
 
 use crate::ReportError;
@@ -82,14 +83,10 @@ impl Record {
         if let Some(text) = &record.config_text {
             match RunConfig::parse(text, "config.toml", &[]) {
                 Ok(mut config) => {
-                    // A share of a time is one of what was measured.
-                    let table = root.join("latency.json");
-                    if config.has_time_budget() && table.exists() {
-                        match spvit_train::latency::read_table(&table) {
-                            Ok(table) => config.latency = Some(table.into()),
-                            Err(error) => record.problems.push(error.to_string()),
-                        }
-                    }
+                    // A share of the dense model's time is one of the run's table.
+                    let table = record.text("latency.json");
+                    let table = table.and_then(|text| LatencyTable::from_json(&text).ok());
+                    config.latency = table.map(Arc::new);
                     record.config = Some(config);
                 }
                 Err(error) => record.problems.push(error.to_string()),
@@ -235,7 +232,7 @@ pub(crate) fn amount(value: f64, unit: Unit) -> String {
     match unit {
         Unit::Flops => crate::numbers::flops_text(value as u64),
         Unit::Parameters => crate::numbers::thousands(value as usize),
-        Unit::Milliseconds => format!("{value:.2} ms"),
+        Unit::Milliseconds => format!("{value:.3}"),
     }
 }
 

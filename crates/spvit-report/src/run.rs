@@ -177,13 +177,22 @@ fn models(record: &Record) -> Section {
         std::iter::once(name).chain(summary.models.iter().map(value)).collect()
     };
     let batch = summary.latency_batch_size;
-    let rows = vec![
+    let mut rows = vec![
         row("accuracy".into(), &|own| percent(own.accuracy)),
         row("FLOPs".into(), &|own| flops_text(own.flops)),
         row("parameters".into(), &|own| thousands(own.parameters)),
         row("one image".into(), &|own| milliseconds(own.latency_one)),
         row(format!("batch of {batch}"), &|own| milliseconds(own.latency_batch)),
     ];
+    if let (Some(target), Some(table)) = (summary.target_milliseconds, &summary.latency_table) {
+        rows.push(row("budgeted time".into(), &|own| {
+            own.milliseconds.map_or_else(|| "–".into(), |own| format!("{own:.3} ms"))
+        }));
+        section.notes.push(format!(
+            "The budgeted time is that in the scale of the run's latency table ({table}), timed in turn \
+             with the dense model; the budget is {target:.3} ms."
+        ));
+    }
     section.notes.push(format!(
         "Accuracy on the {} of {}; latency on {}, median; FLOPs by cost model {}. The searched model \
          is the compact one before fine-tuning.",

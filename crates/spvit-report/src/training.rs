@@ -1,5 +1,6 @@
 //! Accuracy, loss and cost over a run's epochs.
 
+use spvit_search::Unit;
 use spvit_train::{EpochReport, Phase};
 
 use crate::{
@@ -179,16 +180,24 @@ fn loss(record: &Record) -> Result<Figure, ReportError> {
 fn cost_over_epochs(record: &Record) -> Result<Option<Figure>, ReportError> {
     let Some(budget) = record.budget() else { return Ok(None) };
     let search = || record.epochs.iter().filter(|epoch| epoch.phase == Phase::Search);
-    let epochs = search().filter_map(|epoch| Some(((epoch.epoch + 1) as f64, epoch.flops? as f64)));
+    let at = |epoch: &EpochReport, cost: f64| ((epoch.epoch + 1) as f64, cost);
+    let expected = |epoch: &EpochReport| match budget.unit {
+        Unit::Milliseconds => epoch.milliseconds,
+        _ => epoch.flops.map(|flops| flops as f64),
+    };
+    let reached = |epoch: &EpochReport| match budget.unit {
+        Unit::Milliseconds => epoch.derived_milliseconds,
+        _ => epoch.derived_flops.map(|flops| flops as f64),
+    };
+    let epochs = search().filter_map(|epoch| Some(at(epoch, expected(epoch)?)));
     let start = record.gates.iter().filter(|gates| gates.epoch == 0);
     let start = start.map(|gates| (0.0, gates.cost)).take(1);
     let expected: Vec<(f64, f64)> = start.chain(epochs).collect();
     if search().next().is_none() || expected.len() < 2 {
         return Ok(None);
     }
-    let derived: Vec<(f64, f64)> = search()
-        .filter_map(|epoch| Some(((epoch.epoch + 1) as f64, epoch.derived_flops? as f64)))
-        .collect();
+    let derived: Vec<(f64, f64)> =
+        search().filter_map(|epoch| Some(at(epoch, reached(epoch)?))).collect();
     let unit = unit_name(budget.unit);
     let last = expected.last().map_or(1.0, |point| point.0);
     let ends = vec![(0.0, budget.target), (last, budget.target)];

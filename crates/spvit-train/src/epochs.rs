@@ -60,13 +60,13 @@ pub(crate) trait Training {
         None
     }
 
-    /// The gates after this many epochs, while searching.
-    fn gate_report(&self, _epoch: usize) -> Option<GateReport> {
+    /// Milliseconds at the expected gates and the budget, while searching within a time.
+    fn milliseconds(&self) -> Option<[f64; 2]> {
         None
     }
 
-    /// Milliseconds at the expected gates and the budget, while searching within a time.
-    fn milliseconds(&self) -> Option<[f64; 2]> {
+    /// The gates after this many epochs, while searching.
+    fn gate_report(&self, _epoch: usize) -> Option<GateReport> {
         None
     }
 

@@ -8,7 +8,7 @@ use std::{
 use spvit_core::TrainBackend;
 use spvit_interchange::weights::{self, read_architecture};
 use spvit_layers::{Init, SearchVit, Vit, state};
-use spvit_search::{Architecture, Gates, derive_within, expand, prune, refit};
+use spvit_search::{Architecture, Gates, expand, prune, refit};
 
 use crate::{
     Event, Phase, Run, RunConfig, Teacher, TrainError,

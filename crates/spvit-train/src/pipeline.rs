@@ -279,14 +279,14 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         };
         let one = timing(1, 50);
         let many = timing(LATENCY_BATCH, 20);
+        let blocks = models.iter().map(|(_, _, architecture)| architecture.block_configs());
+        let times = self.times_of(&blocks.collect::<Vec<_>>())?;
         let named: Vec<(&str, &Vit<B::InnerBackend>)> =
             models.iter().map(|(name, model, _)| (*name, model)).collect();
         let normalisation = (&self.data.mean[..], &self.data.std[..]);
         let evaluation = examine(&named, &images, normalisation, &self.device)?;
         let evaluation = Evaluation { class_names: self.data.class_names.clone(), ..evaluation };
         let accuracies = evaluation.accuracies();
-        let blocks = models.iter().map(|(_, _, architecture)| architecture.block_configs());
-        let times = self.times_of(&blocks.collect::<Vec<_>>())?;
         let mut figures = Vec::new();
         for ((((name, model, architecture), one), many), accuracy) in
             models.iter().zip(one).zip(many).zip(accuracies)

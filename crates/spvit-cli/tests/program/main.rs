@@ -5,6 +5,7 @@ mod disks;
 mod errors;
 mod fronts;
 mod hostile;
+mod latency;
 mod limits;
 mod one_line;
 mod profile;

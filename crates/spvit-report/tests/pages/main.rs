@@ -66,6 +66,7 @@ impl Made {
             parameters: if dense { 305_034 } else { 168_681 },
             latency_one: 0.0011,
             latency_batch: if dense { 0.031 } else { 0.031 * self.kept },
+            milliseconds: None,
         }
     }
 
@@ -79,6 +80,8 @@ impl Made {
             cost_model: CostModel::Paper,
             target_flops: Some(10_000_000),
             target_parameters: None,
+            target_milliseconds: None,
+            latency_table: None,
             latency_batch_size: 64,
             models: ["dense", "searched", "compact"].map(|name| self.figures(name)).to_vec(),
         }
@@ -112,6 +115,8 @@ impl Made {
             learning_rate: 1e-3,
             flops: (phase == Phase::Search).then_some((16e6 - 6e6 * done) as u64),
             derived_flops: (phase == Phase::Search).then_some(10_000_000),
+            milliseconds: None,
+            derived_milliseconds: None,
             best: true,
         }
     }

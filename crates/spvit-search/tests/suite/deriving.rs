@@ -334,3 +334,44 @@ fn costs_together_are_weighed_by_the_budgets() {
     assert!((2.0 * found / (a + rate * b) - 1.0).abs() < 1e-9, "{found}");
     assert!((both.dense() / flops.table.dense() - 1.0).abs() < 1e-9);
 }
+
+/// Every kept FFN is a multiple, costs stay within the budgets, and no further multiple fits; 1 changes
+/// nothing.
+#[test]
+fn widths_are_kept_to_multiples() {
+    let mut noise = Noise::new(7);
+    let config = ModelConfig::preset("vit_micro").unwrap();
+    let flops = CostTable::new(&config, CostModel::Paper).with_heads();
+    let parameters = CostTable::parameters(&config).with_heads();
+    for share in [0.3, 0.5, 0.7, 0.9] {
+        let mut probabilities = random(&config, &mut noise, [0.2, 1.0]);
+        for block in &mut probabilities {
+            block.heads = (0..4).map(|_| noise.uniform()).collect();
+        }
+        let limit = |table: &CostTable, share: f64| Limit {
+            table: table.clone(),
+            target: (share * table.dense()).trunc(),
+        };
+        let limits = Limits::new(limit(&flops, share), vec![limit(&parameters, 0.95)]);
+        let derived = |limits: &Limits| {
+            derive_within(&config, CostModel::Paper, limits, &probabilities).unwrap()
+        };
+        let plain = derived(&limits);
+        assert_eq!(derived(&limits.clone().in_multiples(1)), plain);
+        for multiple in [8, 16, 24] {
+            let limits = limits.clone().in_multiples(multiple);
+            let found = derived(&limits);
+            let blocks = found.block_configs();
+            assert_eq!(limits.met(&blocks), Some(true));
+            for (own, before) in found.blocks.iter().zip(&plain.blocks) {
+                assert!(own.kept.len().is_multiple_of(multiple), "{multiple}: {}", own.kept.len());
+                assert_eq!((own.operation, &own.heads), (before.operation, &before.heads));
+            }
+            for block in 0..blocks.len() {
+                let mut wider = blocks.clone();
+                wider[block].hidden += multiple;
+                assert!(wider[block].hidden > 256 || limits.met(&wider) == Some(false));
+            }
+        }
+    }
+}

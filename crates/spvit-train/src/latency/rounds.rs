@@ -5,10 +5,10 @@ use std::time::Instant;
 use spvit_search::Timing;
 
 /// A sample lasts about so many seconds, longer than what else runs on the machine takes of it at a time.
-const SAMPLE: f64 = 8e-3;
+const SAMPLE: f64 = 25e-3;
 
 /// Fewest and most passes of a sample.
-const PASSES: [usize; 2] = [3, 16];
+const PASSES: [usize; 2] = [3, 40];
 
 /// A pass of so many seconds needs none before it to warm the caches.
 const LONG: f64 = 0.1;
@@ -29,9 +29,9 @@ pub struct Effort {
 
 impl Effort {
     /// For a table.
-    pub const TABLE: Self = Self { least: 5, most: 60, seconds: 90.0, sure: 0.0 };
+    pub const TABLE: Self = Self { least: 5, most: 30, seconds: 90.0, sure: 0.0 };
     /// For what one model takes of another's time.
-    pub const SHARE: Self = Self { least: 15, most: 600, seconds: 60.0, sure: 4e-3 };
+    pub const SHARE: Self = Self { least: 15, most: 300, seconds: 60.0, sure: 4e-3 };
 }
 
 /// Times `count` models in turn, round by round, so that a change of the machine's speed meets all of
@@ -122,7 +122,8 @@ mod tests {
         let mut calls = 0;
         let pass = |model: usize| -> Result<f64, ()> {
             calls += 1;
-            let slow = if calls > 60 { 3.0 } else { 1.0 };
+            // Two calls before the rounds, four in each.
+            let slow = if calls > 4 + 8 * 25 { 3.0 } else { 1.0 };
             let interrupted = if calls % 17 == 0 { 1.0 } else { 0.0 };
             Ok([0.2, 0.6][model] * slow + interrupted)
         };
