@@ -81,19 +81,44 @@ struct Row<'a> {
     label: String,
     name: String,
     budget: String,
-    figures: Option<&'a ModelFigures>,
+    /// Its latencies in the scale of the dense model's row.
+    figures: Option<ModelFigures>,
     dense: Option<&'a ModelFigures>,
 }
 
 impl Row<'_> {
     fn point(&self, cost: CostOf) -> Option<Point> {
-        let figures = self.figures?;
+        let figures = self.figures.as_ref()?;
         let point = Point { cost: cost(figures), accuracy: figures.accuracy };
         (point.cost.is_finite() && point.accuracy.is_finite()).then_some(point)
     }
 
     fn is_dense(&self) -> bool {
         self.label == "dense"
+    }
+
+    /// Whether it is this dense model, timed when it may.
+    fn is_of(&self, dense: &ModelFigures) -> bool {
+        self.is_dense()
+            && self.figures.as_ref().is_some_and(|own| {
+                (own.flops, own.parameters) == (dense.flops, dense.parameters)
+                    && own.accuracy == dense.accuracy
+            })
+    }
+}
+
+/// A model's figures with its times as shares of its run's dense model, times that model's in its row: every
+/// run timed its own models in turn, at a speed of its own hour.
+fn comparable(own: &ModelFigures, dense: Option<&ModelFigures>, rows: &[Row<'_>]) -> ModelFigures {
+    let row = dense.and_then(|dense| rows.iter().find(|row| row.is_of(dense)));
+    let scaled = |time: fn(&ModelFigures) -> f64| {
+        let shown = row.and_then(|row| row.figures.as_ref()).map(time);
+        shown.zip(dense).map_or(time(own), |(shown, dense)| time(own) * shown / time(dense))
+    };
+    ModelFigures {
+        latency_one: scaled(|own| own.latency_one),
+        latency_batch: scaled(|own| own.latency_batch),
+        ..own.clone()
     }
 }
 
@@ -102,18 +127,12 @@ fn rows<'a>(runs: &[&'a Record], names: &[String]) -> Vec<Row<'a>> {
     let mut rows: Vec<Row<'a>> = Vec::new();
     for run in runs {
         let Some(dense) = run.figures("dense") else { continue };
-        let same = |row: &Row<'_>| {
-            row.figures.is_some_and(|own| {
-                (own.flops, own.parameters) == (dense.flops, dense.parameters)
-                    && own.accuracy == dense.accuracy
-            })
-        };
-        if !rows.iter().any(same) {
+        if !rows.iter().any(|row| row.is_of(dense)) {
             rows.push(Row {
                 label: "dense".into(),
                 name: "dense model".into(),
                 budget: "–".into(),
-                figures: Some(dense),
+                figures: Some(dense.clone()),
                 dense: Some(dense),
             });
         }
@@ -123,7 +142,7 @@ fn rows<'a>(runs: &[&'a Record], names: &[String]) -> Vec<Row<'a>> {
             label: (index + 1).to_string(),
             name: name.clone(),
             budget: run.budgets_text(),
-            figures: run.figures("compact"),
+            figures: run.figures("compact").map(|own| comparable(own, run.figures("dense"), &rows)),
             dense: run.figures("dense"),
         });
     }
@@ -181,6 +200,10 @@ fn figures(runs: &[&Record], rows: &[Row<'_>]) -> Result<Section, ReportError> {
         "A model is dominated where another one costs no more and is right at least as often."
             .into(),
     );
+    section.notes.push(
+        "Latencies are shares of the dense model's, which each run timed in turn with its own model."
+            .into(),
+    );
     section.notes.extend(unlike(runs));
     if rows.iter().any(|row| row.figures.is_some()) {
         let flops = |value: f64| flops_text(value.max(0.0) as u64);
@@ -222,7 +245,7 @@ fn table(rows: &[Row<'_>], better: [&[Option<usize>]; 2]) -> Table {
             true => vec![row.name.clone(), row.budget.clone()],
             false => vec![format!("{}. {}", row.label, row.name), row.budget.clone()],
         };
-        let Some(own) = row.figures else {
+        let Some(own) = &row.figures else {
             cells.extend(["–", "–", "–", "–", "not evaluated"].map(String::from));
             return cells;
         };

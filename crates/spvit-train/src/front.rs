@@ -177,15 +177,27 @@ impl<B: TrainBackend> Run<'_, B> {
 
     /// The figures of the dense model and of the compact ones, each named by its budget.
     pub(crate) fn summarise(&self, summaries: Vec<Summary>) -> Result<Summary, TrainError> {
-        let named = |summary: &Summary, name: &str, called: String| {
-            let own = summary.models.iter().find(|model| model.name == name).cloned();
-            own.map(|own| ModelFigures { name: called, ..own })
+        let of = |summary: &Summary, name: &str| {
+            summary.models.iter().find(|model| model.name == name).cloned()
         };
-        let dense = summaries.first().and_then(|first| named(first, "dense", "dense".into()));
+        let dense = summaries.first().and_then(|first| of(first, "dense"));
+        // Each was timed in turn with the dense model, and not with the others.
+        let named = |summary: &Summary, name: &str, called: String| {
+            let own = of(summary, name)?;
+            let scaled = |time: fn(&ModelFigures) -> f64| {
+                let [first, here] =
+                    [dense.clone(), of(summary, "dense")].map(|own| own.as_ref().map(time));
+                first.zip(here).map_or(time(&own), |(first, here)| time(&own) * first / here)
+            };
+            let (latency_one, latency_batch) =
+                (scaled(|own| own.latency_one), scaled(|own| own.latency_batch));
+            Some(ModelFigures { name: called, latency_one, latency_batch, ..own })
+        };
         let compact = self.parts().into_iter().zip(&summaries);
         let compact = compact
             .filter_map(|(part, summary)| named(summary, "compact", part.budget.to_string()));
-        let models: Vec<ModelFigures> = dense.into_iter().chain(compact).collect();
+        let compact: Vec<ModelFigures> = compact.collect();
+        let models = dense.into_iter().chain(compact).collect();
         let first = summaries.into_iter().next().ok_or_else(|| TrainError::Missing {
             path: self.folder.budgets(),
             hint: "none of search.budgets has a model yet; run `spvit run` first".into(),

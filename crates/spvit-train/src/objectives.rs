@@ -108,10 +108,10 @@ impl<B: TrainBackend> Objective<B> for SearchObjective {
         };
         let logits = model.forward(batch.images.clone(), &sampled, &context.mode());
         let mut value = cross_entropy(logits.clone(), batch.targets.clone(), batch.total);
-        if batch.start == 0 {
-            if let Some(term) = self.binding(gates) {
-                value = value + term.loss(gates);
-            }
+        if batch.start == 0
+            && let Some(term) = self.binding(gates)
+        {
+            value = value + term.loss(gates);
         }
         Loss { value, logits }
     }
