@@ -7,7 +7,8 @@ use serde_json::Value;
 use crate::{Place, small};
 
 /// The small model's shape.
-const SHAPE: &str = "[model]\ndim = 16\ndepth = 2\nheads = 2\nhidden = 32\n";
+const SHAPE: &str = "[model]\nimage_size = [28, 28]\npatch_size = 4\nchannels = 1\nclasses = 10\ndim = 16\n\
+                     depth = 2\nheads = 2\nhidden = 32\n";
 
 /// A place with the small model's configuration and a dense model of it.
 fn trained() -> Place {
@@ -52,7 +53,7 @@ fn a_table_holds_every_choice_and_what_it_is_of() {
 
     let text = place.succeed("measure small.toml --against latency.json");
     assert!(text.contains("% of the dense model's"), "{text}");
-    place.write("other.toml", SHAPE.replace("16", "32"));
+    place.write("other.toml", SHAPE.replace("dim = 16", "dim = 32"));
     let error = place.fail("measure other.toml --against latency.json", 2);
     assert!(error.contains("latency.json") && error.contains("model.dim"), "{error}");
 }

@@ -10,6 +10,14 @@ const MIDDLE: f64 = 0.975;
 /// Models that are measured at most.
 const TRIES: usize = 10;
 
+/// After so many, targets are no longer found by lines.
+const LINES: usize = 4;
+
+/// Where the table has no model that is small enough, larger targets are tried in such steps, up to so many
+/// times the budget.
+const STEP: f64 = 1.06;
+const HOPELESS: f64 = 1.25;
+
 /// Targets that are so near to each other, as a share, are the same.
 const NEAR: f64 = 1e-3;
 
@@ -67,14 +75,21 @@ impl Aim {
         let below = below.max_by(|a, b| a.target.total_cmp(&b.target)).copied();
         let above = self.tries.iter().filter(|own| own.reached > goal);
         let above = above.min_by(|a, b| a.target.total_cmp(&b.target)).copied();
+        let [smallest, largest] = self.range;
         let target = match (below, above) {
-            (None, None) => goal,
+            (None, None) if smallest == 0.0 => goal,
+            // A table may say too much of the smallest models, but not that much.
+            (None, None) if smallest > HOPELESS * self.budget => return self.best(),
+            (None, None) => smallest * STEP,
             (Some(one), None) | (None, Some(one)) => {
                 one.target * (goal / one.reached).clamp(0.25, 4.0)
             }
+            // Where a line is no guide, as at a jump, the middle is.
+            (Some(below), Some(above)) if self.tries.len() >= LINES => {
+                (below.target * above.target).sqrt()
+            }
             (Some(below), Some(above)) => between(below, above, goal),
         };
-        let [smallest, largest] = self.range;
         let target = match target <= smallest {
             // Half-way to what is known to be possible.
             true => above.map_or(smallest, |above| (smallest * above.target).sqrt()),
@@ -168,7 +183,7 @@ mod tests {
 
     #[test]
     fn the_ends_are_the_dense_and_the_smallest_model() {
-        assert_eq!(follow(9.0, [0.1, 5.0], |target| 1.1 * target), (Some(5.5), 2));
+        assert_eq!(follow(9.0, [0.1, 5.0], |target| 1.1 * target), (Some(5.5), 1));
         let (found, tries) = follow(0.5, [1.0, 5.0], |target| target);
         assert_eq!((found, tries), (None, 0));
         // The table's smallest model takes less than the table says, and just fits.

@@ -35,7 +35,7 @@ fn place() -> Place {
 /// Rounds of a machine whose speed changes, with interrupts here and there.
 fn rounds(times: Vec<f64>) -> Vec<Vec<f64>> {
     let speed = |round: usize| [1.0, 1.1, 3.0, 0.9, 1.0, 2.0, 1.0, 1.2, 1.0][round];
-    let hit = |model: usize, round: usize| (7 * model + 3 * round) % 11 == 0;
+    let hit = |model: usize, round: usize| (7 * model + 3 * round).is_multiple_of(11);
     let own = |(model, time): (usize, f64)| {
         (0..9)
             .map(|round| time * speed(round) * if hit(model, round) { 4.0 } else { 1.0 })
