@@ -10,8 +10,10 @@ use crate::{
 
 /// The values in which the configurations differ.
 pub(crate) fn settings(runs: &[&Record], names: &[String]) -> Option<Section> {
+    // A configuration that cannot be read is among its run's problems.
+    let values = |run: &&Record| run.config.as_ref().and_then(|own| own.values().ok());
     let tables: Vec<BTreeMap<String, String>> =
-        runs.iter().map(|run| values(run.config_text.as_deref().unwrap_or_default())).collect();
+        runs.iter().map(|run| values(run).unwrap_or_default()).collect();
     let mut keys: Vec<&String> = tables.iter().flat_map(BTreeMap::keys).collect();
     keys.sort();
     keys.dedup();
@@ -40,27 +42,4 @@ pub(crate) fn settings(runs: &[&Record], names: &[String]) -> Option<Section> {
         }],
         ..Section::default()
     })
-}
-
-/// Every value of a configuration by its dotted key.
-fn values(text: &str) -> BTreeMap<String, String> {
-    fn flatten(prefix: &str, value: toml::Value, values: &mut BTreeMap<String, String>) {
-        match value {
-            toml::Value::Table(table) => {
-                for (key, value) in table {
-                    let key = if prefix.is_empty() { key } else { format!("{prefix}.{key}") };
-                    flatten(&key, value, values);
-                }
-            }
-            value => {
-                values.insert(prefix.to_string(), value.to_string());
-            }
-        }
-    }
-    let mut values = BTreeMap::new();
-    // What cannot be read is among the run's problems.
-    if let Ok(table) = text.parse::<toml::Table>() {
-        flatten("", toml::Value::Table(table), &mut values);
-    }
-    values
 }

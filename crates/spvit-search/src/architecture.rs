@@ -3,7 +3,11 @@
 use serde::{Deserialize, Serialize};
 use spvit_layers::{BlockConfig, BlockShape, ConfigError, ModelConfig, Operation};
 
-use crate::{Budget, CostModel, CostTable, sighted};
+use crate::{
+    Budget, CostModel, CostTable,
+    json::{lines, with_lines},
+    sighted,
+};
 
 /// One block of an architecture.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -212,14 +216,7 @@ impl Architecture {
     /// # Errors
     /// [`ArchitectureError::Json`] if a number has no JSON form.
     pub fn to_json(&self) -> Result<String, ArchitectureError> {
-        let mut head = serde_json::to_value(self)?;
-        let blocks: Result<Vec<String>, _> =
-            self.blocks.iter().map(serde_json::to_string).collect();
-        if let Some(map) = head.as_object_mut() {
-            map.insert("blocks".into(), serde_json::Value::Array(vec![]));
-        }
-        let lines = format!("\"blocks\": [\n    {}\n  ]", blocks?.join(",\n    "));
-        Ok(serde_json::to_string_pretty(&head)?.replace("\"blocks\": []", &lines) + "\n")
+        Ok(with_lines(self, &[("blocks", lines(&self.blocks)?)])?)
     }
 
     /// Reads an architecture and computes its figures.

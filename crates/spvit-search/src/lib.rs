@@ -20,6 +20,7 @@ mod cost;
 mod derive;
 mod gates;
 mod importance;
+mod json;
 mod moments;
 mod multiples;
 mod objective;

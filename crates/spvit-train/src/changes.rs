@@ -16,7 +16,7 @@ pub fn check_changes(
     before: &RunConfig,
     after: &RunConfig,
 ) -> Result<(), TrainError> {
-    let (old, new) = (values(before)?, values(after)?);
+    let (old, new) = (before.values()?, after.values()?);
     match differing(&old, &new).find_map(|key| Some((key, fixed_by(folder, key)?))) {
         None => Ok(()),
         Some((key, reason)) => {
@@ -126,15 +126,20 @@ fn shown(value: &Value) -> String {
     }
 }
 
-/// Every value by its dotted key, as TOML.
-pub(crate) fn values(config: &RunConfig) -> Result<BTreeMap<String, String>, TrainError> {
-    let table = Value::try_from(config).map_err(|error| TrainError::Config {
-        source_name: "configuration".into(),
-        problem: error.to_string(),
-    })?;
-    let mut values = Vec::new();
-    flatten("", table, &mut values);
-    Ok(values.into_iter().map(|(key, value)| (key, shown(&value))).collect())
+impl RunConfig {
+    /// Every value by its dotted key, as TOML.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] if a value has no TOML form.
+    pub fn values(&self) -> Result<BTreeMap<String, String>, TrainError> {
+        let table = Value::try_from(self).map_err(|error| TrainError::Config {
+            source_name: "configuration".into(),
+            problem: error.to_string(),
+        })?;
+        let mut values = Vec::new();
+        flatten("", table, &mut values);
+        Ok(values.into_iter().map(|(key, value)| (key, shown(&value))).collect())
+    }
 }
 
 /// The values of nested tables, by dotted key.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::{
     Phase, RunConfig, RunFolder, TrainError,
-    changes::{CHANGE_NOTHING, differing, fixed, fixed_by, is_optional, values},
+    changes::{CHANGE_NOTHING, differing, fixed, fixed_by, is_optional},
 };
 
 /// Configuration, images and device of a computation.
@@ -61,7 +61,7 @@ impl Origin {
             let section = key.split_once('.').map_or("", |(section, _)| section);
             !free(key) && (section == phase.name() || !others.contains(&section))
         };
-        let values = values(config)?.into_iter().filter(|(key, _)| matters(key));
+        let values = config.values()?.into_iter().filter(|(key, _)| matters(key));
         Ok(Self {
             settings: values.collect(),
             data: data.to_string(),

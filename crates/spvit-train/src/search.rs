@@ -39,6 +39,8 @@ pub(crate) struct Search<B: TrainBackend> {
     config: RunConfig,
     steps: usize,
     limits: Limits,
+    /// What the dense model costs in their units.
+    dense: Vec<f64>,
     device: B::Device,
 }
 
@@ -81,6 +83,7 @@ impl<B: TrainBackend> Search<B> {
             config: config.clone(),
             steps: 0,
             limits,
+            dense: config.dense_costs(),
             device: device.clone(),
         }
     }
@@ -168,7 +171,7 @@ impl<B: TrainBackend> Training for Search<B> {
         let report = self.replicas.step(batch, step as u64, &[rate, threshold_learning_rate]);
         if projected {
             let share = (step + 1) as f64 / self.steps.max(1) as f64;
-            let limits = self.config.limits_at(share);
+            let limits = self.config.fallen(&self.limits, &self.dense, share);
             self.replicas.change(|Searched { model, gates }| Searched {
                 model,
                 gates: gates.projected(&limits),

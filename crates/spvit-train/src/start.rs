@@ -108,7 +108,7 @@ impl<B: TrainBackend> Run<'_, B> {
         let gates = Gates::ranked(&table, &scores, self.device());
         let first = match config.search.epochs {
             0 => limits,
-            _ => config.limits_at(0.0),
+            _ => config.fallen(&limits, &config.dense_costs(), 0.0),
         };
         Ok(Some(gates.projected(&first)))
     }

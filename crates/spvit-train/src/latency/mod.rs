@@ -18,6 +18,6 @@ mod share;
 pub(crate) use file::parse_table;
 pub use file::{check_shape, read_table};
 pub use measure::{Request, measure};
-pub use rounds::{Effort, in_turn, median, shares};
+pub use rounds::{Effort, in_turn, shares};
 pub use runner::{Runtime, Stopwatch, images, pass};
 pub use share::Scale;

@@ -106,12 +106,6 @@ fn is_sure(times: &[Vec<f64>], sure: f64) -> bool {
     sure > 0.0 && (1..times.len()).all(|model| error(model) < sure)
 }
 
-/// The middle value, the later of two; 0 of none.
-pub fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -130,7 +124,7 @@ mod tests {
         let effort = Effort { least: 3, most: 50, seconds: 1e9, sure: 0.0 };
         let times = in_turn(2, effort, pass, |_, _| true).unwrap().unwrap();
         assert_eq!([times[0].len(), times[1].len()], [50, 50]);
-        assert!((median(shares(&times, 1)) - 3.0).abs() < 1e-9);
+        assert!((Timing::of(&shares(&times, 1)).median - 3.0).abs() < 1e-9);
     }
 
     #[test]

@@ -6,18 +6,13 @@ use burn::backend::{Flex, NdArray};
 use spvit_core::FusedOps;
 use spvit_train::{RunConfig, RunFolder, config::GivenBudget};
 
-use crate::{Stopper, finish, results, resuming::short, run};
+use crate::{Stopper, finish, results, resuming::short, run, starting};
 
-const MEASURED: [&str; 8] = [
-    "search.epochs=0",
-    "search.heads=true",
-    "search.start=importance",
-    "search.start_images=120",
-    "search.trial_steps=2",
-    "finetune.init=dense",
-    "finetune.refit=120",
-    "finetune.distillation=0.5",
-];
+/// A run without steps of a search that begins by importance, its students following the dense model.
+fn measured(more: &[&str]) -> RunConfig {
+    let own = ["search.epochs=0", "finetune.distillation=0.5"];
+    short(&[&starting::MEASURED[..], &own, more].concat())
+}
 
 fn same(left: &Path, right: &Path) {
     for ((name, a), (_, b)) in results(left).into_iter().zip(results(right)) {
@@ -31,13 +26,13 @@ fn a_front_gives_what_single_runs_give() {
     let place = tempfile::tempdir().unwrap();
     let front = place.path().join("front");
     let several = r#"search.budgets=["40%", "80%"]"#;
-    let summary = finish::<Flex>(&short(&[&MEASURED[..], &[several]].concat()), &front);
+    let summary = finish::<Flex>(&measured(&[several]), &front);
     let names: Vec<&str> = summary.models.iter().map(|model| model.name.as_str()).collect();
     assert_eq!(names, ["dense", "80%", "40%"]);
     assert!(summary.models.windows(2).all(|pair| pair[0].flops > pair[1].flops));
     for (budget, name) in [("search.budget=0.8", "80"), ("search.budget=0.4", "40")] {
         let single = place.path().join(name);
-        let alone = finish::<Flex>(&short(&[&MEASURED[..], &[budget]].concat()), &single);
+        let alone = finish::<Flex>(&measured(&[budget]), &single);
         same(&front.join("budgets").join(name), &single);
         let own = summary.models.iter().find(|model| model.name.starts_with(name)).unwrap();
         assert_eq!(own.accuracy, alone.models[2].accuracy);
@@ -82,8 +77,8 @@ fn a_front_with_steps_goes_on_from_budget_to_budget_and_resumes_with_the_same_bi
 fn two_budgets_are_both_met() {
     let place = tempfile::tempdir().unwrap();
     let both = r#"search.further_budgets=["120k params"]"#;
-    let settings = [&MEASURED[..], &["search.budget=0.6", "search.projected=true", both]].concat();
-    let summary = finish::<Flex>(&short(&settings), place.path());
+    let config = measured(&["search.budget=0.6", "search.projected=true", both]);
+    let summary = finish::<Flex>(&config, place.path());
     let compact = &summary.models[2];
     assert!(compact.flops <= summary.target_flops.unwrap());
     let parameters = summary.target_parameters.unwrap();
@@ -107,7 +102,7 @@ fn two_budgets_are_searched_for_with_steps() {
 fn the_nearest_search_is_cut_from() {
     let place = tempfile::tempdir().unwrap();
     let several = r#"search.budgets=["80%", "40%"]"#;
-    let config = short(&[&MEASURED[..], &[several, "finetune.epochs=1"]].concat());
+    let config = measured(&[several, "finetune.epochs=1"]);
     finish::<Flex>(&config, place.path());
     let folder = RunFolder::open(place.path()).unwrap();
     let nearest = |budget: &str| {

@@ -9,7 +9,7 @@ use spvit_train::RunConfig;
 
 use crate::{Stopper, finish, results, resuming::short, run};
 
-const MEASURED: [&str; 7] = [
+pub const MEASURED: [&str; 7] = [
     "search.heads=true",
     "search.start=importance",
     "search.start_images=120",

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use spvit_layers::{BlockConfig, ConfigError, ModelConfig, Operation};
 
 use super::{BlockCost, CostTable, Unit};
+use crate::json::{lines, with_lines};
 pub use fit::{Correction, FitError, OperationTime, ShapeFit};
 pub use probes::{Choice, Probe, probes};
 
@@ -216,16 +217,8 @@ impl LatencyTable {
     /// # Errors
     /// [`LatencyError::Json`] if a number has no JSON form.
     pub fn to_json(&self) -> Result<String, LatencyError> {
-        let mut head = serde_json::to_value(self)?;
-        let mut lists = Vec::new();
-        for (name, lines) in [("entries", lines(&self.entries)?), ("whole", lines(&self.whole)?)] {
-            if let Some(map) = head.as_object_mut() {
-                map.insert(name.into(), serde_json::Value::Array(Vec::new()));
-            }
-            lists.push((format!("\"{name}\": []"), format!("\"{name}\": [\n    {lines}\n  ]")));
-        }
-        let text = serde_json::to_string_pretty(&head)? + "\n";
-        Ok(lists.into_iter().fold(text, |text, (from, to)| text.replacen(&from, &to, 1)))
+        let lists = [("entries", lines(&self.entries)?), ("whole", lines(&self.whole)?)];
+        Ok(with_lines(self, &lists)?)
     }
 
     /// Reads a table and checks it.
@@ -286,11 +279,6 @@ impl std::fmt::Display for LatencyTable {
         let Place { machine, device, runtime, threads, .. } = &self.place;
         write!(f, "{runtime}, {device}, {threads} threads, batch {}, {machine}", self.batch)
     }
-}
-
-fn lines(values: &[impl Serialize]) -> Result<String, serde_json::Error> {
-    let lines: Result<Vec<String>, _> = values.iter().map(serde_json::to_string).collect();
-    Ok(lines?.join(",\n    "))
 }
 
 /// Times as if the machine had been equally fast in all rounds: each round's are divided by the median of
