@@ -89,11 +89,10 @@ impl Work for Against<'_> {
         let scale = Scale { table: self.table, device: self.device.name() };
         let mut display = Display::new();
         let models = [self.architecture.block_configs()];
-        let times =
-            scale.measure::<B::InnerBackend>(&models, Effort::SHARE, &device, |done, of| {
-                display.event(Event::Timing { done, of });
-                true
-            })?;
+        let times = scale.measure::<B::InnerBackend>(&models, &device, |done, of| {
+            display.event(Event::Timing { done, of });
+            true
+        })?;
         Ok(times.and_then(|times| times.first().copied()))
     }
 }

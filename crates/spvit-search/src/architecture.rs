@@ -169,6 +169,13 @@ impl Architecture {
         Self::new(model, cost_model, blocks, None)
     }
 
+    /// The same with another block in the place of one, which must fit the model.
+    pub fn with_block(mut self, index: usize, block: BlockArchitecture) -> Self {
+        self.blocks[index] = block;
+        self.compute_figures();
+        self
+    }
+
     fn compute_figures(&mut self) {
         self.flops = self.flops_by(self.cost_model);
         self.dense_flops = CostTable::new(&self.model, self.cost_model).dense() as u64;

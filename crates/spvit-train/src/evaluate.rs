@@ -44,7 +44,7 @@ pub fn latency<B: FusedOps>(
 ) -> Vec<f64> {
     let images = latency::images::<B>(config, batch, device);
     let pass = |model: usize| Ok::<_, Infallible>(latency::pass(models[model], &images));
-    let effort = Effort { least: 3, most, seconds, sure: 0.0 };
+    let effort = Effort { least: 3, most, seconds };
     match latency::in_turn(models.len(), effort, pass, |_, _| true) {
         Ok(times) => times.unwrap_or_default().iter().map(|own| Timing::of(own).median).collect(),
     }

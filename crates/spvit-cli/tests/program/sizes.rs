@@ -222,7 +222,9 @@ fn sizes_beside_weights_are_told() {
     };
     place.write("m/config.json", config(&[]));
     place.succeed("convert m a.json");
-    let options = format!(" --set data.folder={} ", checkout("data/fashion-mnist-mini"));
+    // Few images: where a map is not believed, the search is that of the real model.
+    let few = "--set data.train_limit=64 --set search.start_images=16 --set search.trial_steps=1";
+    let options = format!(" --set data.folder={} {few} ", checkout("data/fashion-mnist-mini"));
     for huge in HUGE {
         for (key, value) in [
             ("image_size", json!(huge)),
@@ -243,8 +245,7 @@ fn sizes_beside_weights_are_told() {
                 // A map that the position embedding contradicts is not believed.
                 let code = output.status.code();
                 let ended = matches!(code, Some(0..=2)) && !errors.contains("internal error");
-                let trains = line.starts_with("search") && code == Some(124);
-                assert!(ended || trains, "{key} {value}: {line}: {code:?} {errors}");
+                assert!(ended, "{key} {value}: {line}: {code:?} {errors}");
             }
         }
     }

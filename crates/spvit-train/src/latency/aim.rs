@@ -7,7 +7,7 @@ const LEAST: f64 = 0.96;
 const MOST: f64 = 0.99;
 const MIDDLE: f64 = 0.975;
 
-/// Models that are measured at most.
+/// Models that are measured at most in one search for a target.
 const TRIES: usize = 10;
 
 /// After so many, targets are no longer found by lines.
@@ -57,6 +57,33 @@ impl Aim {
     /// Takes what the model of a target took.
     pub fn reached(&mut self, target: f64, reached: f64) {
         self.tries.push(Try { target, reached });
+    }
+
+    /// The budget, in milliseconds.
+    pub fn budget(&self) -> f64 {
+        self.budget
+    }
+
+    /// A new search from the so-many-th of the models that were measured, which is its 0th.
+    pub fn from(&self, index: usize) -> Self {
+        Self { budget: self.budget, tries: vec![self.tries[index]], range: self.range }
+    }
+
+    /// Whether the so-many-th model that was measured uses the budget up.
+    pub fn is_close(&self, index: usize) -> bool {
+        self.tries[index].reached >= LEAST * self.budget
+    }
+
+    /// Of the models that were over the budget that of the smallest target, if it is a larger one than the
+    /// so-many-th's.
+    pub fn over(&self, index: usize) -> Option<usize> {
+        let over = |own: &Try| {
+            own.reached.is_finite()
+                && own.reached > MOST * self.budget
+                && own.target > self.tries[index].target
+        };
+        let all = self.tries.iter().enumerate().filter(|(_, own)| over(own));
+        all.min_by(|(_, a), (_, b)| a.target.total_cmp(&b.target)).map(|(index, _)| index)
     }
 
     /// Takes that no model is as small as a target.
@@ -179,6 +206,32 @@ mod tests {
             let nearest = if at == 1.6 { 1.58 } else { 1.8 * LEAST };
             assert!(found > nearest && tries <= TRIES, "{at}: {found} after {tries}");
         }
+    }
+
+    /// The budget lies in a jump, which what is held does not make.
+    #[test]
+    fn larger_targets_fill_a_jump() {
+        let mut aim = Aim::new(1.8, 5.0);
+        let mut held = false;
+        let mut reached = Vec::new();
+        loop {
+            match aim.next() {
+                Next::Target(target) => {
+                    let jumped = if target > 1.6 && !held { 0.4 } else { 0.0 };
+                    reached.push(target + jumped);
+                    aim.reached(target, target + jumped);
+                }
+                Next::Take(index) if aim.is_close(index) => break,
+                Next::Take(index) => {
+                    assert!(!held && reached[index] <= 1.6 && reached[index] > 1.58);
+                    let over = aim.over(index).unwrap();
+                    assert!(reached[over] >= 2.0 && reached[over] < 2.03);
+                    (aim, held) = (aim.from(index), true);
+                }
+                Next::Fail => panic!("{reached:?}"),
+            }
+        }
+        assert!(held && (1.8 * LEAST..=1.8 * MOST).contains(reached.last().unwrap()));
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 mod aim;
 mod file;
+mod fit;
 mod machine;
 mod measure;
 mod models;
@@ -18,6 +19,6 @@ mod share;
 pub(crate) use file::parse_table;
 pub use file::{check_shape, read_table};
 pub use measure::{Request, measure};
-pub use rounds::{Effort, in_turn, shares};
+pub use rounds::{Effort, fastest, in_turn};
 pub use runner::{Runtime, Stopwatch, images, pass};
 pub use share::Scale;

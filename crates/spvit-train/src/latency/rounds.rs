@@ -2,8 +2,6 @@
 
 use std::time::Instant;
 
-use spvit_search::Timing;
-
 /// A sample lasts about so many seconds, longer than what else runs on the machine takes of it at a time.
 const SAMPLE: f64 = 25e-3;
 
@@ -22,16 +20,13 @@ pub struct Effort {
     pub most: usize,
     /// Seconds after which no further round is begun.
     pub seconds: f64,
-    /// Standard error, as a share, at which what every model takes of the first one's time is known well
-    /// enough; 0 for none.
-    pub sure: f64,
 }
 
 impl Effort {
     /// For a table.
-    pub const TABLE: Self = Self { least: 5, most: 30, seconds: 90.0, sure: 0.0 };
-    /// For what one model takes of another's time.
-    pub const SHARE: Self = Self { least: 15, most: 300, seconds: 60.0, sure: 4e-3 };
+    pub const TABLE: Self = Self { least: 5, most: 30, seconds: 90.0 };
+    /// For what one model takes of another's time, with each of several loads.
+    pub const SHARE: Self = Self { least: 5, most: 12, seconds: 12.0 };
 }
 
 /// Times `count` models in turn, round by round, so that a change of the machine's speed meets all of
@@ -65,9 +60,7 @@ pub fn in_turn<E>(
     }
     let mut times = vec![Vec::new(); count];
     for round in 0..effort.most {
-        let late =
-            || began.elapsed().as_secs_f64() > effort.seconds || is_sure(&times, effort.sure);
-        if round >= effort.least && late() {
+        if round >= effort.least && began.elapsed().as_secs_f64() > effort.seconds {
             break;
         }
         for (model, times) in times.iter_mut().enumerate() {
@@ -88,22 +81,9 @@ pub fn in_turn<E>(
     Ok(Some(times))
 }
 
-/// Round by round, what a model takes of the first one's time.
-pub fn shares(times: &[Vec<f64>], model: usize) -> Vec<f64> {
-    let pairs = times[model].iter().zip(&times[0]);
-    pairs.map(|(own, first)| own / first).collect()
-}
-
-/// Whether every model's share of the first one's time is known to within `sure`. The error is that of
-/// a median, by its quartiles, which interrupts do not move.
-fn is_sure(times: &[Vec<f64>], sure: f64) -> bool {
-    let error = |model: usize| {
-        let shares = shares(times, model);
-        let Timing { median, lower, upper } = Timing::of(&shares);
-        let deviation = (upper - lower) / 1.349;
-        1.2533 * deviation / (shares.len() as f64).sqrt() / median
-    };
-    sure > 0.0 && (1..times.len()).all(|model| error(model) < sure)
+/// The fastest sample of every model, in seconds.
+pub fn fastest(times: &[Vec<f64>]) -> Vec<f64> {
+    times.iter().map(|own| own.iter().copied().fold(f64::INFINITY, f64::min)).collect()
 }
 
 #[cfg(test)]
@@ -121,33 +101,17 @@ mod tests {
             let interrupted = if calls % 17 == 0 { 1.0 } else { 0.0 };
             Ok([0.2, 0.6][model] * slow + interrupted)
         };
-        let effort = Effort { least: 3, most: 50, seconds: 1e9, sure: 0.0 };
+        let effort = Effort { least: 3, most: 50, seconds: 1e9 };
         let times = in_turn(2, effort, pass, |_, _| true).unwrap().unwrap();
         assert_eq!([times[0].len(), times[1].len()], [50, 50]);
-        assert!((Timing::of(&shares(&times, 1)).median - 3.0).abs() < 1e-9);
-    }
-
-    #[test]
-    fn it_ends_when_a_share_is_known() {
-        let effort = Effort { least: 5, most: 1000, seconds: 1e9, sure: 0.01 };
-        let rounds = |noise: f64| {
-            let mut calls = 0_u32;
-            let pass = |model: usize| {
-                calls += 1;
-                Ok::<_, ()>(
-                    1.0 + model as f64 * (1.0 + noise * f64::from(calls * 37 % 101) / 101.0),
-                )
-            };
-            in_turn(2, effort, pass, |_, _| true).unwrap().unwrap()[0].len()
-        };
-        assert_eq!(rounds(0.0), 5);
-        let [few, many] = [0.1, 0.5].map(rounds);
-        assert!(5 <= few && few < many && many < 1000, "{few} and {many} rounds");
+        assert!(
+            fastest(&times).iter().zip([0.2, 0.6]).all(|(own, real)| (own - real).abs() < 1e-9)
+        );
     }
 
     #[test]
     fn it_ends_early_in_time_after_the_least_rounds_or_where_it_is_told() {
-        let effort = Effort { least: 4, most: 1000, seconds: 0.0, sure: 0.0 };
+        let effort = Effort { least: 4, most: 1000, seconds: 0.0 };
         let times = in_turn(3, effort, |_| Ok::<_, ()>(1.0), |_, _| true).unwrap().unwrap();
         assert!(times.iter().all(|own| own.len() == 4));
         let stopped = in_turn(3, effort, |_| Ok::<_, ()>(1.0), |done, _| done < 5).unwrap();

@@ -1,11 +1,17 @@
 //! What a model takes of the dense one's time.
 
+use std::time::Instant;
+
 use spvit_core::FusedOps;
 use spvit_layers::BlockConfig;
 use spvit_search::{LatencyTable, Timing};
 
-use super::{Effort, Runtime, in_turn, machine, shares};
+use super::{Effort, Runtime, fastest, in_turn, machine};
 use crate::TrainError;
+
+/// Times that models are loaded to be timed, if that does not take longer than so many seconds.
+const LOADS: usize = 9;
+const SECONDS: f64 = 60.0;
 
 /// Where a table was measured, to time other models there.
 #[derive(Debug, Clone, Copy)]
@@ -19,33 +25,41 @@ pub struct Scale<'a> {
 impl Scale<'_> {
     /// What models of the table's shape take, in milliseconds at the speed that the machine had when the
     /// table was measured: what they take of the dense model's time, with which they are timed in turn,
-    /// times what that took then. `None` where `progress` says no.
+    /// times what that took then. All of them are loaded anew several times, as where a model's memory
+    /// happens to lie may change its time by a twentieth. `None` where `progress` says no.
     ///
     /// # Errors
     /// [`TrainError::Config`] if the table is of another machine, device, runtime or number of threads.
     pub fn measure<B: FusedOps>(
         &self,
         models: &[Vec<BlockConfig>],
-        effort: Effort,
         device: &B::Device,
-        progress: impl FnMut(usize, usize) -> bool,
+        mut progress: impl FnMut(usize, usize) -> bool,
     ) -> Result<Option<Vec<Timing>>, TrainError> {
         let runtime = self.check()?;
         let (config, batch) = (&self.table.model, self.table.batch);
         let dense = config.dense_blocks();
-        let all = [&dense].into_iter().chain(models);
-        let loaded: Result<Vec<_>, TrainError> =
-            all.map(|blocks| runtime.load::<B>(config, blocks, batch, device)).collect();
-        let mut loaded = loaded?;
-        let times = in_turn(loaded.len(), effort, |model| loaded[model](), progress)?;
-        let scaled = |times: Vec<Vec<f64>>| {
-            let own = |model: usize| {
-                let shares = shares(&times, model).into_iter();
-                Timing::of(&shares.map(|share| share * self.table.dense.median).collect::<Vec<_>>())
-            };
-            (1..times.len()).map(own).collect()
-        };
-        Ok(times.map(scaled))
+        let mut milliseconds: Vec<Vec<f64>> = vec![Vec::new(); models.len()];
+        let began = Instant::now();
+        for load in 0..LOADS {
+            if load > 0 && began.elapsed().as_secs_f64() > SECONDS {
+                break;
+            }
+            let all = [&dense].into_iter().chain(models);
+            let loaded: Result<Vec<_>, TrainError> =
+                all.map(|blocks| runtime.load::<B>(config, blocks, batch, device)).collect();
+            let mut loaded = loaded?;
+            let told = |done, of| progress(load * of + done, LOADS * of);
+            let times = in_turn(loaded.len(), Effort::SHARE, |model| loaded[model](), told)?;
+            let Some(times) = times else { return Ok(None) };
+            // What else the machine does only adds to the other samples, and adds most to a model that
+            // needs several threads at once.
+            let fastest = fastest(&times);
+            for (milliseconds, own) in milliseconds.iter_mut().zip(&fastest[1..]) {
+                milliseconds.push(own / fastest[0] * self.table.dense.median);
+            }
+        }
+        Ok(Some(milliseconds.iter().map(|own| Timing::of(own)).collect()))
     }
 
     /// What computed the table's times, if it is what would compute now.
