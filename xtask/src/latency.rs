@@ -1,7 +1,7 @@
 //! Whether models whose budget is a time keep to it: on spvit's own forward pass and on onnxruntime.
 
 use std::{
-    env, fs,
+    env, fmt, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -107,6 +107,30 @@ struct Row {
     times: [f64; 5],
 }
 
+impl Row {
+    /// The measured time in the budget's.
+    fn share(&self) -> f64 {
+        let [_, budget, _, _, anew] = self.times;
+        anew / budget
+    }
+
+    fn is_kept(&self) -> bool {
+        (0.95..=1.0).contains(&self.share())
+    }
+}
+
+impl fmt::Display for Row {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, times: [dense, budget, parts, run, anew] } = self;
+        let share = 100.0 * self.share();
+        let mark = if self.is_kept() { "" } else { "  off" };
+        write!(
+            f,
+            "{name:40} {dense:9.4} {budget:9.4} {parts:9.4} {run:9.4} {anew:9.4} {share:8.1} %{mark}"
+        )
+    }
+}
+
 struct At<'a> {
     subject: &'a Subject,
     place: &'a Path,
@@ -187,7 +211,10 @@ impl At<'_> {
         let target = number(&summary["target_milliseconds"]);
         let whole = number(&figures["dense"]["ms"]);
         let name = format!("{} {} batch {} {budget}", self.subject.name, self.runtime, self.batch);
-        Ok(Row { name, times: [whole, target, parts, run, anew[anew.len() / 2]] })
+        let row = Row { name, times: [whole, target, parts, run, anew[anew.len() / 2]] };
+        // At once, as the whole takes long and may be stopped.
+        println!("{row}");
+        Ok(row)
     }
 
     /// What the compact model takes in another process, and what the table's parts say.
@@ -227,16 +254,9 @@ fn show(rows: &[Row]) -> Result<(), Failure> {
         "of budget"
     );
     let mut off = 0;
-    for Row { name, times } in rows {
-        let [dense, budget, parts, run, anew] = times;
-        let share = anew / budget;
-        let kept = (0.95..=1.0).contains(&share);
-        off += usize::from(!kept);
-        let mark = if kept { "" } else { "  off" };
-        println!(
-            "{name:40} {dense:9.4} {budget:9.4} {parts:9.4} {run:9.4} {anew:9.4} {:8.1} %{mark}",
-            100.0 * share
-        );
+    for row in rows {
+        off += usize::from(!row.is_kept());
+        println!("{row}");
     }
     match off {
         0 => Ok(()),
