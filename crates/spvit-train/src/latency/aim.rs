@@ -2,7 +2,7 @@
 //! within the budget.
 
 /// Where in the budget a measured time should lie, as shares of it: it may be at most the budget and 5 %
-/// less, and the next measurement of the same model is off by some share of a percent.
+/// less, and the next measurement of the same model differs by a percent where a pass takes milliseconds.
 const LEAST: f64 = 0.96;
 const MOST: f64 = 0.99;
 const MIDDLE: f64 = 0.975;

@@ -66,12 +66,10 @@ impl<B: TrainBackend> Run<'_, B> {
         let held = vec![None; probabilities.len()];
         let mut targets = Targets { model, cost_model, limits, probabilities, held };
         let time = limits.iter().find(|limit| limit.table.unit == Unit::Milliseconds);
-        let (Some(time), Some(table)) = (time, &config.latency) else {
+        let timed = time.zip(config.latency.as_ref()).filter(|(_, table)| self.scale(table));
+        let Some((time, table)) = timed else {
             return Ok(derive_within(model, cost_model, limits, probabilities)?);
         };
-        if !self.scale(table) {
-            return Ok(derive_within(model, cost_model, limits, probabilities)?);
-        }
         let budget = time.target;
         let mut aim = Aim::new(budget, table.cost_table().dense());
         let mut found: Vec<Timed> = Vec::new();
