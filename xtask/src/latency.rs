@@ -82,6 +82,7 @@ pub fn compare(names: &[String]) -> Result<(), Failure> {
         fs::remove_dir_all(&place).map_err(failed)?;
     }
     fs::create_dir_all(&place).map_err(failed)?;
+    heading();
     let mut rows = Vec::new();
     for subject in SUBJECTS.iter().filter(|own| names.iter().any(|name| name == own.name)) {
         let dense = subject.dense(&place)?;
@@ -97,7 +98,21 @@ pub fn compare(names: &[String]) -> Result<(), Failure> {
             }
         }
     }
+    heading();
     show(&rows)
+}
+
+fn heading() {
+    println!(
+        "\n{:40} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10}",
+        "model, runtime, batch, budget",
+        "dense ms",
+        "budget",
+        "by parts",
+        "by run",
+        "anew",
+        "of budget"
+    );
 }
 
 struct Row {
@@ -243,16 +258,6 @@ fn json(path: &Path) -> Result<Value, Failure> {
 
 /// Prints the rows; fails where a model is over its budget, or more than 5 % under it.
 fn show(rows: &[Row]) -> Result<(), Failure> {
-    println!(
-        "\n{:40} {:>9} {:>9} {:>9} {:>9} {:>9} {:>10}",
-        "model, runtime, batch, budget",
-        "dense ms",
-        "budget",
-        "by parts",
-        "by run",
-        "anew",
-        "of budget"
-    );
     let mut off = 0;
     for row in rows {
         off += usize::from(!row.is_kept());

@@ -73,6 +73,9 @@ pub enum Command {
     Profile(ProfileArguments),
     /// Measure how long every operation, head count and FFN width of a model takes: latency.json
     Measure(MeasureArguments),
+    /// Time models that standard input names, in the scale of a table
+    #[command(hide = true)]
+    Time(TimeArguments),
     /// Turn a model into another form: safetensors, the published code's, ONNX, an architecture
     Convert(ConvertArguments),
 }
@@ -364,6 +367,13 @@ pub struct MeasureArguments {
 
     #[command(flatten)]
     pub model: ModelArguments,
+}
+
+#[derive(Debug, Args)]
+pub struct TimeArguments {
+    /// The table's device
+    #[arg(long)]
+    pub device: DeviceName,
 }
 
 #[derive(Debug, Args)]

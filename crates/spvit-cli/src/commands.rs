@@ -15,7 +15,7 @@ use crate::{
     patience::reading_images,
     plan, predict, profile,
     progress::Display,
-    report, table, watch,
+    report, table, timing, watch,
 };
 
 /// Does what the command says.
@@ -48,6 +48,7 @@ pub fn execute(command: Command) -> Result<(), Failure> {
         Command::Watch(arguments) => return watch::watch(&arguments),
         Command::Profile(arguments) => return profile::show(&arguments),
         Command::Measure(arguments) => return measure::measure(&arguments),
+        Command::Time(arguments) => return timing::answer(&arguments),
         Command::Convert(arguments) => return convert::convert(&arguments),
     };
     on_run(task, &arguments)

@@ -19,6 +19,7 @@ mod profile;
 mod progress;
 mod report;
 mod table;
+mod timing;
 mod watch;
 
 use std::process::ExitCode;

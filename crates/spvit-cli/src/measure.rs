@@ -14,12 +14,13 @@ use spvit_train::{
 
 use crate::{
     args::MeasureArguments,
-    device::{DeviceName, Work, dispatch},
+    device::{Work, dispatch},
     failure::Failure,
     interrupt,
     output::say,
     profile,
     progress::Display,
+    timing,
 };
 
 /// Measures, and writes the table; or, with `--against` one, says what the model takes.
@@ -63,10 +64,14 @@ fn against(
 ) -> Result<(), Failure> {
     let table = latency::read_table(path)?;
     latency::check_shape(path, &table, &architecture.model)?;
-    let work = Against { table: &table, architecture, device: arguments.device };
-    let Some(time) = dispatch(arguments.device, work)? else {
-        return Err(Failure::interrupted());
-    };
+    let scale = Scale { table: &table, device: arguments.device.name() };
+    let mut display = Display::new();
+    let times = timing::time(scale, &[architecture.block_configs()], |done, of| {
+        display.event(Event::Timing { done, of });
+        true
+    })?;
+    let time = times.and_then(|times| times.first().copied());
+    let Some(time) = time else { return Err(Failure::interrupted()) };
     let predicted = architecture.cost(&table.cost_table()).unwrap_or(f64::NAN);
     let share = 100.0 * time.median / table.dense.median;
     say(format!(
@@ -74,27 +79,6 @@ fn against(
          parts {predicted:.4} ms",
         time.median, time.lower, time.upper, table.dense.median
     ))
-}
-
-struct Against<'a> {
-    table: &'a LatencyTable,
-    architecture: &'a Architecture,
-    device: DeviceName,
-}
-
-impl Work for Against<'_> {
-    type Output = Option<Timing>;
-
-    fn on<B: TrainBackend>(self, device: B::Device) -> Result<Self::Output, Failure> {
-        let scale = Scale { table: self.table, device: self.device.name() };
-        let mut display = Display::new();
-        let models = [self.architecture.block_configs()];
-        let times = scale.measure::<B::InnerBackend>(&models, &device, |done, of| {
-            display.event(Event::Timing { done, of });
-            true
-        })?;
-        Ok(times.and_then(|times| times.first().copied()))
-    }
 }
 
 struct Measure<'a> {

@@ -6,11 +6,16 @@ use std::{
 };
 
 use indicatif::{ProgressBar, ProgressStyle};
+use spvit_layers::BlockConfig;
 use spvit_report::numbers::{flops_text, percent};
-use spvit_train::{EpochReport, Event, Observer, Progress};
+use spvit_search::Timing;
+use spvit_train::{EpochReport, Event, Observer, Progress, TrainError, latency::Scale};
 
-use crate::interrupt;
-use crate::output::{plain, tell};
+use crate::{
+    interrupt,
+    output::{plain, tell},
+    timing,
+};
 
 /// Seconds between plain lines.
 const PLAIN_INTERVAL: Duration = Duration::from_secs(5);
@@ -129,6 +134,18 @@ impl Observer for Display {
 
     fn stop_requested(&self) -> bool {
         interrupt::requested()
+    }
+
+    fn time_models(
+        &mut self,
+        scale: Scale<'_>,
+        models: &[Vec<BlockConfig>],
+    ) -> Option<Result<Vec<Timing>, TrainError>> {
+        let times = timing::time(scale, models, |done, of| {
+            self.event(Event::Timing { done, of });
+            !self.stop_requested()
+        });
+        Some(times.and_then(|times| times.ok_or(TrainError::Stopped("timing models"))))
     }
 }
 

@@ -230,7 +230,7 @@ impl SearchSpace {
 }
 
 /// One block of a compact model.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BlockConfig {
     /// What stands in place of the attention layer.
     pub operation: Operation,

@@ -1,8 +1,10 @@
 //! What a run tells the program around it, and what it asks.
 
 use serde::{Deserialize, Serialize};
+use spvit_layers::BlockConfig;
+use spvit_search::Timing;
 
-use crate::Phase;
+use crate::{Phase, TrainError, latency::Scale};
 
 /// Progress within an epoch.
 #[derive(Debug, Clone, PartialEq)]
@@ -101,6 +103,20 @@ pub trait Observer {
     /// Whether to write a checkpoint and stop after the current step.
     fn stop_requested(&self) -> bool {
         false
+    }
+
+    /// Times models in the scale of a table, as [`Scale::measure`] does, where the observer has a better
+    /// place for it than the process that trains: there the same models take other shares of the dense
+    /// one's time than in a fresh process. `None` where it has not.
+    ///
+    /// # Errors
+    /// [`TrainError`], also that it was stopped.
+    fn time_models(
+        &mut self,
+        _scale: Scale<'_>,
+        _models: &[Vec<BlockConfig>],
+    ) -> Option<Result<Vec<Timing>, TrainError>> {
+        None
     }
 }
 

@@ -26,6 +26,8 @@ struct Targets<'a> {
     probabilities: &'a [BlockProbabilities],
     /// Blocks that stay as they are, whatever the target.
     held: Vec<Option<BlockArchitecture>>,
+    /// Models measured for them.
+    measured: usize,
 }
 
 impl Targets<'_> {
@@ -64,7 +66,7 @@ impl<B: TrainBackend> Run<'_, B> {
         let config = self.config.clone();
         let (model, cost_model) = (&config.model, config.search.cost_model);
         let held = vec![None; probabilities.len()];
-        let mut targets = Targets { model, cost_model, limits, probabilities, held };
+        let mut targets = Targets { model, cost_model, limits, probabilities, held, measured: 0 };
         let time = limits.iter().find(|limit| limit.table.unit == Unit::Milliseconds);
         let timed = time.zip(config.latency.as_ref()).filter(|(_, table)| self.scale(table));
         let Some((time, table)) = timed else {
@@ -73,23 +75,23 @@ impl<B: TrainBackend> Run<'_, B> {
         let budget = time.target;
         let mut aim = Aim::new(budget, table.cost_table().dense());
         let mut found: Vec<Timed> = Vec::new();
-        let mut measured = 0;
-        let mut taken = self.approach(&targets, &mut aim, &mut found)?;
+        let mut taken = self.approach(&mut targets, &mut aim, &mut found)?;
         for _ in 0..HELD {
             let Some(over) = aim.over(taken).filter(|_| !aim.is_close(taken)) else { break };
-            let Some(block) = self.jump(&targets, &found[taken].0, &found[over].0)? else { break };
+            let Some(block) = self.jump(&mut targets, &found[taken].0, &found[over].0)? else {
+                break;
+            };
             targets.held[block] = Some(found[taken].0.blocks[block].clone());
-            measured += found.len() - 1;
             aim = aim.from(taken);
             found = vec![found.swap_remove(taken)];
-            taken = self.approach(&targets, &mut aim, &mut found)?;
+            taken = self.approach(&mut targets, &mut aim, &mut found)?;
         }
-        measured += found.len();
         let (mut architecture, reached) = found.swap_remove(taken);
         architecture.target_milliseconds = Some(budget);
         let mut line = format!(
-            "{reached:.4} ms measured, {:.1} % of the budget of {budget:.4} ms ({measured} models measured)",
+            "{reached:.4} ms measured, {:.1} % of the budget of {budget:.4} ms ({} models measured)",
             100.0 * reached / budget,
+            targets.measured,
         );
         if reached < 0.95 * budget {
             line += match architecture.block_configs() == config.model.dense_blocks() {
@@ -106,7 +108,7 @@ impl<B: TrainBackend> Run<'_, B> {
     /// Measures what targets give until one is near the budget; its place among those found.
     fn approach(
         &mut self,
-        targets: &Targets,
+        targets: &mut Targets,
         aim: &mut Aim,
         found: &mut Vec<Timed>,
     ) -> Result<usize, TrainError> {
@@ -117,7 +119,7 @@ impl<B: TrainBackend> Run<'_, B> {
                     Ok(architecture) => {
                         // One that is not allowed is as one that takes too long.
                         let reached = match targets.holds(&architecture) {
-                            true => self.time_of(&architecture, found)?,
+                            true => self.time_of(targets, &architecture, found)?,
                             false => f64::INFINITY,
                         };
                         aim.reached(target, reached);
@@ -138,7 +140,7 @@ impl<B: TrainBackend> Run<'_, B> {
     /// are held.
     fn jump(
         &mut self,
-        targets: &Targets,
+        targets: &mut Targets,
         from: &Architecture,
         to: &Architecture,
     ) -> Result<Option<usize>, TrainError> {
@@ -153,17 +155,24 @@ impl<B: TrainBackend> Run<'_, B> {
         let changed = |&block: &usize| from.clone().with_block(block, to.blocks[block].clone());
         let models: Vec<_> = differing.iter().map(changed).map(|own| own.block_configs()).collect();
         let times = self.times_of(&models)?;
+        targets.measured += models.len();
         let all = differing.into_iter().zip(times);
         Ok(all.max_by(|(_, a), (_, b)| a.total_cmp(b)).map(|(block, _)| block))
     }
 
     /// Milliseconds of an architecture, which may have been measured before.
-    fn time_of(&mut self, architecture: &Architecture, known: &[Timed]) -> Result<f64, TrainError> {
+    fn time_of(
+        &mut self,
+        targets: &mut Targets,
+        architecture: &Architecture,
+        known: &[Timed],
+    ) -> Result<f64, TrainError> {
         let blocks = architecture.block_configs();
-        match known.iter().find(|(own, _)| own.block_configs() == blocks) {
-            Some((_, time)) => Ok(*time),
-            None => Ok(self.times_of(&[blocks])?.first().copied().unwrap_or(f64::NAN)),
+        if let Some((_, time)) = known.iter().find(|(own, _)| own.block_configs() == blocks) {
+            return Ok(*time);
         }
+        targets.measured += 1;
+        Ok(self.times_of(&[blocks])?.first().copied().unwrap_or(f64::NAN))
     }
 
     /// The error of a budget that no model meets.

@@ -97,12 +97,17 @@ impl<B: TrainBackend> Run<'_, B> {
         }
         let scale = Scale { table: &table, device: &self.backend };
         let observer = &mut *self.observer;
-        let told = |done, of| {
-            observer.event(Event::Timing { done, of });
-            !observer.stop_requested()
+        let times = match observer.time_models(scale, models) {
+            Some(times) => times?,
+            None => {
+                let told = |done, of| {
+                    observer.event(Event::Timing { done, of });
+                    !observer.stop_requested()
+                };
+                let times = scale.measure::<B::InnerBackend>(models, &self.device, told)?;
+                times.ok_or(TrainError::Stopped("timing models"))?
+            }
         };
-        let times = scale.measure::<B::InnerBackend>(models, &self.device, told)?;
-        let times = times.ok_or(TrainError::Stopped("timing models"))?;
         Ok(times.into_iter().map(|time| time.median).collect())
     }
 }

@@ -9,8 +9,9 @@ use spvit_search::{LatencyTable, Timing};
 use super::{Effort, Runtime, fastest, in_turn, machine};
 use crate::TrainError;
 
-/// Times that models are loaded to be timed, if that does not take longer than so many seconds.
+/// Times that models are loaded to be timed.
 const LOADS: usize = 9;
+/// Seconds after which they are not loaded anew.
 const SECONDS: f64 = 60.0;
 
 /// Where a table was measured, to time other models there.
@@ -24,9 +25,7 @@ pub struct Scale<'a> {
 
 impl Scale<'_> {
     /// What models of the table's shape take, in milliseconds at the speed that the machine had when the
-    /// table was measured: what they take of the dense model's time, with which they are timed in turn,
-    /// times what that took then. All of them are loaded anew several times, as where a model's memory
-    /// happens to lie may change its time by a twentieth. `None` where `progress` says no.
+    /// table was measured. `None` where `progress` says no.
     ///
     /// # Errors
     /// [`TrainError::Config`] if the table is of another machine, device, runtime or number of threads.
@@ -34,14 +33,32 @@ impl Scale<'_> {
         &self,
         models: &[Vec<BlockConfig>],
         device: &B::Device,
-        mut progress: impl FnMut(usize, usize) -> bool,
+        progress: impl FnMut(usize, usize) -> bool,
     ) -> Result<Option<Vec<Timing>>, TrainError> {
+        let samples = self.samples::<B>(models, LOADS, device, progress)?;
+        Ok(samples.map(|samples| samples.iter().map(|own| Timing::of(own)).collect()))
+    }
+
+    /// The samples of [`Scale::measure`], `[model][load]`: what a model takes of the dense one's time, with
+    /// which it is timed in turn, times what that took when the table was measured. All of them are loaded
+    /// anew up to `loads` times, as where a model's memory happens to lie may change its time by a
+    /// twentieth.
+    ///
+    /// # Errors
+    /// As [`Scale::measure`].
+    pub fn samples<B: FusedOps>(
+        &self,
+        models: &[Vec<BlockConfig>],
+        loads: usize,
+        device: &B::Device,
+        mut progress: impl FnMut(usize, usize) -> bool,
+    ) -> Result<Option<Vec<Vec<f64>>>, TrainError> {
         let runtime = self.check()?;
         let (config, batch) = (&self.table.model, self.table.batch);
         let dense = config.dense_blocks();
         let mut milliseconds: Vec<Vec<f64>> = vec![Vec::new(); models.len()];
         let began = Instant::now();
-        for load in 0..LOADS {
+        for load in 0..loads {
             if load > 0 && began.elapsed().as_secs_f64() > SECONDS {
                 break;
             }
@@ -49,7 +66,7 @@ impl Scale<'_> {
             let loaded: Result<Vec<_>, TrainError> =
                 all.map(|blocks| runtime.load::<B>(config, blocks, batch, device)).collect();
             let mut loaded = loaded?;
-            let told = |done, of| progress(load * of + done, LOADS * of);
+            let told = |done, of| progress(load * of + done, loads * of);
             let times = in_turn(loaded.len(), Effort::SHARE, |model| loaded[model](), told)?;
             let Some(times) = times else { return Ok(None) };
             // What else the machine does only adds to the other samples, and adds most to a model that
@@ -59,7 +76,7 @@ impl Scale<'_> {
                 milliseconds.push(own / fastest[0] * self.table.dense.median);
             }
         }
-        Ok(Some(milliseconds.iter().map(|own| Timing::of(own)).collect()))
+        Ok(Some(milliseconds))
     }
 
     /// What computed the table's times, if it is what would compute now.
