@@ -9,6 +9,9 @@ The logits of FOLDER/networks/*/io.safetensors must come out of
   - timm, where network.json names one of its models, likewise,
   - onnxruntime, with two batch sizes (within 1e-4).
 
+half.onnx, and dense.half.onnx and compact.half.onnx of styles, are in float16: the cosine of their logits
+to those of float32 must be at least 0.9999.
+
 dense.* and compact.* in FOLDER/styles/*, and spvit's logits of each (dense.io.safetensors, ...):
 these must come out of onnxruntime likewise, and timm's (io.safetensors) of the dense ONNX. timm
 must load the dense safetensors of those that style.json names, strictly, and give its own logits,
@@ -88,9 +91,22 @@ def styles(folder):
             yield here.name, "timm dense", found, io["logits"], 1e-5
 
 
+def halves(folder):
+    """Name and cosine of the logits in float16 to those in float32, of every network and style."""
+    files = [*(folder / "networks").glob("*/half.onnx"), *(folder / "styles").glob("*/*.half.onnx")]
+    for path in sorted(files):
+        io = load_file(path.with_name(path.name.removesuffix("half.onnx") + "io.safetensors"))
+        found, expected = onnx_logits(path, io["input"]).double(), io["logits"].double()
+        yield path.parent.name, torch.cosine_similarity(found, expected, dim=1).min().item()
+
+
 def main():
     failed = 0
     folder = pathlib.Path(sys.argv[1])
+    for name, cosine in halves(folder):
+        sound = cosine >= 0.9999
+        failed += not sound
+        print(f"{'ok' if sound else 'FAIL':4} {name:24} {'onnxruntime float16':22} cosine {cosine:.6f}")
     for name, program, found, expected, limit in itertools.chain(networks(folder), styles(folder)):
         off = (found - expected).abs().max().item()
         sound = off <= limit

@@ -1,8 +1,9 @@
 //! Benchmarks: criterion by backend, and steps in turn with PyTorch's.
 
 use std::{
+    env,
     io::{BufRead, BufReader, Write},
-    path::Path,
+    path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
@@ -35,6 +36,10 @@ pub struct Arguments {
     /// models anew: vit_micro, deit_tiny
     #[arg(long, value_name = "MODELS", num_args = 0.., value_delimiter = ',', default_missing_value = "vit_micro", conflicts_with_all = ["against_pytorch", "in_turn", "scaling"])]
     latency: Option<Vec<String>>,
+    /// Compare spvit's own forward pass with onnxruntime's, dense and compact, at 1, 8 and 64 images, timed
+    /// in turn
+    #[arg(long, conflicts_with_all = ["against_pytorch", "in_turn", "scaling", "latency"])]
+    runtimes: bool,
     /// Shapes and batch sizes of the comparison
     #[arg(long, value_delimiter = ',', default_values_t = ["vit_mini:64".to_string(), "deit_tiny:8".to_string()])]
     shape: Vec<String>,
@@ -50,6 +55,9 @@ pub struct Arguments {
 pub fn run(arguments: Arguments) -> Result<(), Failure> {
     if let Some(models) = &arguments.latency {
         return latency::compare(models);
+    }
+    if arguments.runtimes {
+        return runtimes();
     }
     let features: Vec<&str> =
         arguments.backend.iter().map(|name| name.trim_end_matches("-bf16")).collect();
@@ -80,6 +88,22 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         compare(shape, batch, &arguments, python.as_deref())?;
     }
     Ok(())
+}
+
+/// Forward passes here and in onnxruntime.
+fn runtimes() -> Result<(), Failure> {
+    let library = env::var_os("ORT_DYLIB_PATH").map(PathBuf::from).or_else(interop::library);
+    let library = library.ok_or_else(|| {
+        let place = interop::environment();
+        let place = place.display();
+        Failure::new(format!(
+            "no library of onnxruntime in {place}; `cargo xtask interop` makes it, or name one by ORT_DYLIB_PATH"
+        ))
+    })?;
+    let build = ["build", "--release", "--workspace", "--features", "spvit-benches/onnxruntime"];
+    shell::run(cargo().args(build))?;
+    let mut program = Command::new(release().join("runtimes"));
+    shell::run(program.args(["vit_micro", "deit_tiny"]).env("ORT_DYLIB_PATH", library))
 }
 
 /// The parity tests on one backend. They hold float32 to account, so that bfloat16 is left out.

@@ -1,9 +1,9 @@
 //! What must hold before a change lands.
 
-use std::time::Instant;
+use std::{path::Path, time::Instant};
 
 use crate::{
-    interop, pages,
+    book, interop, pages,
     shell::{Failure, cargo, release, run, spvit, succeeds},
     study, torture,
 };
@@ -23,10 +23,10 @@ pub fn test() -> Result<(), Failure> {
 /// Every check, each with its time.
 pub fn all() -> Result<(), Failure> {
     type Check = fn() -> Result<(), Failure>;
-    let checks: [(&str, Check); 11] = [
+    let checks: [(&str, Check); 12] = [
         ("format", || run(cargo().args(["fmt", "--all", "--check"]))),
         ("tests", test),
-        ("the README's commands", readme),
+        ("the README's and the book's commands", texts),
         ("the study, in small", study::quick),
         ("pages in a browser", || pages::check(&release().join("pages"))),
         ("bad days", || torture::run(&torture::Arguments::default())),
@@ -36,6 +36,7 @@ pub fn all() -> Result<(), Failure> {
             let lint = ["clippy", "--release", "--workspace", "--all-targets"];
             run(cargo().args(lint).args(["--", "-D", "warnings"]))
         }),
+        ("the book", book::build),
         ("documentation", || {
             let mut doc = cargo();
             doc.args(["doc", "--release", "--workspace", "--no-deps"]);
@@ -57,10 +58,21 @@ pub fn all() -> Result<(), Failure> {
     Ok(())
 }
 
-/// Runs the commands that the README shows for the program, the search on few images.
-fn readme() -> Result<(), Failure> {
-    let text = std::fs::read_to_string("README.md")
-        .map_err(|error| Failure::new(format!("README.md: {error}")))?;
+/// Texts whose commands for the program are run.
+const TEXTS: [&str; 5] = [
+    "README.md",
+    "docs/quick-start.md",
+    "docs/your-model.md",
+    "docs/budgets.md",
+    "docs/exports.md",
+];
+
+/// Runs the commands that the README and the book show for the program, searches on few images.
+fn texts() -> Result<(), Failure> {
+    let read = |name: &str| {
+        std::fs::read_to_string(name).map_err(|error| Failure::new(format!("{name}: {error}")))
+    };
+    let text = read("README.md")?;
     for command in ["cargo xtask search", "cargo xtask test"] {
         if !text.contains(command) {
             return Err(Failure::new(format!("README.md does not show `{command}`")));
@@ -72,16 +84,30 @@ fn readme() -> Result<(), Failure> {
         std::fs::remove_dir_all(&scratch)
             .map_err(|error| Failure::new(format!("{}: {error}", scratch.display())))?;
     }
-    let scratch = scratch.display().to_string();
-    // Lines of the shell blocks that call the program, with a run folder of this check's own and
-    // few images.
+    TEXTS.iter().try_for_each(|name| commands(&read(name)?, &scratch.join(name)))
+}
+
+/// Runs the lines of a text's shell blocks that call the program, with few images and run folders of this
+/// check's own.
+fn commands(text: &str, scratch: &Path) -> Result<(), Failure> {
+    std::fs::create_dir_all(scratch)
+        .map_err(|error| Failure::new(format!("{}: {error}", scratch.display())))?;
+    let runs = format!("{}/", scratch.display());
     let blocks = text.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
     let lines = blocks.flat_map(str::lines).filter(|line| line.starts_with("spvit "));
     for line in lines {
         let line = line.split('#').next().unwrap_or_default();
-        let line = line.replace("runs/first", &scratch);
+        let line = line.replace("runs/", &runs);
         let mut program = spvit();
-        let words: Vec<&str> = line.split_whitespace().skip(1).collect();
+        // What is quoted is one word.
+        let parts = line.split('"').enumerate();
+        let words: Vec<&str> = parts
+            .flat_map(|(part, text)| match part % 2 {
+                0 => text.split_whitespace().collect(),
+                _ => vec![text],
+            })
+            .skip(1)
+            .collect();
         program.args(&words);
         if words.first() == Some(&"run") && !words.contains(&"--resume") {
             for setting in ["data.train_limit=640", "search.trial_steps=5", "finetune.epochs=1"] {

@@ -1,7 +1,10 @@
 //! What a person types in the checkout: `cargo xtask COMMAND`.
 
 mod bench;
+mod book;
 mod ci;
+mod demo;
+mod int8;
 mod interop;
 mod latency;
 mod pages;
@@ -69,6 +72,24 @@ enum Task {
     Bench(bench::Arguments),
     /// Compare the search with its rivals at several budgets; draws docs/EVIDENCE.md
     Study(study::Arguments),
+    /// Build a page on which a run's dense and compact model classify images in the browser
+    Demo {
+        /// The run
+        #[arg(default_value = "runs/demo")]
+        run: std::path::PathBuf,
+        /// The page, one file of some 18 MB
+        #[arg(long, default_value = "demo.html")]
+        out: std::path::PathBuf,
+    },
+    /// Quantise a run's compact model to eight bits, and compare it with float32 and float16 (needs Python and
+    /// PyPI)
+    Int8 {
+        /// The run
+        #[arg(default_value = "runs/demo")]
+        run: std::path::PathBuf,
+    },
+    /// Build the book of docs/ into target/book
+    Book,
     /// Look at reports and the live page in a headless Chromium, and keep pictures of them
     Pages {
         /// Where the pictures come
@@ -108,6 +129,9 @@ fn perform(task: Task) -> Result<(), Failure> {
         Task::Interop { shapes, .. } => interop::check(&shapes),
         Task::Bench(arguments) => bench::run(arguments),
         Task::Study(arguments) => study::run_study(&arguments),
+        Task::Demo { run, out } => demo::build(&run, &out),
+        Task::Int8 { run } => int8::quantise(&run),
+        Task::Book => book::build(),
         Task::Pages { folder } => pages::check(&folder),
         Task::Torture(arguments) => torture::run(&arguments),
     }

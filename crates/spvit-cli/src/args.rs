@@ -382,13 +382,25 @@ pub struct ConvertArguments {
     #[arg(value_name = "INPUT")]
     pub input: PathBuf,
 
-    /// What to write: .safetensors, .onnx or .json
+    /// What to write: .safetensors, .onnx or .json, or with --form hub a folder
     #[arg(value_name = "OUTPUT")]
     pub output: PathBuf,
 
     /// The form to write [default: by OUTPUT's ending]
     #[arg(long)]
     pub form: Option<Form>,
+
+    /// For ONNX: images of a pass, where a runtime wants that fixed [default: left open]
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    pub batch: Option<usize>,
+
+    /// For ONNX: weights and products in float16; norms and softmax stay in float32
+    #[arg(long)]
+    pub half: bool,
+
+    /// For ONNX: takes bytes, [batch, height, width, channels], and normalises them inside
+    #[arg(long)]
+    pub fuse_preprocess: bool,
 
     /// What holds the model meanwhile
     #[arg(long)]
@@ -407,6 +419,8 @@ pub enum Form {
     Published,
     /// ONNX, opset 17
     Onnx,
+    /// a folder for transformers.js and optimum: configurations, ONNX in float32 and float16, a model card
+    Hub,
     /// the architecture alone, as JSON
     Architecture,
 }

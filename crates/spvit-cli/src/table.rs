@@ -12,7 +12,12 @@ pub fn render(summary: &Summary) -> String {
     let mut table = Table::new();
     table.load_style(presets::UTF8_HORIZONTAL_ONLY);
     let batch = format!("batch of {}", summary.latency_batch_size);
-    table.set_header(["model", "accuracy", "FLOPs", "parameters", "one image", &batch]);
+    let elsewhere = summary.models.iter().any(|model| model.onnxruntime.is_some());
+    let mut header = vec!["model", "accuracy", "FLOPs", "parameters", "one image", &batch];
+    if elsewhere {
+        header.extend(["onnxruntime", &batch]);
+    }
+    table.set_header(header);
     for model in &summary.models {
         let relative = |own: f64, whole: Option<f64>| match whole {
             Some(whole) if whole > 0.0 => format!(" ({:.1} %)", 100.0 * own / whole),
@@ -21,14 +26,19 @@ pub fn render(summary: &Summary) -> String {
         let flops = relative(model.flops as f64, dense.map(|dense| dense.flops as f64));
         let parameters =
             relative(model.parameters as f64, dense.map(|dense| dense.parameters as f64));
-        table.add_row([
+        let mut row = vec![
             model.name.clone(),
             percent(model.accuracy),
             flops_text(model.flops) + &flops,
             thousands(model.parameters) + &parameters,
             milliseconds(model.latency_one),
             milliseconds(model.latency_batch),
-        ]);
+        ];
+        if elsewhere {
+            let times = model.onnxruntime.map(|times| times.map(milliseconds));
+            row.extend(times.unwrap_or_default());
+        }
+        table.add_row(row);
     }
     for column in table.column_iter_mut().skip(1) {
         column.set_cell_alignment(CellAlignment::Right);

@@ -23,3 +23,8 @@ pub mod gates;
 pub mod mixing;
 
 pub use fused::{Activation, AdamWStep, FusedOps, Grid, TokenMap, TrainBackend};
+
+/// The README's example, so that it stays true.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

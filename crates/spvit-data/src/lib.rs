@@ -66,3 +66,8 @@ pub use pixels::Pixels;
 pub use preview::ContactSheet;
 pub use set::ImageSet;
 pub use source::ImageSource;
+
+/// The README's example, so that it stays true.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

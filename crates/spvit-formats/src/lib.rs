@@ -109,3 +109,8 @@ fn unknown(file: &mut CheckedFile, start: &[u8]) -> Fault {
         "Check that the download is the checkpoint itself, whole, and not a web page.",
     )
 }
+
+/// The README's example, so that it stays true.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -75,7 +75,8 @@ fn every_network_is_exported() {
         let exported = folder.join("exported.safetensors");
         write_safetensors(exported, &weights.tensors, &metadata).unwrap_or_else(|e| panic!("{e}"));
         let file = folder.join("network.onnx");
-        let (written, peak) = memory::peak(|| onnx::write(&file, &network, &weights.tensors));
+        let (written, peak) =
+            memory::peak(|| onnx::write(&file, &network, &weights.tensors, &onnx::Form::default()));
         written.unwrap_or_else(|e| panic!("{e}"));
         let len = file.metadata().expect("written").len();
         println!("{}: {len} bytes, written with {peak} bytes of memory", file.display());

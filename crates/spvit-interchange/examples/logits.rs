@@ -53,13 +53,13 @@ fn answer(request: &Request) -> Result<Value, Box<dyn std::error::Error>> {
     let input = Tensor::<Flex, 4>::from_data(TensorData::new(input.data, input.shape), &device);
     let logits = read.model.forward(input.clone(), &Mode::Evaluate);
     let again = request.model.with_file_name("again.safetensors");
-    write(&again, Target::Safetensors, &read.model, &read.architecture)?;
+    write(&again, Target::Safetensors, &read.model, &read.architecture, &read.input)?;
     let again = self::read::<Flex>(&again, &ReadOptions::default(), 0, &device)?;
     if again.model.forward(input, &Mode::Evaluate).into_data() != logits.clone().into_data() {
         return Ok(json!({"panic": "written and read again, it is another model"}));
     }
     let onnx = request.model.with_file_name("again.onnx");
-    write(&onnx, Target::Onnx, &read.model, &read.architecture)?;
+    write(&onnx, Target::Onnx, &read.model, &read.architecture, &read.input)?;
     let (shape, values) = (logits.dims(), logits.into_data());
     let values: Vec<f32> = values.iter::<f32>().collect();
     Ok(json!({"logits": values, "shape": shape, "notes": read.notes}))

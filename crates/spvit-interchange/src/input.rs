@@ -2,6 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use spvit_formats::onnx::Normal;
 
 /// Key of [`Input`] in a file's metadata.
 pub const INPUT: &str = "spvit.input";
@@ -45,6 +46,23 @@ impl Input {
                 false => self.class_names,
             },
         }
+    }
+
+    /// What normalises images, where it is known.
+    pub fn normal(&self) -> Option<Normal> {
+        Some(Normal { mean: self.mean.clone()?, std: self.std.clone()? })
+    }
+
+    /// What is known, by key, as JSON: `mean`, `std`, `crop_pct`, `interpolation`, `crop_mode`, `labels`.
+    pub fn metadata(&self) -> Vec<(String, String)> {
+        let known = serde_json::to_value(self).unwrap_or_default();
+        let known = known.as_object().cloned().unwrap_or_default();
+        let key = |key: String| if key == "class_names" { "labels".into() } else { key };
+        known.into_iter().map(|(name, value)| (key(name), value.to_string())).collect()
+    }
+
+    pub(crate) fn to_json(&self) -> String {
+        serde_json::to_value(self).unwrap_or_default().to_string()
     }
 
     /// That of spvit's own file, from its metadata.

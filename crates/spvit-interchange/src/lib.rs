@@ -6,7 +6,8 @@
 //! - [`read`] makes a model of whatever shape the file has: dense, compact, or in the forms of the
 //!   published code.
 //! - [`read_search_result`] makes an [`Architecture`] from a search result of the published code.
-//! - [`write()`] writes a model for other programs.
+//! - [`write()`] writes a model for other programs, [`write_onnx`] for runtimes that want it in another form,
+//!   [`write_folder`] a folder for transformers.js and optimum.
 //!
 //! What was done to the weights on the way comes back as notes for the person who asked for it.
 
@@ -14,6 +15,7 @@ mod asked;
 pub mod detect;
 mod error;
 mod fit;
+mod hub;
 mod infer;
 mod input;
 pub mod memory;
@@ -32,11 +34,13 @@ use spvit_layers::Vit;
 use spvit_search::Architecture;
 
 pub use error::InterchangeError;
+pub use hub::write_folder;
 pub use input::{INPUT, Input};
 pub use network::network;
 pub use published::{read_operations, read_search_result, search_result_shape};
 pub use read::{describe, examine, read, read_dense, weights_file};
-pub use write::{Target, write};
+pub use spvit_formats::onnx::{Form, Normal};
+pub use write::{Target, write, write_onnx};
 
 /// What a file does not say about its model.
 #[derive(Debug, Clone, Default)]
@@ -106,3 +110,8 @@ pub struct Dense<B: Backend> {
     /// What was assumed and changed, one sentence each.
     pub notes: Vec<String>,
 }
+
+/// The README's example, so that it stays true.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -11,7 +11,7 @@ use spvit_layers::{
 };
 use spvit_search::Architecture;
 
-use crate::{InterchangeError, memory};
+use crate::{INPUT, Input, InterchangeError, memory};
 
 /// Key of the architecture in a file's metadata.
 pub const ARCHITECTURE: &str = "spvit.architecture";
@@ -45,7 +45,7 @@ pub fn write_model<B: FusedOps, M: Named<B>>(
 ) -> Result<(), InterchangeError> {
     let json =
         architecture.to_json().map_err(|error| InterchangeError::architecture(path, error))?;
-    write_tensors(path, state::export(model), &json)
+    write_tensors(path, state::export(model), &json, &Input::default())
 }
 
 /// Writes named tensors with an architecture's JSON beside them.
@@ -53,10 +53,14 @@ pub(crate) fn write_tensors(
     path: &Path,
     tensors: StateDict,
     json: &str,
+    input: &Input,
 ) -> Result<(), InterchangeError> {
     // Hugging Face's and timm's loaders ask for the format.
     let format = ("format".to_string(), "pt".to_string());
-    let metadata = BTreeMap::from([format, (ARCHITECTURE.to_string(), json.to_string())]);
+    let mut metadata = BTreeMap::from([format, (ARCHITECTURE.to_string(), json.to_string())]);
+    if *input != Input::default() {
+        metadata.insert(INPUT.to_string(), input.to_json());
+    }
     Ok(spvit_formats::write_safetensors(path, &to_host(tensors), &metadata)?)
 }
 

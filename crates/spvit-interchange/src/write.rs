@@ -10,7 +10,7 @@ use spvit_layers::{
 };
 use spvit_search::Architecture;
 
-use crate::{InterchangeError, network::network, weights};
+use crate::{Input, InterchangeError, network::network, weights};
 
 /// What a model is written as.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,13 +20,14 @@ pub enum Target {
     Safetensors,
     /// The same with the published code's `attn.qk` and `attn.v` in place of `attn.qkv`.
     Published,
-    /// ONNX, opset 17.
+    /// ONNX, opset 17, in float32 of any number of images.
     Onnx,
     /// The architecture alone, as JSON.
     Architecture,
 }
 
-/// Writes a model, whole or not at all.
+/// Writes a model, whole or not at all; safetensors and ONNX say how images come to it, as far as `input`
+/// does.
 ///
 /// # Errors
 /// [`InterchangeError`] naming the file.
@@ -35,28 +36,45 @@ pub fn write<B: Backend>(
     target: Target,
     model: &Vit<B>,
     architecture: &Architecture,
+    input: &Input,
 ) -> Result<(), InterchangeError> {
     let json = || {
         let error = |error| InterchangeError::architecture(path, error);
         architecture.to_json().map_err(error)
     };
     match target {
-        Target::Safetensors => weights::write_tensors(path, state::export(model), &json()?),
+        Target::Safetensors => weights::write_tensors(path, state::export(model), &json()?, input),
         Target::Published if architecture.blocks.iter().any(|block| !block.heads.is_empty()) => {
             let problem = "the published code has no attention with fewer heads than the dense \
                            model's; write .safetensors or .onnx";
             Err(InterchangeError::refused(path, problem))
         }
-        Target::Published => weights::write_tensors(path, split(state::export(model)), &json()?),
+        Target::Published => {
+            weights::write_tensors(path, split(state::export(model)), &json()?, input)
+        }
         Target::Onnx => {
-            let tensors = weights::to_host(state::export(model));
-            Ok(onnx::write(path, &network(architecture), &tensors)?)
+            let metadata = input.metadata();
+            write_onnx(path, model, architecture, &onnx::Form { metadata, ..Default::default() })
         }
         Target::Architecture => {
             let json = json()?;
             Ok(spvit_formats::write_whole(path, |out| out.write_all(json.as_bytes()))?)
         }
     }
+}
+
+/// Writes a model as ONNX in this form, whole or not at all.
+///
+/// # Errors
+/// [`InterchangeError`] naming the file.
+pub fn write_onnx<B: Backend>(
+    path: &Path,
+    model: &Vit<B>,
+    architecture: &Architecture,
+    form: &onnx::Form,
+) -> Result<(), InterchangeError> {
+    let tensors = weights::to_host(state::export(model));
+    Ok(onnx::write(path, &network(architecture), &tensors, form)?)
 }
 
 /// The rows of Q and K, and those of V, as maps of their own.

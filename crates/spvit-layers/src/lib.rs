@@ -55,7 +55,8 @@ pub use shape::{
 pub use spvit_core::Activation;
 pub use umsa::{OperationGates, Umsa};
 
-/// The README's example, so that it stays true.
+/// The READMEs' examples, so that they stay true.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
+#[doc = include_str!("../README.md")]
 struct Readme;

@@ -111,15 +111,7 @@ impl Row<'_> {
 /// run timed its own models in turn, at a speed of its own hour.
 fn comparable(own: &ModelFigures, dense: Option<&ModelFigures>, rows: &[Row<'_>]) -> ModelFigures {
     let row = dense.and_then(|dense| rows.iter().find(|row| row.is_of(dense)));
-    let scaled = |time: fn(&ModelFigures) -> f64| {
-        let shown = row.and_then(|row| row.figures.as_ref()).map(time);
-        shown.zip(dense).map_or(time(own), |(shown, dense)| time(own) * shown / time(dense))
-    };
-    ModelFigures {
-        latency_one: scaled(|own| own.latency_one),
-        latency_batch: scaled(|own| own.latency_batch),
-        ..own.clone()
-    }
+    own.rescaled(|time| Some(time(row?.figures.as_ref()?)? / time(dense?)?))
 }
 
 /// The dense models, each once, then a row for each run.

@@ -51,3 +51,8 @@ pub fn write(root: &Path) -> Result<std::path::PathBuf, ReportError> {
 pub fn save(path: &Path, page: &str) -> Result<(), ReportError> {
     Ok(spvit_formats::write_whole(path, |out| out.write_all(page.as_bytes()))?)
 }
+
+/// The README's example, so that it stays true.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

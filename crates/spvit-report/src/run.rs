@@ -184,6 +184,13 @@ fn models(record: &Record) -> Section {
         row("one image".into(), &|own| milliseconds(own.latency_one)),
         row(format!("batch of {batch}"), &|own| milliseconds(own.latency_batch)),
     ];
+    if summary.models.iter().any(|own| own.onnxruntime.is_some()) {
+        let time = |own: &spvit_train::ModelFigures, which: usize| {
+            own.onnxruntime.map_or_else(|| "–".into(), |times| milliseconds(times[which]))
+        };
+        rows.push(row("onnxruntime, one image".into(), &|own| time(own, 0)));
+        rows.push(row(format!("onnxruntime, batch of {batch}"), &|own| time(own, 1)));
+    }
     if let (Some(target), Some(table)) = (summary.target_milliseconds, &summary.latency_table) {
         rows.push(row("budgeted time".into(), &|own| {
             own.milliseconds.map_or_else(|| "–".into(), |own| format!("{own:.3} ms"))

@@ -44,3 +44,8 @@ pub use profile::{BlockProfile, Cost, Profile};
 pub use prune::{expand, prune};
 pub use ranking::BlockScores;
 pub use refit::refit;
+
+/// The README's example, so that it stays true.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

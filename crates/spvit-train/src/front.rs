@@ -171,8 +171,7 @@ impl<B: TrainBackend> Run<'_, B> {
         if !self.folder.compact().exists() {
             return None;
         }
-        let text = std::fs::read_to_string(self.folder.summary()).ok()?;
-        serde_json::from_str(&text).ok()
+        Summary::read(&self.folder).ok()
     }
 
     /// The figures of the dense model and of the compact ones, each named by its budget.
@@ -184,14 +183,9 @@ impl<B: TrainBackend> Run<'_, B> {
         // Each was timed in turn with the dense model, and not with the others.
         let named = |summary: &Summary, name: &str, called: String| {
             let own = of(summary, name)?;
-            let scaled = |time: fn(&ModelFigures) -> f64| {
-                let [first, here] =
-                    [dense.clone(), of(summary, "dense")].map(|own| own.as_ref().map(time));
-                first.zip(here).map_or(time(&own), |(first, here)| time(&own) * first / here)
-            };
-            let (latency_one, latency_batch) =
-                (scaled(|own| own.latency_one), scaled(|own| own.latency_batch));
-            Some(ModelFigures { name: called, latency_one, latency_batch, ..own })
+            let here = of(summary, "dense");
+            let scaled = own.rescaled(|time| Some(time(dense.as_ref()?)? / time(here.as_ref()?)?));
+            Some(ModelFigures { name: called, ..scaled })
         };
         let compact = self.parts().into_iter().zip(&summaries);
         let compact = compact

@@ -63,3 +63,8 @@ pub use rehearse::{PhasePlan, Plan};
 pub use report::{ModelFigures, Summary};
 pub use schedule::Schedule;
 pub use teacher::{Normalisation, Teacher, TeacherNetwork};
+
+/// The README's example, so that it stays true.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -280,7 +280,9 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         let one = timing(1, 50);
         let many = timing(LATENCY_BATCH, 20);
         let blocks = models.iter().map(|(_, _, architecture)| architecture.block_configs());
-        let times = self.times_of(&blocks.collect::<Vec<_>>())?;
+        let blocks: Vec<_> = blocks.collect();
+        let elsewhere = self.in_onnxruntime(&blocks);
+        let times = self.times_of(&blocks)?;
         let named: Vec<(&str, &Vit<B::InnerBackend>)> =
             models.iter().map(|(name, model, _)| (*name, model)).collect();
         let normalisation = (&self.data.mean[..], &self.data.std[..]);
@@ -299,6 +301,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
                 latency_one: one,
                 latency_batch: many,
                 milliseconds: times.get(figures.len()).copied(),
+                onnxruntime: elsewhere.get(figures.len()).copied(),
             });
         }
         for note in images.broken().take_notes() {

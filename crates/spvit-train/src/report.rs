@@ -24,6 +24,27 @@ pub struct ModelFigures {
     /// machine is the table's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub milliseconds: Option<f64>,
+    /// Median seconds of the model's ONNX form in onnxruntime, of one image and of a batch, where its library
+    /// is named.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub onnxruntime: Option<[f64; 2]>,
+}
+
+impl ModelFigures {
+    /// The same with every time multiplied by what `factor` says of it, whose argument takes a model's
+    /// time: times of models that were not timed in turn are compared by what they are of the dense one's.
+    pub fn rescaled(&self, factor: impl Fn(fn(&Self) -> Option<f64>) -> Option<f64>) -> Self {
+        let scaled =
+            |time: fn(&Self) -> Option<f64>| Some(time(self)? * factor(time).unwrap_or(1.0));
+        let one = scaled(|own| own.onnxruntime.map(|[one, _]| one));
+        let batch = scaled(|own| own.onnxruntime.map(|[_, batch]| batch));
+        Self {
+            latency_one: scaled(|own| Some(own.latency_one)).unwrap_or(self.latency_one),
+            latency_batch: scaled(|own| Some(own.latency_batch)).unwrap_or(self.latency_batch),
+            onnxruntime: one.zip(batch).map(|(one, batch)| [one, batch]),
+            ..self.clone()
+        }
+    }
 }
 
 /// What `summary.json` holds and the final screen prints.
@@ -61,6 +82,16 @@ pub struct Summary {
 }
 
 impl Summary {
+    /// Reads a run folder's `summary.json`.
+    ///
+    /// # Errors
+    /// [`TrainError`] naming the file.
+    pub fn read(folder: &RunFolder) -> Result<Self, TrainError> {
+        let path = folder.summary();
+        let text = std::fs::read_to_string(&path).map_err(|error| TrainError::io(&path, error))?;
+        serde_json::from_str(&text).map_err(|error| TrainError::io(&path, error.into()))
+    }
+
     /// Writes `summary.json` into a run folder.
     ///
     /// # Errors

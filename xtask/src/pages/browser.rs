@@ -127,7 +127,7 @@ impl Browser {
             }
             "Network.requestWillBeSent" => {
                 let url = parameters["request"]["url"].as_str().unwrap_or_default();
-                let own = ["file:", "data:", "about:", "http://127.0.0.1"];
+                let own = ["file:", "data:", "blob:", "about:", "http://127.0.0.1"];
                 if !own.iter().any(|begin| url.starts_with(begin)) {
                     self.complaints.push(format!("it asks for {url}"));
                 }

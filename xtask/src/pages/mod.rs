@@ -1,6 +1,7 @@
 //! Reports and the live page in a browser: no complaint, nothing too wide, pictures to be looked at.
 
 mod browser;
+mod demo;
 
 use std::{
     fs,
@@ -44,7 +45,8 @@ pub fn check(folder: &Path) -> Result<(), Failure> {
         look(&mut browser, name, &format!("file://{}", page.display()), folder)?;
     }
     live(&mut browser, &scratch.join("learned"), folder)?;
-    println!("pages: {} and the live one, pictures in {}", pages.len(), folder.display());
+    demo::check(&mut browser, &scratch.join("demo"), folder)?;
+    println!("pages: {}, the live one and the demo, pictures in {}", pages.len(), folder.display());
     Ok(())
 }
 

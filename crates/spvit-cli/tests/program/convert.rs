@@ -28,6 +28,70 @@ fn a_model_goes_through_every_form() {
     assert!(notes.contains("position") && notes.contains("head"), "{notes}");
 }
 
+/// What other programs check is in tests/interop; here is what the options change.
+#[test]
+fn onnx_comes_in_the_form_that_is_asked_for() {
+    let place = Place::new();
+    let model = checkout("models/vit_micro-fashion-mnist.safetensors");
+    let size = |options: &str| {
+        place.succeed(&format!("convert {model} out.onnx {options}"));
+        fs::read(place.path("out.onnx")).unwrap()
+    };
+    let whole = size("");
+    let half = size("--half --batch 1 --fuse-preprocess");
+    let share = half.len() as f64 / whole.len() as f64;
+    assert!((0.5..0.6).contains(&share), "{share}");
+    let holds =
+        |file: &[u8], text: &str| file.windows(text.len()).any(|own| own == text.as_bytes());
+    for text in ["\"class 9\"", "labels", "mean", "std"] {
+        assert!(holds(&whole, text) && holds(&half, text), "{text}");
+    }
+    assert!(holds(&whole, "batch") && !holds(&half, "batch"));
+    assert!(holds(&half, "images.normal") && !holds(&whole, "images.normal"));
+
+    let error = place.fail(&format!("convert {model} own.safetensors --half"), 2);
+    assert!(error.contains("--half"), "{error}");
+    let bare = checkout("crates/spvit-interchange/tests/data/timm_layer_scale.pth");
+    let error = place.fail(&format!("convert {bare} b.onnx --heads 2 --fuse-preprocess"), 2);
+    assert!(error.contains("--fuse-preprocess") && error.contains("mean, std"), "{error}");
+    assert!(!place.path("b.onnx").exists());
+}
+
+#[test]
+fn a_folder_for_the_hub_says_how_images_come() {
+    let place = Place::new();
+    let model = checkout("models/vit_micro-fashion-mnist.safetensors");
+    place.succeed(&format!("convert {model} fashion --form hub"));
+    let json = |name: &str| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(place.path(name)).unwrap()).unwrap()
+    };
+    let config = json("fashion/config.json");
+    assert_eq!(config["id2label"]["9"], "class 9");
+    assert_eq!(config["label2id"]["class 9"], 9);
+    assert_eq!((&config["num_channels"], &config["image_size"]), (&1.into(), &28.into()));
+    let images = json("fashion/preprocessor_config.json");
+    assert_eq!(
+        (&images["do_convert_grayscale"], &images["size"]["height"]),
+        (&true.into(), &28.into())
+    );
+    assert_eq!(images["image_mean"].as_array().unwrap().len(), 1);
+    let card = fs::read_to_string(place.path("fashion/README.md")).unwrap();
+    for text in ["16.56 M FLOPs", "| 6 | msa | 4 | 256 |", "class 9", "pixel_values"] {
+        assert!(card.contains(text), "{text} in {card}");
+    }
+    let length = |name: &str| fs::metadata(place.path(name)).unwrap().len();
+    assert!(length("fashion/onnx/model_fp16.onnx") * 3 < length("fashion/onnx/model.onnx") * 2);
+
+    let error = place.fail(&format!("convert {model} fashion --form hub"), 1);
+    assert!(error.contains("fashion") && error.contains("there already"), "{error}");
+    let bare = checkout("crates/spvit-interchange/tests/data/timm_layer_scale.pth");
+    let error = place.fail(&format!("convert {bare} bare --heads 2 --form hub"), 1);
+    assert!(error.contains("mean, std") && !place.path("bare").exists(), "{error}");
+    let left: Vec<_> =
+        fs::read_dir(place.path("")).unwrap().flatten().map(|e| e.file_name()).collect();
+    assert!(!left.iter().any(|name| name.to_string_lossy().contains("part")), "{left:?}");
+}
+
 #[test]
 fn files_that_cannot_be_converted_are_refused() {
     let place = Place::new();

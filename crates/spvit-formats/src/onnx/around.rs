@@ -5,21 +5,41 @@
 use super::graph::GraphBuilder;
 use super::network::{BlockDescription, NetworkDescription, Pool, Positions};
 use super::pool::AttentionPool;
-use super::proto::Attribute;
+use super::proto::{self, Attribute};
 use super::windows;
-use super::{INPUT, OUTPUT};
+use super::{Form, OUTPUT};
 use crate::error::Fault;
+
+/// The normalised images in the low type. [B, channels, height, width], or bytes
+/// [B, height, width, channels] → [B, channels, height, width]
+pub(super) fn images(graph: &mut GraphBuilder<'_>, form: &Form) -> String {
+    let input = form.input();
+    let Some(normal) = &form.bytes else {
+        return graph.lowered(input, "images");
+    };
+    let channels = [normal.mean.len()];
+    let [factor, summand] = normal.of_bytes();
+    let factor = graph.full_floats("images.factor", &channels, factor);
+    let summand = graph.full_floats("images.summand", &channels, summand);
+    let float = [Attribute::int("to", i64::from(proto::FLOAT))];
+    let x = graph.node("Cast", "images.values", &[input], &float);
+    let x = graph.node("Mul", "images.scaled", &[&x, &factor], &[]);
+    let x = graph.node("Add", "images.normal", &[&x, &summand], &[]);
+    let x = graph.transpose(&x, "images.by_channel".into(), &[0, 3, 1, 2]);
+    graph.lowered(&x, "images")
+}
 
 /// [B, channels, height, width] → [B, P + N, D]
 pub(super) fn embed(
     graph: &mut GraphBuilder<'_>,
     net: &NetworkDescription,
+    images: &str,
 ) -> Result<String, Fault> {
     let (dim, size) = (net.dim, net.patch_size);
     let patches: usize = net.map().iter().product();
     let name = "patch_embed.proj";
     let weight = graph.weight(&format!("{name}.weight"), &[dim, net.channels, size, size])?;
-    let mut inputs = vec![INPUT.to_owned(), weight];
+    let mut inputs = vec![images.to_owned(), weight];
     if net.patch_bias {
         inputs.push(graph.weight(&format!("{name}.bias"), &[dim])?);
     }
@@ -100,12 +120,25 @@ pub(super) fn merge(
     graph.linear(&x, &format!("{name}.reduction"), [dim / 2, dim], false)
 }
 
-/// [B, P + N, D] → logits [B, classes]
+/// [B, P + N, D] → logits [B, classes], in float32
 pub(super) fn classify(
     graph: &mut GraphBuilder<'_>,
     net: &NetworkDescription,
     x: String,
     patches: usize,
+) -> Result<(), Fault> {
+    let logits = graph.before_full(OUTPUT);
+    to_logits(graph, net, x, patches, &logits)?;
+    graph.full(&logits, OUTPUT);
+    Ok(())
+}
+
+fn to_logits(
+    graph: &mut GraphBuilder<'_>,
+    net: &NetworkDescription,
+    x: String,
+    patches: usize,
+    logits: &str,
 ) -> Result<(), Fault> {
     let dim = net.last_dim();
     let norm = |graph: &mut GraphBuilder<'_>, x: String, name: &str, there: bool| match there {
@@ -125,7 +158,9 @@ pub(super) fn classify(
             Some(pool) => pool.apply(graph, &x)?,
             None => {
                 let attributes = [Attribute::ints("axes", &[1]), Attribute::int("keepdims", 0)];
-                graph.node("ReduceMean", "pooled", &[&x], &attributes)
+                graph.in_full(&x, "pooled", |graph, x, out| {
+                    Ok(graph.node("ReduceMean", out, &[x], &attributes))
+                })?
             }
         };
         if net.pool == Pool::TokenAverage {
@@ -133,7 +168,7 @@ pub(super) fn classify(
             let token = graph.reshape(&token, "class_token.flat".into(), &flat);
             let axis = [Attribute::int("axis", 1)];
             let both = graph.node("Concat", "class_token.pooled", &[&token, &x], &axis);
-            return head(graph, net, &net.head, OUTPUT, &both, 2 * dim);
+            return head(graph, net, &net.head, logits, &both, 2 * dim);
         }
         let x = norm(graph, x, "fc_norm", net.fc_norm)?;
         if net.distilled {
@@ -141,7 +176,7 @@ pub(super) fn classify(
             graph.tensor("head_dist.weight", &[net.classes, dim])?;
             graph.tensor("head_dist.bias", &[net.classes])?;
         }
-        return head(graph, net, &net.head, OUTPUT, &x, dim);
+        return head(graph, net, &net.head, logits, &x, dim);
     }
     // Only the tokens that a classifier reads are normalised.
     let count = if net.distilled { 2 } else { 1 };
@@ -150,7 +185,7 @@ pub(super) fn classify(
     let x = norm(graph, x, "fc_norm", net.fc_norm)?;
     if !net.distilled {
         let x = graph.reshape(&x, "class_tokens.flat".into(), &flat);
-        return head(graph, net, &net.head, OUTPUT, &x, dim);
+        return head(graph, net, &net.head, logits, &x, dim);
     }
     for (i, name) in [net.head.as_str(), "head_dist"].into_iter().enumerate() {
         let token = graph.rows(&x, format!("{name}.token"), i, i + 1);
@@ -159,7 +194,7 @@ pub(super) fn classify(
     }
     let sum = graph.node("Add", "logits.sum", &[&net.head, "head_dist"], &[]);
     let half = graph.float("half", 0.5);
-    graph.node("Mul", OUTPUT, &[&sum, &half], &[]);
+    graph.node("Mul", logits, &[&sum, &half], &[]);
     Ok(())
 }
 

@@ -5,7 +5,6 @@
 
 use super::graph::GraphBuilder;
 use super::network::BlockDescription;
-use super::proto::Attribute;
 use super::rope::Rope;
 use super::windows::{self, Windows};
 use crate::error::Fault;
@@ -36,8 +35,7 @@ pub(super) fn attention(
         let bias = sequence_bias(graph, block, &name)?;
         scores = graph.node("Add", format!("{name}.scores.biased"), &[&scores, &bias], &[]);
     }
-    let axis = [Attribute::int("axis", -1)];
-    let weights = graph.node("Softmax", format!("{name}.softmax"), &[&scores], &axis);
+    let weights = graph.softmax(&scores, &format!("{name}.softmax"))?;
     let mixed = graph.node("MatMul", format!("{name}.mixed"), &[&weights, &v], &[]);
     // [I, H, t, d] → [I, t, D]
     let mixed = graph.transpose(&mixed, format!("{name}.by_token"), &[0, 2, 1, 3]);

@@ -95,13 +95,15 @@ fn bconv(
     let map = graph.reshape(&map, format!("{name}.map"), &[0, dim as i64, rows, columns]);
     let mut map = convolution(graph, &format!("{name}.0"), [inner, dim, kernel], &map)?;
     let norm = format!("{name}.1");
-    let mut inputs = vec![map];
-    for part in ["weight", "bias", "running_mean", "running_var"] {
-        inputs.push(graph.weight(&format!("{norm}.{part}"), &[inner])?);
-    }
-    let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
-    let epsilon = [Attribute::float("epsilon", net.batch_norm_epsilon as f32)];
-    map = graph.node("BatchNormalization", norm, &inputs, &epsilon);
+    map = graph.in_full(&map, &norm, |graph, map, out| {
+        let mut inputs = vec![map.to_owned()];
+        for part in ["weight", "bias", "running_mean", "running_var"] {
+            inputs.push(graph.full_weight(&format!("{norm}.{part}"), &[inner])?);
+        }
+        let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
+        let epsilon = [Attribute::float("epsilon", net.batch_norm_epsilon as f32)];
+        Ok(graph.node("BatchNormalization", out, &inputs, &epsilon))
+    })?;
     map = graph.node("Relu", format!("{name}.2"), &[&map], &[]);
     map = convolution(graph, &format!("{name}.3"), [dim, inner, 1], &map)?;
     let patches = graph.tokens_of_map(&map, &format!("{name}.out"), dim, block.patches());

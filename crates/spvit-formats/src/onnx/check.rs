@@ -152,7 +152,7 @@ fn turns(block: &BlockDescription, rope: RopeDescription, name: &str) -> Result<
     constant(name, &[block.tokens(), d])
 }
 
-fn sizes<const N: usize>(sizes: [(&str, usize); N]) -> Result<(), Fault> {
+pub(super) fn sizes<const N: usize>(sizes: [(&str, usize); N]) -> Result<(), Fault> {
     match sizes.into_iter().find(|(_, size)| !(1..=LARGEST_SIZE).contains(size)) {
         Some((name, size)) => Err(wrong(format!("{name} from 1 to {LARGEST_SIZE}"), size)),
         None => Ok(()),

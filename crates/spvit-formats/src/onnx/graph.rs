@@ -2,7 +2,9 @@
 
 use std::collections::BTreeSet;
 
-use super::proto::{Attribute, Node};
+use half::f16;
+
+use super::proto::{self, Attribute, Node};
 use crate::checkpoint::{HostTensor, StateDict, element_count};
 use crate::error::Fault;
 
@@ -20,10 +22,14 @@ pub(super) struct Initializer<'a> {
     pub(super) name: String,
     pub(super) dims: Vec<usize>,
     pub(super) values: Values<'a>,
+    /// One of [`proto`]'s types.
+    pub(super) data_type: i32,
 }
 
 pub(super) struct GraphBuilder<'a> {
     state: &'a StateDict,
+    /// Whether weights and products are in float16.
+    half: bool,
     used: BTreeSet<String>,
     pub(super) nodes: Vec<Node>,
     pub(super) initializers: Vec<Initializer<'a>>,
@@ -31,9 +37,10 @@ pub(super) struct GraphBuilder<'a> {
 }
 
 impl<'a> GraphBuilder<'a> {
-    pub(super) fn new(state: &'a StateDict) -> Self {
+    pub(super) fn new(state: &'a StateDict, half: bool) -> Self {
         Self {
             state,
+            half,
             used: BTreeSet::new(),
             nodes: Vec::new(),
             initializers: Vec::new(),
@@ -54,6 +61,16 @@ impl<'a> GraphBuilder<'a> {
                 advice,
             ));
         }
+        let largest = f16::MAX.to_f32();
+        if self.half
+            && let Some(x) = tensor.data.iter().find(|x| x.abs() > largest)
+        {
+            return Err(Fault::invalid(
+                format!("values of {name} up to {largest}, float16's largest"),
+                x.to_string(),
+                "Write the network in float32.",
+            ));
+        }
         self.used.insert(name.to_owned());
         Ok(tensor)
     }
@@ -63,19 +80,68 @@ impl<'a> GraphBuilder<'a> {
         &mut self,
         name: String,
         dims: &[usize],
+        data_type: i32,
         values: impl FnOnce() -> Values<'a>,
     ) -> String {
         if self.constants.insert(name.clone()) {
             let (name, dims) = (name.clone(), dims.to_vec());
-            self.initializers.push(Initializer { name, dims, values: values() });
+            self.initializers.push(Initializer { name, dims, values: values(), data_type });
         }
         name
+    }
+
+    /// The type of weights and products.
+    fn low(&self) -> i32 {
+        if self.half { proto::FLOAT16 } else { proto::FLOAT }
+    }
+
+    /// A tensor of the low type in float32.
+    pub(super) fn full(&mut self, x: &str, name: impl Into<String>) -> String {
+        self.cast(x, name, proto::FLOAT)
+    }
+
+    /// What `compute` makes of a tensor of the low type, in float32 and under the name that it is told;
+    /// comes back in the low type as `name`.
+    pub(super) fn in_full(
+        &mut self,
+        x: &str,
+        name: &str,
+        compute: impl FnOnce(&mut Self, &str, String) -> Result<String, Fault>,
+    ) -> Result<String, Fault> {
+        let x = self.full(x, format!("{name}.from"));
+        let inner = if self.half { format!("{name}.float32") } else { name.to_owned() };
+        let out = compute(self, &x, inner)?;
+        Ok(self.lowered(&out, name))
+    }
+
+    /// A tensor of float32 in the low type.
+    pub(super) fn lowered(&mut self, x: &str, name: impl Into<String>) -> String {
+        self.cast(x, name, proto::FLOAT16)
+    }
+
+    /// Where all is in float32, nothing is cast.
+    fn cast(&mut self, x: &str, name: impl Into<String>, to: i32) -> String {
+        match self.half {
+            true => self.node("Cast", name, &[x], &[Attribute::int("to", i64::from(to))]),
+            false => x.to_owned(),
+        }
+    }
+
+    /// The name of what [`GraphBuilder::full`] turns into `name`.
+    pub(super) fn before_full(&self, name: &str) -> String {
+        if self.half { format!("{name}.float16") } else { name.to_owned() }
     }
 
     /// A tensor of the state dict under its own name; gives that name.
     pub(super) fn weight(&mut self, name: &str, shape: &[usize]) -> Result<String, Fault> {
         let tensor = self.tensor(name, shape)?;
-        Ok(self.constant(name.into(), shape, || Values::Weight(tensor)))
+        Ok(self.constant(name.into(), shape, self.low(), || Values::Weight(tensor)))
+    }
+
+    /// [`GraphBuilder::weight`] in float32 whatever the low type is.
+    pub(super) fn full_weight(&mut self, name: &str, shape: &[usize]) -> Result<String, Fault> {
+        let tensor = self.tensor(name, shape)?;
+        Ok(self.constant(name.into(), shape, proto::FLOAT, || Values::Weight(tensor)))
     }
 
     /// The matrix `name`, `[out, in]` such as the weight of a linear layer, as `[in, out]`.
@@ -86,19 +152,24 @@ impl<'a> GraphBuilder<'a> {
     ) -> Result<String, Fault> {
         let tensor = self.tensor(name, &[out, inp])?;
         let name = format!("{name}.transposed");
-        Ok(self.constant(name, &[inp, out], || Values::Transposed(tensor)))
+        Ok(self.constant(name, &[inp, out], self.low(), || Values::Transposed(tensor)))
     }
 
     /// A list of integers, such as a shape or an axis. Equal lists are written once.
     pub(super) fn ints(&mut self, values: &[i64]) -> String {
         let list: Vec<String> = values.iter().map(i64::to_string).collect();
         let name = format!("const.ints.{}", list.join("_"));
-        self.constant(name, &[values.len()], || Values::Ints(values.to_vec()))
+        self.constant(name, &[values.len()], proto::INT64, || Values::Ints(values.to_vec()))
     }
 
     /// A number.
     pub(super) fn float(&mut self, name: &str, value: f32) -> String {
-        self.constant(format!("const.{name}"), &[], || Values::Floats(vec![value]))
+        self.constant(format!("const.{name}"), &[], self.low(), || Values::Floats(vec![value]))
+    }
+
+    /// A tensor that is computed here, in float32 whatever the low type is.
+    pub(super) fn full_floats(&mut self, name: &str, shape: &[usize], values: Vec<f32>) -> String {
+        self.constant(format!("const.{name}"), shape, proto::FLOAT, || Values::Floats(values))
     }
 
     /// A tensor that is computed here. Equal names must mean equal values: it is written once.
@@ -108,7 +179,7 @@ impl<'a> GraphBuilder<'a> {
         shape: &[usize],
         values: impl FnOnce() -> Vec<f32>,
     ) -> String {
-        self.constant(format!("const.{name}"), shape, || Values::Floats(values()))
+        self.constant(format!("const.{name}"), shape, self.low(), || Values::Floats(values()))
     }
 
     /// A node with one output, which is named like the node itself.
@@ -222,7 +293,8 @@ impl<'a> GraphBuilder<'a> {
         axis: i64,
         places: impl FnOnce() -> Vec<i64>,
     ) -> String {
-        let index = self.constant(format!("const.{index}"), &[count], || Values::Ints(places()));
+        let index = format!("const.{index}");
+        let index = self.constant(index, &[count], proto::INT64, || Values::Ints(places()));
         self.node("Gather", name, &[x, &index], &[Attribute::int("axis", axis)])
     }
 

@@ -8,6 +8,7 @@ mod attention;
 mod block;
 mod check;
 mod ffn;
+mod form;
 mod graph;
 mod network;
 mod norm;
@@ -21,11 +22,13 @@ mod windows;
 use std::io::Write;
 use std::path::Path;
 
+use half::f16;
 use prost::Message;
 
 use crate::checkpoint::StateDict;
 use crate::error::{Fault, FormatError};
 use crate::file::write_whole;
+pub use form::{Form, Normal};
 use graph::{GraphBuilder, Initializer, Values};
 pub use network::{
     Activation, BlockDescription, Ffn, MergeDescription, NetworkDescription, NormKind, Operation,
@@ -53,7 +56,7 @@ const INITIALIZER: u8 = key(5);
 const RAW_DATA: u8 = key(9);
 
 /// Writes a network as ONNX (opset 17): input `input` of shape [batch, channels, height, width],
-/// output `logits` of shape [batch, classes], the batch size left open, all weights inside.
+/// output `logits` of shape [batch, classes], all weights inside, in the form that `form` says.
 ///
 /// `tensors` holds the network in the compact layout: `patch_embed.proj`, what else the description
 /// names around the blocks, and under every block's own name `norm1`, `norm2`, `mlp.fc1` (or what
@@ -68,15 +71,17 @@ const RAW_DATA: u8 = key(9);
 /// # Errors
 ///
 /// [`FormatError::Invalid`] where the description is impossible, a tensor is missing, has another
-/// shape, or does not belong to the network, or the file would exceed ONNX's 2 GiB;
+/// shape, values beyond float16 where that is asked for, or does not belong to the network, or the
+/// file would exceed ONNX's 2 GiB;
 /// [`FormatError::Io`] where the system refuses.
 pub fn write(
     path: impl AsRef<Path>,
     network: &NetworkDescription,
     tensors: &StateDict,
+    form: &Form,
 ) -> Result<(), FormatError> {
     let path = path.as_ref();
-    let file = prepare(network, tensors).map_err(|fault| fault.at(path))?;
+    let file = prepare(network, tensors, form).map_err(|fault| fault.at(path))?;
     write_whole(path, |out| file.write(out))
 }
 
@@ -87,7 +92,7 @@ pub fn write(
 /// As [`write()`], the network's place being "in memory".
 pub fn encode(network: &NetworkDescription, tensors: &StateDict) -> Result<Vec<u8>, FormatError> {
     let memory = Path::new("an ONNX network in memory");
-    let file = prepare(network, tensors).map_err(|fault| fault.at(memory))?;
+    let file = prepare(network, tensors, &Form::default()).map_err(|fault| fault.at(memory))?;
     let mut bytes = Vec::new();
     file.write(&mut bytes).map_err(|source| FormatError::Io {
         path: memory.into(),
@@ -120,19 +125,22 @@ impl Prepared<'_> {
 fn prepare<'a>(
     network: &NetworkDescription,
     tensors: &'a StateDict,
+    form: &Form,
 ) -> Result<Prepared<'a>, Fault> {
     check::check(network)?;
-    let mut builder = GraphBuilder::new(tensors);
-    build(&mut builder, network)?;
+    form.check(network)?;
+    let mut builder = GraphBuilder::new(tensors, form.half);
+    build(&mut builder, network, form)?;
     let GraphBuilder { nodes, initializers, .. } = builder;
 
-    let [height, width] = network.image_size;
+    let (images, logits) = (form.images(network), [network.classes]);
+    let value = proto::ValueInfo::batch_of;
     let graph = proto::Graph {
         node: nodes,
         name: "spvit".into(),
         initializer: Vec::new(),
-        input: vec![proto::ValueInfo::batch_of(INPUT, &[network.channels, height, width])],
-        output: vec![proto::ValueInfo::batch_of(OUTPUT, &[network.classes])],
+        input: vec![value(form.input(), images.0, form.batch, &images.1)],
+        output: vec![value(OUTPUT, proto::FLOAT, form.batch, &logits)],
     };
     let description = serde_json::to_string(network)
         .map_err(|e| Fault::invalid("a description", e.to_string(), "Correct the description."))?;
@@ -142,7 +150,11 @@ fn prepare<'a>(
         producer_version: env!("CARGO_PKG_VERSION").into(),
         graph: None,
         opset_import: vec![proto::OperatorSet { domain: String::new(), version: OPSET }],
-        metadata_props: vec![proto::Property { key: "spvit.network".into(), value: description }],
+        metadata_props: [("spvit.network".into(), description)]
+            .into_iter()
+            .chain(form.metadata.iter().cloned())
+            .map(|(key, value)| proto::Property { key, value })
+            .collect(),
     };
 
     let messages: Vec<Vec<u8>> = initializers.iter().map(before_values).collect();
@@ -163,8 +175,9 @@ fn prepare<'a>(
 }
 
 /// The whole forward.
-fn build(graph: &mut GraphBuilder<'_>, net: &NetworkDescription) -> Result<(), Fault> {
-    let mut x = around::embed(graph, net)?;
+fn build(graph: &mut GraphBuilder<'_>, net: &NetworkDescription, form: &Form) -> Result<(), Fault> {
+    let images = around::images(graph, form);
+    let mut x = around::embed(graph, net, &images)?;
     let mut patches = net.map().iter().product();
     for (index, block) in net.blocks.iter().enumerate() {
         x = block::block(graph, net, block, x)?;
@@ -177,13 +190,18 @@ fn build(graph: &mut GraphBuilder<'_>, net: &NetworkDescription) -> Result<(), F
     graph.check_all_used()
 }
 
-/// 4-byte floats or 8-byte integers.
 fn value_bytes(constant: &Initializer) -> usize {
-    match &constant.values {
-        Values::Weight(tensor) | Values::Transposed(tensor) => 4 * tensor.data.len(),
-        Values::Floats(values) => 4 * values.len(),
-        Values::Ints(values) => 8 * values.len(),
-    }
+    let count = match &constant.values {
+        Values::Weight(tensor) | Values::Transposed(tensor) => tensor.data.len(),
+        Values::Floats(values) => values.len(),
+        Values::Ints(values) => values.len(),
+    };
+    count
+        * match constant.data_type {
+            proto::INT64 => 8,
+            proto::FLOAT16 => 2,
+            _ => 4,
+        }
 }
 
 /// The bytes of an initialiser up to its values: the field in the graph, its length, the tensor's
@@ -191,10 +209,7 @@ fn value_bytes(constant: &Initializer) -> usize {
 fn before_values(constant: &Initializer) -> Vec<u8> {
     let tensor = proto::Tensor {
         dims: constant.dims.iter().map(|&n| n as i64).collect(),
-        data_type: match constant.values {
-            Values::Ints(_) => proto::INT64,
-            _ => proto::FLOAT,
-        },
+        data_type: constant.data_type,
         name: constant.name.clone(),
         raw_data: Vec::new(),
     };
@@ -220,18 +235,19 @@ fn field(key: u8, len: usize, out: &mut Vec<u8>) {
 }
 
 fn write_values(out: &mut impl Write, constant: &Initializer) -> std::io::Result<()> {
+    let mut write = |x: &f32| match constant.data_type {
+        proto::FLOAT16 => out.write_all(&f16::from_f32(*x).to_le_bytes()),
+        _ => out.write_all(&x.to_le_bytes()),
+    };
     match &constant.values {
-        Values::Weight(tensor) => {
-            tensor.data.iter().try_for_each(|x| out.write_all(&x.to_le_bytes()))
-        }
+        Values::Weight(tensor) => tensor.data.iter().try_for_each(write),
         Values::Transposed(tensor) => {
             let rows = constant.dims.first().copied().unwrap_or(0);
             (0..rows).try_for_each(|row| {
-                let mut column = tensor.data.iter().skip(row).step_by(rows);
-                column.try_for_each(|x| out.write_all(&x.to_le_bytes()))
+                tensor.data.iter().skip(row).step_by(rows).try_for_each(&mut write)
             })
         }
-        Values::Floats(values) => values.iter().try_for_each(|x| out.write_all(&x.to_le_bytes())),
+        Values::Floats(values) => values.iter().try_for_each(write),
         Values::Ints(values) => values.iter().try_for_each(|x| out.write_all(&x.to_le_bytes())),
     }
 }

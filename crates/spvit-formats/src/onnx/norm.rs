@@ -1,4 +1,4 @@
-//! Normalisation of tokens and heads.
+//! Normalisation of tokens, heads and weights of attention, in float32 whatever the products are in.
 
 use super::graph::GraphBuilder;
 use super::network::{NormKind, Normalisation};
@@ -14,26 +14,33 @@ impl GraphBuilder<'_> {
         dim: usize,
         norm: Normalisation,
     ) -> Result<String, Fault> {
-        let weight = self.weight(&format!("{name}.weight"), &[dim])?;
+        let weight = self.full_weight(&format!("{name}.weight"), &[dim])?;
         let epsilon = norm.epsilon as f32;
-        match norm.kind {
+        self.in_full(x, name, |graph, x, out| match norm.kind {
             NormKind::Layer => {
-                let bias = self.weight(&format!("{name}.bias"), &[dim])?;
+                let bias = graph.full_weight(&format!("{name}.bias"), &[dim])?;
                 let attributes = [Attribute::int("axis", -1), Attribute::float("epsilon", epsilon)];
-                Ok(self.node("LayerNormalization", name, &[x, &weight, &bias], &attributes))
+                Ok(graph.node("LayerNormalization", out, &[x, &weight, &bias], &attributes))
             }
             // RMSNormalization came with opset 23, which few runtimes know.
             NormKind::Rms => {
-                let epsilon = self.float(&format!("epsilon.{epsilon:e}"), epsilon);
-                let square = self.node("Mul", format!("{name}.square"), &[x, x], &[]);
+                let epsilon =
+                    graph.full_floats(&format!("epsilon.{epsilon:e}"), &[], vec![epsilon]);
+                let square = graph.node("Mul", format!("{name}.square"), &[x, x], &[]);
                 let last = [Attribute::ints("axes", &[-1]), Attribute::int("keepdims", 1)];
-                let mean = self.node("ReduceMean", format!("{name}.mean"), &[&square], &last);
-                let sum = self.node("Add", format!("{name}.sum"), &[&mean, &epsilon], &[]);
-                let root = self.node("Sqrt", format!("{name}.root"), &[&sum], &[]);
-                let normal = self.node("Div", format!("{name}.normal"), &[x, &root], &[]);
-                Ok(self.node("Mul", name, &[&normal, &weight], &[]))
+                let mean = graph.node("ReduceMean", format!("{name}.mean"), &[&square], &last);
+                let sum = graph.node("Add", format!("{name}.sum"), &[&mean, &epsilon], &[]);
+                let root = graph.node("Sqrt", format!("{name}.root"), &[&sum], &[]);
+                let normal = graph.node("Div", format!("{name}.normal"), &[x, &root], &[]);
+                Ok(graph.node("Mul", out, &[&normal, &weight], &[]))
             }
-        }
+        })
+    }
+
+    /// Softmax over the last dimension.
+    pub(super) fn softmax(&mut self, x: &str, name: &str) -> Result<String, Fault> {
+        let axis = [Attribute::int("axis", -1)];
+        self.in_full(x, name, |graph, x, out| Ok(graph.node("Softmax", out, &[x], &axis)))
     }
 
     /// Takes the tensors of a norm that changes nothing: checkpoints have them all the same.

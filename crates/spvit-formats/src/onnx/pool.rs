@@ -5,7 +5,6 @@
 use super::ffn::activation;
 use super::graph::GraphBuilder;
 use super::network::{Activation, NetworkDescription, Normalisation, Pool};
-use super::proto::Attribute;
 use crate::error::Fault;
 
 const NAME: &str = "attn_pool";
@@ -48,8 +47,7 @@ impl AttentionPool {
         let q = graph.node("Mul", name("q.scaled"), &[&q, &scale], &[]);
         // [1, H, 1, d] · [B, H, d, T]
         let scores = graph.node("MatMul", name("scores"), &[&q, &k], &[]);
-        let axis = [Attribute::int("axis", -1)];
-        let weights = graph.node("Softmax", name("softmax"), &[&scores], &axis);
+        let weights = graph.softmax(&scores, &name("softmax"))?;
         let mixed = graph.node("MatMul", name("mixed"), &[&weights, &v], &[]);
         let mixed = graph.reshape(&mixed, name("joined"), &[0, dim as i64]);
         let y = graph.linear(&mixed, &name("proj"), [dim, dim], true)?;

@@ -100,13 +100,15 @@ impl Attribute {
 }
 
 pub(crate) const FLOAT: i32 = 1;
+pub(crate) const UINT8: i32 = 2;
 pub(crate) const INT64: i32 = 7;
+pub(crate) const FLOAT16: i32 = 10;
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct Tensor {
     #[prost(int64, repeated, packed = "false", tag = "1")]
     pub(crate) dims: Vec<i64>,
-    /// [`FLOAT`] or [`INT64`].
+    /// [`FLOAT`], [`FLOAT16`] or [`INT64`].
     #[prost(int32, tag = "2")]
     pub(crate) data_type: i32,
     #[prost(string, tag = "8")]
@@ -153,12 +155,20 @@ pub(crate) struct Dimension {
 }
 
 impl ValueInfo {
-    /// A tensor of floats whose first dimension is left open, under the name "batch".
-    pub(crate) fn batch_of(name: &str, rest: &[usize]) -> Self {
-        let batch = Dimension { dim_param: Some("batch".into()), dim_value: None };
-        let rest = rest.iter().map(|&n| Dimension { dim_value: Some(n as i64), dim_param: None });
-        let shape = Shape { dim: std::iter::once(batch).chain(rest).collect() };
-        let tensor = TensorType { elem_type: FLOAT, shape: Some(shape) };
+    /// A tensor of this type, of so many images; `None` leaves their number open, under the name
+    /// "batch".
+    pub(crate) fn batch_of(
+        name: &str,
+        elem_type: i32,
+        batch: Option<usize>,
+        rest: &[usize],
+    ) -> Self {
+        let known = |n: usize| Dimension { dim_value: Some(n as i64), dim_param: None };
+        let open = Dimension { dim_param: Some("batch".into()), dim_value: None };
+        let first = batch.map_or(open, known);
+        let rest = rest.iter().map(|&n| known(n));
+        let shape = Shape { dim: std::iter::once(first).chain(rest).collect() };
+        let tensor = TensorType { elem_type, shape: Some(shape) };
         Self { name: name.into(), r#type: Some(Type { tensor_type: Some(tensor) }) }
     }
 }

@@ -16,7 +16,7 @@ fn every_layout_is_read_back_as_the_same_model() {
         let read = imported(&source, &options);
         for target in [Target::Safetensors, Target::Published] {
             let path = folder.path().join(format!("{name}.safetensors"));
-            write(&path, target, &read.model, &read.architecture).unwrap();
+            write(&path, target, &read.model, &read.architecture, &read.input).unwrap();
             // The metadata says what the tensors do not: heads, ε, what shortcuts add.
             let again = imported(&path, &ReadOptions::default());
             assert_eq!(again.architecture, read.architecture, "{name} {target:?}");
@@ -26,13 +26,13 @@ fn every_layout_is_read_back_as_the_same_model() {
             assert_eq!(described, read.architecture);
         }
         let path = folder.path().join(format!("{name}.json"));
-        write(&path, Target::Architecture, &read.model, &read.architecture).unwrap();
+        write(&path, Target::Architecture, &read.model, &read.architecture, &read.input).unwrap();
         assert_eq!(
             spvit_interchange::weights::read_architecture(&path).unwrap(),
             read.architecture
         );
         let path = folder.path().join(format!("{name}.onnx"));
-        write(&path, Target::Onnx, &read.model, &read.architecture).unwrap();
+        write(&path, Target::Onnx, &read.model, &read.architecture, &read.input).unwrap();
         assert!(path.metadata().unwrap().len() > 50_000);
         let network = network(&read.architecture);
         assert_eq!(network.blocks.len(), read.architecture.model.depth());
@@ -48,7 +48,7 @@ fn a_run_reads_an_exported_model() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.safetensors");
     let read = imported(&golden("allkinds.optimized.safetensors"), &ReadOptions::default());
-    write(&path, Target::Safetensors, &read.model, &read.architecture).unwrap();
+    write(&path, Target::Safetensors, &read.model, &read.architecture, &read.input).unwrap();
     let (model, architecture) = weights::read_model::<B>(&path, &Default::default()).unwrap();
     assert_eq!(architecture, read.architecture);
     assert!(state::export(&model) == state::export(&read.model));
@@ -63,11 +63,11 @@ fn onnx_that_is_not_of_the_model_is_refused_and_leaves_no_file() {
     if let Family::Vit(vit) = &mut gated.model.family {
         vit.style.ffn = FfnKind::Split;
     }
-    let error = write(&path, Target::Onnx, &read.model, &gated).unwrap_err();
+    let error = write(&path, Target::Onnx, &read.model, &gated, &read.input).unwrap_err();
     assert!(error.to_string().contains("blocks.0.mlp.fc1_g.weight"), "{error}");
     assert!(!path.exists());
-    write(&path, Target::Onnx, &read.model, &read.architecture).unwrap();
+    write(&path, Target::Onnx, &read.model, &read.architecture, &read.input).unwrap();
     // Zeros stand in for biases that are not there.
     let read = imported(&data("timm_without_qkv_bias.pth"), &two_heads());
-    write(&path, Target::Onnx, &read.model, &read.architecture).unwrap();
+    write(&path, Target::Onnx, &read.model, &read.architecture, &read.input).unwrap();
 }

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 use spvit_formats::onnx::NetworkDescription;
-use spvit_interchange::{ReadOptions, Target, read_dense, write};
+use spvit_interchange::{Form, ReadOptions, Target, read_dense, write, write_onnx};
 use spvit_layers::{ModelConfig, Operation};
 
 use crate::support::{B, difference, imported, off_by, tensor, tensors};
@@ -119,10 +119,14 @@ fn every_network_is_read_and_written() {
         let io = folder.join("io.safetensors");
         check(&name(&folder), off_by(&read.model, &io, "logits"), logits_limit(&io));
         let save = |file: &str, target| {
-            write(&folder.join(file), target, &read.model, &read.architecture).unwrap();
+            let path = folder.join(file);
+            write(&path, target, &read.model, &read.architecture, &read.input).unwrap();
         };
         save("model.safetensors", Target::Safetensors);
         save("model.onnx", Target::Onnx);
+        let half = Form { half: true, ..Form::default() };
+        let path = folder.join("half.onnx");
+        write_onnx(&path, &read.model, &read.architecture, &half).unwrap();
         let again = imported(&folder.join("model.safetensors"), &ReadOptions::default());
         let input = tensor::<4>(&tensors(&io)["input"]);
         let [a, b] = [&again.model, &read.model]

@@ -204,7 +204,7 @@ fn the_published_layout_written_here_is_the_published_one() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("compact.safetensors");
     let read = imported(&golden("allkinds.weights.safetensors"), &published());
-    write(&path, Target::Published, &read.model, &read.architecture).unwrap();
+    write(&path, Target::Published, &read.model, &read.architecture, &read.input).unwrap();
     let (found, expected) = (tensors(&path), tensors(&golden("allkinds.optimized.safetensors")));
     assert!(found.keys().eq(expected.keys()));
     for (name, tensor) in &found {

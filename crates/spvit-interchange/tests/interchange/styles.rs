@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, path::Path};
 
 use spvit_formats::{HostTensor, StateDict, write_safetensors};
-use spvit_interchange::{ReadOptions, Target, weights, write};
+use spvit_interchange::{Form, ReadOptions, Target, weights, write, write_onnx};
 use spvit_layers::{
     Activation, BlockShape, BlockStyle, FfnKind, Init, Mode, ModelConfig, NormKind, Operation,
     Pool, Rope, RopeKind, SwinConfig, Vit, VitConfig, state,
@@ -67,9 +67,12 @@ fn save(
     input: &HostTensor,
 ) -> Vec<f32> {
     let onnx = folder.join(format!("{form}.onnx"));
-    write(&onnx, Target::Onnx, model, architecture).unwrap_or_else(|e| panic!("{e}"));
+    write(&onnx, Target::Onnx, model, architecture, &Default::default())
+        .unwrap_or_else(|e| panic!("{e}"));
+    let half = folder.join(format!("{form}.half.onnx"));
+    write_onnx(&half, model, architecture, &Form { half: true, ..Form::default() }).unwrap();
     let safetensors = folder.join(format!("{form}.safetensors"));
-    write(&safetensors, Target::Safetensors, model, architecture).unwrap();
+    write(&safetensors, Target::Safetensors, model, architecture, &Default::default()).unwrap();
     let logits = model.forward(tensor(input), &Mode::Evaluate).into_data();
     let shape = logits.shape.to_vec();
     let logits: Vec<f32> = logits.iter::<f32>().collect();

@@ -67,6 +67,7 @@ impl Made {
             latency_one: 0.0011,
             latency_batch: if dense { 0.031 } else { 0.031 * self.kept },
             milliseconds: None,
+            onnxruntime: None,
         }
     }
 

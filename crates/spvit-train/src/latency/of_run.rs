@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use spvit_core::TrainBackend;
 use spvit_layers::BlockConfig;
-use spvit_search::LatencyTable;
+use spvit_search::{LatencyTable, Timing};
 
-use super::{Effort, Request, Runtime, Scale, check_shape, measure, parse_table};
-use crate::{Event, Phase, Run, TrainError, write_atomically};
+use super::{Effort, Request, Runtime, Scale, check_shape, in_turn, measure, parse_table};
+use crate::{Event, LATENCY_BATCH, Phase, Run, TrainError, write_atomically};
 
 impl<B: TrainBackend> Run<'_, B> {
     /// Finds the run's latency table, if a budget is one of time: that of the run folder, or else that
@@ -86,6 +86,36 @@ impl<B: TrainBackend> Run<'_, B> {
                 false
             }
         }
+    }
+
+    /// Median seconds of models in onnxruntime, of one image and of a batch; none where its library is not
+    /// named, and, which is said, where it cannot be used.
+    pub(crate) fn in_onnxruntime(&mut self, models: &[Vec<BlockConfig>]) -> Vec<[f64; 2]> {
+        if !cfg!(feature = "onnxruntime") || std::env::var_os("ORT_DYLIB_PATH").is_none() {
+            return Vec::new();
+        }
+        let times = [1, LATENCY_BATCH].map(|batch| self.in_onnxruntime_of(batch, models));
+        match times {
+            [Ok(one), Ok(batch)] => one.into_iter().zip(batch).map(<[f64; 2]>::from).collect(),
+            [Err(problem), _] | [_, Err(problem)] => {
+                self.say_once(&problem.to_string());
+                Vec::new()
+            }
+        }
+    }
+
+    fn in_onnxruntime_of(
+        &self,
+        batch: usize,
+        models: &[Vec<BlockConfig>],
+    ) -> Result<Vec<f64>, TrainError> {
+        let (config, device) = (&self.config.model, &self.device);
+        let load =
+            |blocks| Runtime::OnnxRuntime.load::<B::InnerBackend>(config, blocks, batch, device);
+        let mut loaded = models.iter().map(|own| load(own)).collect::<Result<Vec<_>, _>>()?;
+        let effort = Effort { least: 3, most: 50, seconds: 5.0 };
+        let times = in_turn(loaded.len(), effort, |model| loaded[model](), |_, _| true)?;
+        Ok(times.unwrap_or_default().iter().map(|own| Timing::of(own).median).collect())
     }
 
     /// Milliseconds of models in the scale of the run's table; none without one, and where it is that of

@@ -181,7 +181,8 @@ mod tests {
             let model = Vit::<Flex>::new(&shape, &blocks, &mut Init::new(5, &device));
             let own = blocks.iter().map(BlockArchitecture::first).collect();
             let own = Architecture::new(shape.clone(), CostModel::Paper, own, None);
-            spvit_interchange::write(&path, Target::Onnx, &model, &own).unwrap();
+            spvit_interchange::write(&path, Target::Onnx, &model, &own, &Default::default())
+                .unwrap();
             let images: Vec<f32> = (0..5 * 3 * 256).map(|i| (i as f32 * 0.37).sin()).collect();
             let images =
                 Tensor::<Flex, 4>::from_data(TensorData::new(images, [5, 3, 16, 16]), &device);

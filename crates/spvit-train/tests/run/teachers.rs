@@ -24,7 +24,7 @@ fn model(path: &Path, shape: [usize; 7], seed: u64) -> (Vit<Flex>, Architecture)
     let blocks = shape.dense_blocks();
     let model = Vit::new(&shape, &blocks, &mut Init::new(seed, &Default::default()));
     let own = Architecture::dense(shape, CostModel::Paper);
-    write(path, Target::Safetensors, &model, &own).unwrap();
+    write(path, Target::Safetensors, &model, &own, &Default::default()).unwrap();
     (model, own)
 }
 
@@ -124,7 +124,7 @@ fn an_onnx_network_teaches_as_the_model_that_it_was_made_of() {
         &Default::default(),
     );
     let read = read.unwrap();
-    write(&path, Target::Onnx, &read.model, &read.architecture).unwrap();
+    write(&path, Target::Onnx, &read.model, &read.architecture, &read.input).unwrap();
     let tensors = |name: &str, config: &RunConfig| {
         let root = folder.path().join(name);
         finish::<Flex>(config, &root);

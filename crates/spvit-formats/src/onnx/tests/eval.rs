@@ -5,6 +5,8 @@
 
 use std::collections::BTreeMap;
 
+use half::f16;
+
 use crate::onnx::proto;
 
 #[derive(Clone, Debug)]
@@ -145,6 +147,10 @@ pub(super) fn run(model: &proto::Model, input: Array) -> Array {
         if t.data_type == proto::INT64 {
             let list = t.raw_data.as_chunks::<8>().0.iter().map(|&b| i64::from_le_bytes(b));
             ints.insert(&t.name, list.collect());
+        } else if t.data_type == proto::FLOAT16 {
+            let list =
+                t.raw_data.as_chunks::<2>().0.iter().map(|&b| f16::from_le_bytes(b).to_f32());
+            values.insert(t.name.clone(), Array::new(&dims, list.collect()));
         } else {
             let list = t.raw_data.as_chunks::<4>().0.iter().map(|&b| f32::from_le_bytes(b));
             values.insert(t.name.clone(), Array::new(&dims, list.collect()));
@@ -168,6 +174,11 @@ fn apply(
     let side = |name, default| attribute(name).map_or(default, |a| a.ints[0] as usize);
     let eps = || f64::from(attribute("epsilon").and_then(|a| a.f).expect("epsilon"));
     let one = match node.op_type.as_str() {
+        // Between casts, float16 is computed as float32.
+        "Cast" => match attribute("to").and_then(|a| a.i) {
+            Some(10) => v(0).map(|x| f16::from_f32(x).to_f32()),
+            _ => v(0).clone(),
+        },
         "Add" => zip(v(0), v(1), |a, b| a + b),
         "Mul" => zip(v(0), v(1), |a, b| a * b),
         "Div" => zip(v(0), v(1), |a, b| a / b),

@@ -1,6 +1,7 @@
 //! The written files: sound graphs, with the published code's logits.
 
 mod eval;
+mod forms;
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -8,8 +9,8 @@ use std::path::Path;
 use prost::Message;
 
 use super::{
-    Activation, BlockDescription, Ffn, MergeDescription, NetworkDescription, NormKind, Operation,
-    Places, Pool, Positions, RopeDescription, WindowDescription, proto, write,
+    Activation, BlockDescription, Ffn, Form, MergeDescription, NetworkDescription, NormKind,
+    Operation, Places, Pool, Positions, RopeDescription, WindowDescription, proto, write,
 };
 use crate::{FormatError, StateDict, read};
 use eval::Array;
@@ -90,7 +91,7 @@ fn all_kinds() -> (NetworkDescription, StateDict) {
 fn export(network: &NetworkDescription, state: &StateDict) -> Result<Vec<u8>, FormatError> {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("network.onnx");
-    write(&path, network, state)?;
+    write(&path, network, state, &Form::default())?;
     Ok(std::fs::read(path).expect("written"))
 }
 
@@ -190,7 +191,7 @@ fn the_file_is_a_sound_graph_with_an_open_batch() {
     assert_eq!(model.encoded_len(), bytes.len());
     let graph = model.graph.expect("a graph");
     for (value, rest) in [(&graph.input[0], &[3, 32, 32][..]), (&graph.output[0], &[10])] {
-        assert_eq!(*value, proto::ValueInfo::batch_of(&value.name, rest));
+        assert_eq!(*value, proto::ValueInfo::batch_of(&value.name, proto::FLOAT, None, rest));
     }
     let mut known: BTreeSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
     assert_eq!(known.len(), graph.initializer.len(), "an initialiser's name occurs twice");

@@ -72,7 +72,8 @@ fn block(operation: Operation, hidden: usize) -> BlockConfig {
 fn exported(model: &Vit<B>, architecture: &Architecture) -> proto::Model {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.onnx");
-    write(&path, Target::Onnx, model, architecture).unwrap_or_else(|e| panic!("{e}"));
+    write(&path, Target::Onnx, model, architecture, &Default::default())
+        .unwrap_or_else(|e| panic!("{e}"));
     proto::Model::decode(std::fs::read(&path).unwrap().as_slice()).unwrap()
 }
 
