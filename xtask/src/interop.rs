@@ -43,6 +43,10 @@ pub fn check(shapes: &[String]) -> Result<(), Failure> {
     tests.args(["--test", "interop", "--test", "interchange", "--test", "memory"]);
     run(tests.env("SPVIT_INTEROP_DIR", &cases))?;
     run(&mut script("check_exports"))?;
+    run(cargo().args(["build", "--release", "--workspace"]))?;
+    let mut hub = Command::new(&python);
+    hub.args(["-W", "ignore", "tests/interop/check_hub.py"]).arg(release().join("spvit"));
+    run(hub.arg("models/vit_micro-fashion-mnist.safetensors"))?;
     teachers()?;
     let mut tract = cargo();
     tract.args(["run", "--manifest-path", "tests/interop/tract/Cargo.toml", "--"]);

@@ -133,10 +133,8 @@ fn preprocessor(model: &ModelConfig, input: &Input) -> Result<Value, String> {
     };
     let share = input.crop_pct.unwrap_or(1.0);
     let scaled = |side: usize| (side as f64 / share).floor() as usize;
-    let mode = input.crop_mode.as_deref();
-    let (resized, cut) = match mode.unwrap_or("center") {
-        // Images of a set come at the model's size.
-        _ if input.crop_pct.is_none() && mode.is_none() => (size.clone(), false),
+    // What a file does not say is taken as `spvit predict` takes it.
+    let (resized, cut) = match input.crop_mode.as_deref().unwrap_or("center") {
         "squash" => (json!({"height": scaled(height), "width": scaled(width)}), share < 1.0),
         "center" if height == width => (json!({"shortest_edge": scaled(height)}), true),
         other => {

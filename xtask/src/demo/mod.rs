@@ -66,6 +66,7 @@ pub fn build(root: &Path, out: &Path) -> Result<(), Failure> {
         ("{picture}", picture),
         ("{dense}", dense),
         ("{compact}", compact),
+        ("{ort}", STANDARD.encode(runtime.script)),
         ("{glue}", STANDARD.encode(runtime.glue)),
         ("{wasm}", STANDARD.encode(runtime.wasm)),
     ];

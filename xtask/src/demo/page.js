@@ -5,10 +5,13 @@ const { images, config } = about;
 const size = images.crop_size;
 const channels = config.num_channels;
 
-const glue = URL.createObjectURL(new Blob([bytes("glue")], { type: "text/javascript" }));
-const ort = await import(glue);
+const address = (id, type) => URL.createObjectURL(new Blob([bytes(id)], { type }));
+const ort = await import(address("ort", "text/javascript"));
+ort.env.wasm.wasmPaths = {
+  mjs: address("glue", "text/javascript"),
+  wasm: address("wasm", "application/wasm"),
+};
 ort.env.wasm.numThreads = 1;
-ort.env.wasm.wasmBinary = bytes("wasm").buffer;
 
 const models = [];
 for (const [id, name] of [["dense", "Dense"], ["compact", "Compact"]]) {

@@ -21,6 +21,8 @@ const DIGEST: &str = "0b8707d7efab9a2bea63564d66cad79e897cfd0bd627e5ae000488ffc1
 
 pub struct Runtime {
     /// The ES module.
+    pub script: Vec<u8>,
+    /// What calls the WebAssembly.
     pub glue: Vec<u8>,
     pub wasm: Vec<u8>,
 }
@@ -47,18 +49,19 @@ pub fn fetch() -> Result<Runtime, Failure> {
         }
     };
     let mut archive = tar::Archive::new(GzDecoder::new(Cursor::new(package)));
-    let mut runtime = Runtime { glue: Vec::new(), wasm: Vec::new() };
+    let mut runtime = Runtime { script: Vec::new(), glue: Vec::new(), wasm: Vec::new() };
     for entry in archive.entries().map_err(|error| fail(&error))? {
         let mut entry = entry.map_err(|error| fail(&error))?;
         let name = entry.path().map_err(|error| fail(&error))?.to_string_lossy().into_owned();
         let place = match name.as_str() {
-            "package/dist/ort.wasm.bundle.min.mjs" => &mut runtime.glue,
+            "package/dist/ort.wasm.min.mjs" => &mut runtime.script,
+            "package/dist/ort-wasm-simd-threaded.mjs" => &mut runtime.glue,
             "package/dist/ort-wasm-simd-threaded.wasm" => &mut runtime.wasm,
             _ => continue,
         };
         entry.read_to_end(place).map_err(|error| fail(&error))?;
     }
-    match runtime.glue.is_empty() || runtime.wasm.is_empty() {
+    match [&runtime.script, &runtime.glue, &runtime.wasm].iter().any(|part| part.is_empty()) {
         true => Err(fail(&"the runtime is not in it")),
         false => Ok(runtime),
     }

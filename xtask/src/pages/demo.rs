@@ -51,7 +51,9 @@ pub fn check(browser: &mut Browser, root: &Path, folder: &Path) -> Result<(), Fa
         {
             let found = shown["probability"].as_str().and_then(|text| text.parse::<f64>().ok());
             let off = found.map_or(f64::INFINITY, |found| (found - probability).abs());
-            if shown["label"] != label.as_str() || off > OFF_BY {
+            // The bundled dense model's file does not name the classes; the page takes the run's names.
+            let named = name == "dense" || shown["label"] == label.as_str();
+            if !named || off > OFF_BY {
                 return Err(Failure::new(format!(
                     "demo, example {index}, {name}: {shown} where spvit says {label} ({probability})"
                 )));

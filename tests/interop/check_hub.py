@@ -1,0 +1,89 @@
+"""Checks folders of `spvit convert --form hub` as transformers' image processor and onnxruntime read them.
+
+    python check_hub.py SPVIT MODEL
+
+SPVIT is the program, MODEL the bundled model of grey images. It and a small ViT that transformers writes here,
+whose images are resized by their shorter side and cut, classify pictures of other sizes than theirs: the
+probabilities must be those of `spvit predict` (1e-2: libraries differ in the last bit of a resized pixel), in
+float16 likewise.
+"""
+
+import json
+import pathlib
+import subprocess
+import sys
+import tempfile
+
+import numpy as np
+import onnxruntime
+from PIL import Image
+from transformers import AutoConfig, AutoImageProcessor, CLIPImageProcessor, ViTConfig
+from transformers import ViTForImageClassification
+import torch
+
+LIMIT = 1e-2
+
+
+def pictures(folder, mode):
+    """Smooth pictures, some wide, some high."""
+    random = np.random.default_rng(5)
+    for number, size in enumerate([(50, 40), (28, 28), (33, 61)]):
+        small = random.integers(0, 256, (5, 5, 3), dtype=np.uint8)
+        path = folder / f"{number}.png"
+        Image.fromarray(small).resize(size, Image.BICUBIC).convert(mode).save(path)
+        yield path
+
+
+def small_vit(folder):
+    torch.manual_seed(3)
+    config = ViTConfig(hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64,
+                       image_size=24, patch_size=8, num_labels=7)
+    model = ViTForImageClassification(config)
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    model.save_pretrained(folder)
+    CLIPImageProcessor(size={"shortest_edge": 28}, crop_size={"height": 24, "width": 24},
+                       image_mean=[0.4, 0.5, 0.6], image_std=[0.2, 0.25, 0.3]).save_pretrained(folder)
+    return folder
+
+
+def probabilities(hub, name, path):
+    processor, config = AutoImageProcessor.from_pretrained(hub), AutoConfig.from_pretrained(hub)
+    pixels = processor(Image.open(path), return_tensors="np")["pixel_values"].astype(np.float32)
+    session = onnxruntime.InferenceSession(str(hub / "onnx" / name), providers=["CPUExecutionProvider"])
+    logits, = session.run(None, {"pixel_values": pixels})
+    parts = np.exp(logits[0] - logits[0].max())
+    return {config.id2label[i]: part for i, part in enumerate(parts / parts.sum())}
+
+
+def predicted(program, model, path):
+    """Of each class's place: names may be the file's or the folder's own."""
+    call = [program, "predict", model, path, "--json", "--top", "100"]
+    output = subprocess.run(call, check=True, capture_output=True, text=True).stdout
+    return {one["class"]: one["probability"] for one in json.loads(output)["classes"]}
+
+
+def main():
+    program, bundled = sys.argv[1:]
+    failed = 0
+    with tempfile.TemporaryDirectory() as place:
+        place = pathlib.Path(place)
+        for model, mode in [(pathlib.Path(bundled), "L"), (small_vit(place / "vit"), "RGB")]:
+            hub = place / f"hub-{mode}"
+            subprocess.run([program, "convert", model, hub, "--form", "hub"], check=True,
+                           capture_output=True)
+            folder = place / mode
+            folder.mkdir()
+            for path in pictures(folder, mode):
+                expected = predicted(program, model, path)
+                for name in ("model.onnx", "model_fp16.onnx"):
+                    found = list(probabilities(hub, name, path).values())
+                    off = max(abs(found[i] - p) for i, p in expected.items())
+                    sound = off <= LIMIT and len(found) == len(expected)
+                    failed += not sound
+                    print(f"{'ok' if sound else 'FAIL':4} hub {mode:4} {path.name} {name:16} off by {off:.1e}")
+    sys.exit(f"{failed} checks failed" if failed else 0)
+
+
+if __name__ == "__main__":
+    main()
