@@ -57,13 +57,12 @@ pub fn build(root: &Path, out: &Path) -> Result<(), Failure> {
         "images": json("preprocessor_config.json")?,
         "examples": examples(&config)?,
     });
-    let picture = String::from_utf8_lossy(&read(picture)?).into_owned();
     let parts = [
         ("{style}", STYLE.to_string()),
         ("{script}", SCRIPT.to_string()),
         // Nothing in a class's name ends the element that holds it.
         ("{about}", about.to_string().replace('<', "\\u003c")),
-        ("{picture}", picture),
+        ("{picture}", STANDARD.encode(read(picture)?)),
         ("{dense}", dense),
         ("{compact}", compact),
         ("{ort}", STANDARD.encode(runtime.script)),

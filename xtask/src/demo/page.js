@@ -11,6 +11,8 @@ ort.env.wasm.wasmPaths = {
   mjs: address("glue", "text/javascript"),
   wasm: address("wasm", "application/wasm"),
 };
+// Browsers do not tell which processor there is, which the runtime warns of.
+ort.env.logLevel = "error";
 ort.env.wasm.numThreads = 1;
 
 const models = [];
