@@ -22,7 +22,8 @@ pub fn build() -> Result<(), Failure> {
     let build = [
         "run",
         "--quiet",
-        "--release",
+        "--profile",
+        "quick",
         "--package",
         "xtask",
         "--features",

@@ -41,14 +41,17 @@ pub fn draw(architecture: &Architecture, profile: &Profile) -> String {
         let name = text([left + 16, 10], &key.meaning, &colours::MUTED, 12);
         (group.add(mark).add(name), left + width)
     });
-    let note = format!(
-        "FLOPs are multiply-adds counted once (cost model {}). Outlines are the dense model.",
-        architecture.cost_model
-    );
-    let (margin, total) = (20, height + 116);
+    let notes = [
+        format!("FLOPs are multiply-adds counted once (cost model {}).", architecture.cost_model),
+        "Outlines are the dense model.".to_string(),
+    ];
+    let (margin, total) = (20, height + 132);
     let sized = [WIDTH.max(legend.1) + 2 * margin, total];
     let moved =
         |group: Group, top: usize| group.set("transform", format!("translate({margin} {top})"));
+    let notes = notes.iter().enumerate().fold(Group::new(), |group, (line, note)| {
+        group.add(text([0, 16 * line], note, &colours::MUTED, 11))
+    });
     let document = Document::new()
         .set("viewBox", (0, 0, sized[0], sized[1]))
         .set("width", sized[0])
@@ -61,7 +64,7 @@ pub fn draw(architecture: &Architecture, profile: &Profile) -> String {
         .add(moved(Group::new().add(heading), 32))
         .add(moved(content, 50))
         .add(moved(legend.0, height + 66))
-        .add(moved(Group::new().add(text([0, 0], &note, &colours::MUTED, 11)), height + 102));
+        .add(moved(notes, height + 102));
     document.to_string() + "\n"
 }
 
