@@ -44,7 +44,11 @@ enum Task {
     Test,
     /// Everything that must hold before a change lands: format, tests, the README's commands, bad
     /// days, other programs' files, lints, documentation and the cuda feature's types
-    Ci,
+    Ci {
+        /// Only checks whose name has this in it
+        #[arg(long)]
+        only: Option<String>,
+    },
     /// Write the bundled images anew from the full Fashion-MNIST
     BundleData {
         /// Folder with the four IDX files
@@ -118,7 +122,7 @@ fn perform(task: Task) -> Result<(), Failure> {
             spvit("pretrain", "configs/fashion-mnist.toml", "runs/pretrain", arguments)
         }
         Task::Test => ci::test(),
-        Task::Ci => ci::all(),
+        Task::Ci { only } => ci::all(only.as_deref().unwrap_or_default()),
         Task::BundleData { source } => bundle(&source),
         Task::Interop { coverage: true, sample, only, update, .. } => {
             let sample = sample.map(|count| format!("--sample={count}"));
