@@ -103,7 +103,9 @@ fn runtimes() -> Result<(), Failure> {
     let build = ["build", "--release", "--workspace", "--features", "spvit-benches/onnxruntime"];
     shell::run(cargo().args(build))?;
     let mut program = Command::new(release().join("runtimes"));
-    shell::run(program.args(["vit_micro", "deit_tiny"]).env("ORT_DYLIB_PATH", library))
+    program.args(["vit_micro", "deit_tiny"]).env("ORT_DYLIB_PATH", library);
+    // As `spvit` sets itself.
+    shell::run(program.env("MIMALLOC_PURGE_DELAY", "-1"))
 }
 
 /// The parity tests on one backend. They hold float32 to account, so that bfloat16 is left out.
