@@ -58,5 +58,8 @@ pub use umsa::{OperationGates, Umsa};
 /// The READMEs' examples, so that they stay true.
 #[cfg(doctest)]
 #[doc = include_str!("../../../README.md")]
-#[doc = include_str!("../README.md")]
 struct Readme;
+
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct OwnReadme;

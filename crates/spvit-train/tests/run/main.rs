@@ -4,6 +4,7 @@ mod accumulating;
 mod averaging;
 mod bundled;
 mod fronts;
+mod holding;
 mod resuming;
 mod starting;
 mod teachers;
