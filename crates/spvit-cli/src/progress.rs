@@ -136,6 +136,7 @@ impl Observer for Display {
         interrupt::requested()
     }
 
+    #[allow(clippy::result_large_err)]
     fn time_models(
         &mut self,
         scale: Scale<'_>,

@@ -3,6 +3,9 @@
 //! In a process that has trained, a small model takes up to a tenth more of the dense one's time than in a
 //! fresh one, as which it will be used.
 
+// Once for a model that takes seconds to time.
+#![allow(clippy::result_large_err)]
+
 use std::{
     env,
     fmt::Display as Shown,
