@@ -19,6 +19,7 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 
 const BATCHES: [usize; 3] = [1, 8, 64];
 
+#[allow(clippy::result_large_err)]
 fn main() -> Result<(), Box<dyn Error>> {
     println!(
         "{:10} {:>5} {:8} {:>10} {:>12} {:>8}",
