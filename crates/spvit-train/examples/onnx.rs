@@ -18,7 +18,9 @@ use ort::{
 fn main() -> Result<(), Box<dyn Error>> {
     let paths: Vec<String> = std::env::args().skip(1).collect();
     let [model, image] = &paths[..] else { return Err("expected a network and an image".into()) };
-    let mut session = Session::builder()?.commit_from_file(model)?;
+    let library = std::env::var("ORT_DYLIB_PATH")?;
+    let environment = ort::init_from(&library)?.build()?;
+    let mut session = Session::builder(&environment)?.commit_from_file(model)?;
     let labels = session.metadata()?.custom("labels").unwrap_or_else(|| "[]".into());
     let labels: Vec<String> = serde_json::from_str(&labels)?;
     let ValueType::Tensor { shape, .. } = session.inputs()[0].dtype().clone() else {
