@@ -64,6 +64,18 @@ def predicted(program, model, path):
     return {one["class"]: one["probability"] for one in json.loads(output)["classes"]}
 
 
+def fused(program, model, path, place):
+    """Of the network that takes one image's bytes."""
+    onnx = place / "bytes.onnx"
+    subprocess.run([program, "convert", model, onnx, "--half", "--batch", "1", "--fuse-preprocess"],
+                   check=True, capture_output=True)
+    session = onnxruntime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
+    pixels = np.asarray(Image.open(path)).reshape(session.get_inputs()[0].shape)
+    logits, = session.run(None, {"input": pixels})
+    parts = np.exp(logits[0] - logits[0].max())
+    return list(parts / parts.sum())
+
+
 def main():
     program, bundled = sys.argv[1:]
     failed = 0
@@ -83,6 +95,12 @@ def main():
                     sound = off <= LIMIT and len(found) == len(expected)
                     failed += not sound
                     print(f"{'ok' if sound else 'FAIL':4} hub {mode:4} {path.name} {name:16} off by {off:.1e}")
+        # The second picture of grey has the model's size.
+        path = place / "L" / "1.png"
+        found = fused(program, bundled, path, place)
+        off = max(abs(found[i] - p) for i, p in predicted(program, bundled, path).items())
+        failed += off > LIMIT
+        print(f"{'FAIL' if off > LIMIT else 'ok':4} bytes in, one image, float16: off by {off:.1e}")
     sys.exit(f"{failed} checks failed" if failed else 0)
 
 

@@ -1,9 +1,8 @@
 //! Benchmarks: criterion by backend, and steps in turn with PyTorch's.
 
 use std::{
-    env,
     io::{BufRead, BufReader, Write},
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
 };
 
@@ -92,8 +91,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 
 /// Forward passes here and in onnxruntime.
 fn runtimes() -> Result<(), Failure> {
-    let library = env::var_os("ORT_DYLIB_PATH").map(PathBuf::from).or_else(interop::library);
-    let library = library.ok_or_else(|| {
+    let library = interop::library().ok_or_else(|| {
         let place = interop::environment();
         let place = place.display();
         Failure::new(format!(

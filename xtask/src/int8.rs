@@ -4,18 +4,12 @@ use std::{fs, path::Path, process::Command};
 
 use crate::{
     interop,
-    shell::{Failure, cargo, release, run, spvit},
+    shell::{Failure, cargo, compact, release, run, spvit},
 };
 
 /// Writes `RUN/hub` anew, quantises the model in it, and prints accuracy and size by precision.
 pub fn quantise(root: &Path) -> Result<(), Failure> {
-    let compact = root.join("compact.safetensors");
-    if !compact.exists() {
-        return Err(Failure::new(format!(
-            "{}: there is no compact model; make one with `cargo xtask search`, or name another run",
-            root.display()
-        )));
-    }
+    let compact = compact(root)?;
     let python = interop::python()?;
     run(cargo().args(["build", "--release", "--workspace", "--examples", "--bins"]))?;
     let hub = root.join("hub");

@@ -67,8 +67,11 @@ fn teachers() -> Result<(), Failure> {
     run(tests.env("ORT_DYLIB_PATH", library))
 }
 
-/// The library in Python's package of onnxruntime.
+/// onnxruntime's library: what ORT_DYLIB_PATH names, or that in Python's package.
 pub fn library() -> Option<PathBuf> {
+    if let Some(named) = env::var_os("ORT_DYLIB_PATH") {
+        return Some(named.into());
+    }
     let inside = |folder: PathBuf| {
         let entries = std::fs::read_dir(folder).ok()?;
         Some(entries.flatten().map(|entry| entry.path()).collect::<Vec<_>>())

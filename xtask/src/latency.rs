@@ -1,7 +1,7 @@
 //! Whether models whose budget is a time keep to it: on spvit's own forward pass and on onnxruntime.
 
 use std::{
-    env, fmt, fs,
+    fmt, fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -70,8 +70,7 @@ const SUBJECTS: [Subject; 2] = [
 
 /// Measures tables, searches at three budgets each, and measures the compact models anew.
 pub fn compare(names: &[String]) -> Result<(), Failure> {
-    let named = env::var_os("ORT_DYLIB_PATH").map(PathBuf::from);
-    let library = named.or_else(interop::library);
+    let library = interop::library();
     // The whole workspace, as the tests build it: one set of features, one build of Burn.
     let mut build = cargo();
     build.args(["build", "--release", "--workspace", "--features", "spvit-cli/onnxruntime"]);

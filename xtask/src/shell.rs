@@ -1,6 +1,10 @@
 //! Calling other programs.
 
-use std::{env, fmt, path::Path, process::Command};
+use std::{
+    env, fmt,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 /// Why a task ends early, in one line.
 #[derive(Debug)]
@@ -16,6 +20,23 @@ impl Failure {
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
+    }
+}
+
+/// What went wrong with a file or folder.
+pub fn fail(path: &Path, error: &dyn std::fmt::Display) -> Failure {
+    Failure::new(format!("{}: {error}", path.display()))
+}
+
+/// The compact model of a run.
+pub fn compact(root: &Path) -> Result<PathBuf, Failure> {
+    let compact = root.join("compact.safetensors");
+    match compact.exists() {
+        true => Ok(compact),
+        false => Err(Failure::new(format!(
+            "{}: there is no compact model; make one with `cargo xtask search`, or name another run",
+            root.display()
+        ))),
     }
 }
 

@@ -11,8 +11,7 @@ use burn::backend::Flex;
 use mimalloc::MiMalloc;
 use spvit_benches::mixed_architecture;
 use spvit_layers::ModelConfig;
-use spvit_search::Timing;
-use spvit_train::latency::{Effort, Runtime, in_turn};
+use spvit_train::latency::{Effort, Runtime, medians};
 
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
@@ -44,12 +43,10 @@ fn main() -> Result<(), Box<dyn Error>> {
                 }
             }
             let effort = Effort { least: 5, most: 60, seconds: 60.0 };
-            let times = in_turn(loaded.len(), effort, |model| loaded[model](), |_, _| true)?;
-            let times = times.unwrap_or_default();
-            let medians: Vec<f64> = times.iter().map(|own| 1e3 * Timing::of(own).median).collect();
-            for ((form, _), own) in forms.iter().zip(medians.chunks(2)) {
+            let times = medians(loaded.len(), effort, |model| loaded[model]())?;
+            for ((form, _), own) in forms.iter().zip(times.chunks(2)) {
                 let [own, theirs] = own else { continue };
-                let share = own / theirs;
+                let (own, theirs, share) = (1e3 * own, 1e3 * theirs, own / theirs);
                 println!("{name:10} {batch:5} {form:8} {own:10.3} {theirs:12.3} {share:8.2}");
             }
         }

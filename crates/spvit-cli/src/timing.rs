@@ -10,7 +10,7 @@ use std::{
     env,
     fmt::Display as Shown,
     io::{self, BufRead, BufReader, Read, Write},
-    process::{Command, Stdio},
+    process::{Child, Command, Stdio},
 };
 
 use serde::{Deserialize, Serialize};
@@ -77,6 +77,17 @@ fn failed(problem: impl Shown) -> TrainError {
     }
 }
 
+/// A process that does not outlive what asked it.
+struct Asked(Child);
+
+impl Drop for Asked {
+    fn drop(&mut self) {
+        // It may have ended already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// One process's samples.
 fn ask(
     question: &str,
@@ -86,9 +97,10 @@ fn ask(
     let mut command = Command::new(env::current_exe().map_err(failed)?);
     command.args(["time", "--device", device]);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-    let mut child = command.spawn().map_err(failed)?;
-    let (input, output) = (child.stdin.take(), child.stdout.take());
-    if let Some(mut input) = input {
+    let mut asked = Asked(command.spawn().map_err(failed)?);
+    let child = &mut asked.0;
+    let (output, errors) = (child.stdout.take(), child.stderr.take());
+    if let Some(mut input) = child.stdin.take() {
         // A process that ended early says why by itself.
         let _ = input.write_all(question.as_bytes());
     }
@@ -97,23 +109,19 @@ fn ask(
         match serde_json::from_str(&line.map_err(failed)?).map_err(failed)? {
             Line::Samples(own) => samples = Some(own),
             Line::Done(done) if progress(done) => {}
-            Line::Done(_) => {
-                // It may have ended by itself, by the same signal.
-                let _ = child.kill();
-                let _ = child.wait();
-                return Ok(None);
-            }
+            Line::Done(_) => return Ok(None),
         }
     }
-    let ended = child.wait_with_output().map_err(failed)?;
+    let mut said = String::new();
+    if let Some(mut errors) = errors {
+        errors.read_to_string(&mut said).map_err(failed)?;
+    }
+    let status = child.wait().map_err(failed)?;
     match samples {
         Some(samples) => Ok(Some(samples)),
         // One that a person's Ctrl-C ended says nothing.
         None if !progress([0, 1]) => Ok(None),
-        None => {
-            let said = String::from_utf8_lossy(&ended.stderr);
-            Err(failed(format_args!("{}: {}", ended.status, said.trim())))
-        }
+        None => Err(failed(format_args!("{status}: {}", said.trim()))),
     }
 }
 

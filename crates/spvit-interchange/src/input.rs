@@ -1,7 +1,7 @@
 //! What becomes of an image before a model sees it, and what its classes are called.
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
 use spvit_formats::onnx::Normal;
 
 /// Key of [`Input`] in a file's metadata.
@@ -55,14 +55,14 @@ impl Input {
 
     /// What is known, by key, as JSON: `mean`, `std`, `crop_pct`, `interpolation`, `crop_mode`, `labels`.
     pub fn metadata(&self) -> Vec<(String, String)> {
-        let known = serde_json::to_value(self).unwrap_or_default();
-        let known = known.as_object().cloned().unwrap_or_default();
+        let known: Map<String, Value> = serde_json::from_str(&self.to_json()).unwrap_or_default();
         let key = |key: String| if key == "class_names" { "labels".into() } else { key };
         known.into_iter().map(|(name, value)| (key(name), value.to_string())).collect()
     }
 
     pub(crate) fn to_json(&self) -> String {
-        serde_json::to_value(self).unwrap_or_default().to_string()
+        // Numbers, texts and lists of them always can be written.
+        serde_json::to_string(self).unwrap_or_default()
     }
 
     /// That of spvit's own file, from its metadata.

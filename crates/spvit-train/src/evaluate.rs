@@ -6,7 +6,6 @@ use burn::tensor::{Tensor, TensorData, backend::Backend};
 use spvit_core::FusedOps;
 use spvit_data::{DataError, Loader};
 use spvit_layers::{Mode, ModelConfig, Vit};
-use spvit_search::Timing;
 
 use crate::{
     latency::{self, Effort},
@@ -45,8 +44,8 @@ pub fn latency<B: FusedOps>(
     let images = latency::images::<B>(config, batch, device);
     let pass = |model: usize| Ok::<_, Infallible>(latency::pass(models[model], &images));
     let effort = Effort { least: 3, most, seconds };
-    match latency::in_turn(models.len(), effort, pass, |_, _| true) {
-        Ok(times) => times.unwrap_or_default().iter().map(|own| Timing::of(own).median).collect(),
+    match latency::medians(models.len(), effort, pass) {
+        Ok(medians) => medians,
     }
 }
 

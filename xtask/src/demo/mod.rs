@@ -12,7 +12,7 @@ use image::{ExtendedColorType, ImageFormat, write_buffer_with_format};
 use serde_json::{Value, json};
 use spvit_data::DatasetOptions;
 
-use crate::shell::{Failure, cargo, release, run, spvit};
+use crate::shell::{Failure, cargo, compact, fail, release, run, spvit};
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("style.css");
@@ -23,13 +23,7 @@ const EXAMPLES: usize = 3;
 
 /// Builds the page of a run, one file that needs no server and no network.
 pub fn build(root: &Path, out: &Path) -> Result<(), Failure> {
-    let compact = root.join("compact.safetensors");
-    if !compact.exists() {
-        return Err(Failure::new(format!(
-            "{}: there is no compact model; make one with `cargo xtask search`, or name another run",
-            root.display()
-        )));
-    }
+    let compact = compact(root)?;
     let config = config(root)?;
     run(cargo().args(["build", "--release", "--workspace"]))?;
     let scratch = release().join("demo");
@@ -88,10 +82,6 @@ fn fill(template: &str, parts: &[(&str, String)]) -> String {
         out.push_str(text);
         rest = &rest[at + place.len()..];
     }
-}
-
-fn fail(path: &Path, error: &dyn std::fmt::Display) -> Failure {
-    Failure::new(format!("{}: {error}", path.display()))
 }
 
 fn config(root: &Path) -> Result<toml::Table, Failure> {

@@ -7,10 +7,10 @@ use std::{
 
 use serde_json::{Value, json};
 
-use super::{base64, browser::Browser, fail, pause, picture, size, sound};
+use super::{base64, browser::Browser, pause, picture, size, sound};
 use crate::{
     demo,
-    shell::{Failure, spvit},
+    shell::{Failure, fail, spvit},
 };
 
 /// Largest difference between probabilities here and there: a canvas may round a pixel's value.

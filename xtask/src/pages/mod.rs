@@ -11,7 +11,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::shell::{Failure, cargo, release, run, spvit};
+use crate::shell::{Failure, cargo, fail, release, run, spvit};
 use browser::Browser;
 
 /// Widths of a phone and of a desk's screen.
@@ -48,10 +48,6 @@ pub fn check(folder: &Path) -> Result<(), Failure> {
     demo::check(&mut browser, &scratch.join("demo"), folder)?;
     println!("pages: {}, the live one and the demo, pictures in {}", pages.len(), folder.display());
     Ok(())
-}
-
-fn fail(path: &Path, error: &dyn std::fmt::Display) -> Failure {
-    Failure::new(format!("{}: {error}", path.display()))
 }
 
 /// Small runs: as the demo, with learned gates, and what becomes of hostile names. Their pages.

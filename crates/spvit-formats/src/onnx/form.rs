@@ -59,7 +59,8 @@ impl Form {
         check::sizes([("batch", self.batch.unwrap_or(1))])?;
         let Some(Normal { mean, std }) = &self.bytes else { return Ok(()) };
         let known = [mean, std].iter().all(|own| own.len() == net.channels);
-        let usable = mean.iter().all(|x| x.is_finite()) && std.iter().all(|x| x.is_normal());
+        let usable =
+            mean.iter().all(|x| x.is_finite()) && std.iter().all(|x| *x > 0.0 && x.is_finite());
         match known && usable {
             true => Ok(()),
             false => Err(Fault::invalid(

@@ -19,6 +19,6 @@ mod share;
 pub(crate) use file::parse_table;
 pub use file::{check_shape, read_table};
 pub use measure::{Request, measure};
-pub use rounds::{Effort, fastest, in_turn};
+pub use rounds::{Effort, fastest, in_turn, medians};
 pub use runner::{Runtime, Stopwatch, images, pass};
 pub use share::Scale;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use spvit_core::TrainBackend;
 use spvit_layers::BlockConfig;
-use spvit_search::{LatencyTable, Timing};
+use spvit_search::LatencyTable;
 
-use super::{Effort, Request, Runtime, Scale, check_shape, in_turn, measure, parse_table};
+use super::{Effort, Request, Runtime, Scale, check_shape, measure, medians, parse_table};
 use crate::{Event, LATENCY_BATCH, Phase, Run, TrainError, write_atomically};
 
 impl<B: TrainBackend> Run<'_, B> {
@@ -114,8 +114,7 @@ impl<B: TrainBackend> Run<'_, B> {
             |blocks| Runtime::OnnxRuntime.load::<B::InnerBackend>(config, blocks, batch, device);
         let mut loaded = models.iter().map(|own| load(own)).collect::<Result<Vec<_>, _>>()?;
         let effort = Effort { least: 3, most: 50, seconds: 5.0 };
-        let times = in_turn(loaded.len(), effort, |model| loaded[model](), |_, _| true)?;
-        Ok(times.unwrap_or_default().iter().map(|own| Timing::of(own).median).collect())
+        medians(loaded.len(), effort, |model| loaded[model]())
     }
 
     /// Milliseconds of models in the scale of the run's table; none without one, and where it is that of

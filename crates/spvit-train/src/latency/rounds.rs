@@ -2,6 +2,8 @@
 
 use std::time::Instant;
 
+use spvit_search::Timing;
+
 /// A sample lasts about so many seconds, longer than what else runs on the machine takes of it at a time.
 const SAMPLE: f64 = 25e-3;
 
@@ -79,6 +81,19 @@ pub fn in_turn<E>(
         }
     }
     Ok(Some(times))
+}
+
+/// The median sample of every model, in seconds.
+///
+/// # Errors
+/// The first of a pass.
+pub fn medians<E>(
+    count: usize,
+    effort: Effort,
+    pass: impl FnMut(usize) -> Result<f64, E>,
+) -> Result<Vec<f64>, E> {
+    let times = in_turn(count, effort, pass, |_, _| true)?.unwrap_or_default();
+    Ok(times.iter().map(|own| Timing::of(own).median).collect())
 }
 
 /// The fastest sample of every model, in seconds.
