@@ -1,8 +1,10 @@
 //! A budget of time that lies in a jump of the time.
 
 use burn::backend::Flex;
-use spvit_layers::BlockConfig;
-use spvit_search::{Architecture, BlockArchitecture, CostModel, Timing};
+use spvit_layers::{BlockConfig, BlockShape, ModelConfig};
+use spvit_search::{
+    Architecture, BlockArchitecture, CostModel, LatencyTable, Timing, WholeModel, probes,
+};
 use spvit_train::{
     Event, Observer, RunFolder, TrainError,
     latency::{Effort, Request, Runtime, Scale, measure},
@@ -51,6 +53,38 @@ impl Observer for Machine {
     }
 }
 
+/// A table of this machine whose times are those of the MACs, so that every machine derives the same models.
+fn table(model: &ModelConfig) -> LatencyTable {
+    let request = Request {
+        config: model,
+        batch: 1,
+        runtime: Runtime::Burn,
+        device: "test",
+        effort: Effort { least: 1, most: 1, seconds: 0.0 },
+    };
+    let measured = measure::<Flex>(&request, &Default::default(), |_, _| true).unwrap().unwrap();
+    let blocks = |own: &WholeModel| -> Vec<BlockConfig> {
+        let parts = own.operations.iter().zip(&own.heads).zip(&own.hidden);
+        let parts = parts.zip(model.blocks());
+        let block = |(((&operation, &heads), &hidden), shape): (_, BlockShape)| BlockConfig {
+            operation,
+            hidden,
+            heads: Some(heads).filter(|&heads| heads > 0 && heads < shape.heads),
+        };
+        parts.map(block).collect()
+    };
+    let whole: Vec<_> = measured.whole.iter().map(blocks).collect();
+    let probes = probes(model);
+    let milliseconds = |blocks: &Vec<BlockConfig>| {
+        let all = blocks.iter().map(BlockArchitecture::first).collect();
+        let own = Architecture::new(model.clone(), CostModel::Macs, all, None);
+        vec![1e-6 * own.flops_by(CostModel::Macs) as f64]
+    };
+    let all = probes.iter().map(|probe| &probe.blocks).chain(&whole);
+    let times: Vec<_> = all.map(milliseconds).collect();
+    LatencyTable::of_times(model, (measured.place, 1), &whole, &times).unwrap()
+}
+
 #[test]
 fn the_block_that_jumps_over_the_budget_is_held() {
     let folder = tempfile::tempdir().unwrap();
@@ -67,14 +101,7 @@ fn the_block_that_jumps_over_the_budget_is_held() {
         r#"search.budget_unit="latency""#,
     ];
     let mut config = config("demo.toml", &few);
-    let request = Request {
-        config: &config.model,
-        batch: 1,
-        runtime: Runtime::Burn,
-        device: "test",
-        effort: Effort { least: 1, most: 1, seconds: 0.0 },
-    };
-    let table = measure::<Flex>(&request, &Default::default(), |_, _| true).unwrap().unwrap();
+    let table = table(&config.model);
     std::fs::write(&path, table.to_json().unwrap()).unwrap();
     config.search.latency_table = path;
     let mut machine = Machine::default();
