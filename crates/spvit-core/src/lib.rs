@@ -22,7 +22,7 @@ pub mod fused;
 pub mod gates;
 pub mod mixing;
 
-pub use fused::{Activation, AdamWStep, FusedOps, Grid, TokenMap, TrainBackend};
+pub use fused::{Activation, AdamWStep, FusedOps, Grid, PoolOps, TokenMap, TrainBackend};
 
 /// The README's example, so that it stays true.
 #[cfg(doctest)]

@@ -334,7 +334,12 @@ impl<B: FusedOps> Vit<B> {
 
     /// [`Vit::forward`], but with the logits of every classifier for themselves.
     pub fn forward_heads(&self, images: Tensor<B, 4>, mode: &Mode<B>) -> HeadLogits<B> {
-        self.pass(images, |index, block, x| block.forward(x, index, mode))
+        let pass = |mode: &Mode<B>| self.pass(images, |index, own, x| own.forward(x, index, mode));
+        match mode {
+            Mode::Evaluate => B::in_pool(|| pass(&Mode::Evaluate)),
+            // Its context belongs to the thread that computes the whole step.
+            Mode::Train(_) => pass(mode),
+        }
     }
 }
 

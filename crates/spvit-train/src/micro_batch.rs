@@ -1,6 +1,7 @@
 //! A batch in parts, and parts that are computed at the same time.
 
 use burn::tensor::{Tensor, TensorData, backend::Backend};
+use spvit_core::TrainBackend;
 use spvit_data::Batch;
 
 /// A part of a batch on a device.
@@ -58,14 +59,14 @@ pub(crate) fn split(batch: &Batch, parts: usize) -> Vec<Part> {
 }
 
 /// Does `work` on every part with a model of its own, each on a thread; results in order.
-pub(crate) fn run<M: Send, R: Send>(
+pub(crate) fn run<B: TrainBackend, M: Send, R: Send>(
     parts: Vec<Part>,
     fork: impl Fn() -> M,
     work: impl Fn(M, Part) -> R + Sync,
 ) -> Vec<R> {
     let jobs: Vec<(M, Part)> = parts.into_iter().map(|part| (fork(), part)).collect();
+    let work = &|model, part| B::in_pool(|| work(model, part));
     std::thread::scope(|scope| {
-        let work = &work;
         let mut jobs = jobs.into_iter();
         let first = jobs.next();
         let threads: Vec<_> =

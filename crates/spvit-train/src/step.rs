@@ -215,7 +215,7 @@ impl<B: TrainBackend, O: Objective<B>> Replicas<B, O> {
         let mut parts = parts.into_iter().peekable();
         while parts.peek().is_some() {
             let some = parts.by_ref().take(at_once).collect();
-            for (report, groups, statistics) in micro_batch::run(some, fork, work) {
+            for (report, groups, statistics) in micro_batch::run::<B, _, _>(some, fork, work) {
                 sum.report.loss += report.loss;
                 sum.report.correct += report.correct;
                 sum.statistics.push(statistics);
@@ -234,17 +234,20 @@ impl<B: TrainBackend, O: Objective<B>> Replicas<B, O> {
     /// If there is not one rate for each group.
     pub fn apply(&mut self, gradients: StepGradients<B>, rates: &[f64]) {
         let StepGradients { mut groups, statistics, .. } = gradients;
-        assert_eq!(rates.len(), self.optimisers.len(), "one learning rate for each group");
-        for (gradients, (_, clip_norm)) in groups.iter_mut().zip(&self.optimisers) {
-            if *clip_norm > 0.0 {
-                gradients.clip(*clip_norm);
+        let Self { model, optimisers, .. } = self;
+        assert_eq!(rates.len(), optimisers.len(), "one learning rate for each group");
+        B::in_pool(|| {
+            for (gradients, (_, clip_norm)) in groups.iter_mut().zip(optimisers.iter()) {
+                if *clip_norm > 0.0 {
+                    gradients.clip(*clip_norm);
+                }
             }
-        }
-        let groups = groups.iter().zip(&mut self.optimisers).zip(rates);
-        let groups =
-            groups.map(|((gradients, (optimiser, _)), rate)| (optimiser, gradients, *rate));
-        let model = self.model.clone().map_groups(&mut Optimise::<B, _>(groups, PhantomData));
-        self.model = model.map_groups(&mut MoveStatistics(statistics));
+            let groups = groups.iter().zip(optimisers).zip(rates);
+            let groups =
+                groups.map(|((gradients, (optimiser, _)), rate)| (optimiser, gradients, *rate));
+            let updated = model.clone().map_groups(&mut Optimise::<B, _>(groups, PhantomData));
+            *model = updated.map_groups(&mut MoveStatistics(statistics));
+        });
     }
 }
 

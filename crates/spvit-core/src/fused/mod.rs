@@ -20,6 +20,7 @@ mod host;
 mod linear;
 mod norm;
 mod plain;
+mod pool;
 mod shift;
 #[cfg(all(test, feature = "flex", feature = "ndarray"))]
 mod testing;
@@ -33,6 +34,7 @@ pub use bottleneck::{Bottleneck, BottleneckOps, bottleneck};
 pub use coefficients::{CoefficientOps, constant, squared_norm, with_coefficient_grads};
 pub use linear::{LinearOps, affine, sum};
 pub use norm::{NormOps, layer_norm, rms_norm};
+pub use pool::PoolOps;
 pub use shift::{Grid, ShiftOps, mix_shift, shift_sum};
 pub use tokens::{TokenMap, TokenOps, gather_tokens, patch_rows, tokens};
 pub use update::{AdamWStep, UpdateOps, adamw_update};
@@ -52,6 +54,7 @@ pub trait FusedOps:
     + CoefficientOps
     + LinearOps
     + NormOps
+    + PoolOps
     + ShiftOps
     + TokenOps
     + UpdateOps
@@ -66,6 +69,7 @@ impl<B> FusedOps for B where
         + CoefficientOps
         + LinearOps
         + NormOps
+        + PoolOps
         + ShiftOps
         + TokenOps
         + UpdateOps
@@ -88,6 +92,7 @@ macro_rules! run_the_defaults {
             $(#[$feature])* impl CoefficientOps for $backend {}
             $(#[$feature])* impl LinearOps for $backend {}
             $(#[$feature])* impl NormOps for $backend {}
+            $(#[$feature])* impl PoolOps for $backend {}
             $(#[$feature])* impl ShiftOps for $backend {}
             $(#[$feature])* impl TokenOps for $backend {}
             $(#[$feature])* impl UpdateOps for $backend {}

@@ -1,6 +1,8 @@
 //! [`AttentionOps`] over slices, without splitting or copying heads. The state is the probabilities
 //! `[b, heads, t, t]`.
 
+use std::mem::MaybeUninit;
+
 use burn::tensor::{TensorMetadata, ops::FloatTensor};
 use gemm::Parallelism;
 use rayon::prelude::*;
@@ -81,61 +83,130 @@ impl Shared {
     }
 }
 
-/// qkv `[b, t, 3·width]` and bias `[groups, heads, t, t]` to the output `[b, t, width]` and the
-/// probabilities `[b, heads, t, t]`.
-fn forward(
-    qkv: &[f32],
-    [b, t, width]: [usize; 3],
+/// Squares from which on there are enough tasks without cutting them, and rows of a square that is cut.
+const ENOUGH: usize = 16;
+const BAND: usize = 48;
+
+/// Self-attention of qkv `[b, t, 3·width]` with bias `[groups, heads, t, t]`.
+struct Forward<'a> {
+    qkv: &'a [f32],
+    dims: [usize; 3],
     heads: usize,
-    bias: Option<&[f32]>,
-) -> (Vec<f32>, Vec<f32>) {
-    assert_eq!(qkv.len(), b * t * 3 * width);
-    let bias_squares = bias.map_or(0, |bias| bias.len() / (t * t).max(1));
-    assert!(bias_squares.is_multiple_of(heads), "a bias has a square for every head");
-    let d = width / heads;
-    let scale = (d as f32).sqrt().recip();
-    let mut out = Vec::with_capacity(b * t * width);
-    let mut probabilities = Vec::with_capacity(b * heads * t * t);
-    let shared = Shared(out.as_mut_ptr());
-    let wide = Strides { row: 3 * width as isize, column: 1 };
-    let across = Strides { row: 1, column: 3 * width as isize };
-    let square = Strides { row: t as isize, column: 1 };
-    let spare = &mut probabilities.spare_capacity_mut()[..b * heads * t * t];
-    spare.par_chunks_mut((t * t).max(1)).enumerate().for_each(|(index, p)| {
-        let (item, head) = (index / heads, index % heads);
+    bias: Option<&'a [f32]>,
+}
+
+impl Forward<'_> {
+    /// Items times heads, each with a square of probabilities.
+    fn squares(&self) -> usize {
+        self.dims[0] * self.heads
+    }
+
+    /// Rows of a square that one task computes; the whole square where there are many.
+    fn rows(&self) -> usize {
+        let t = self.dims[1];
+        if self.squares() < ENOUGH { t.min(BAND) } else { t }.max(1)
+    }
+
+    /// The buffer for the output `[b, t, width]`, which tasks fill.
+    fn output(&self) -> Vec<f32> {
+        let [b, t, width] = self.dims;
+        assert!(self.qkv.len() == b * t * 3 * width && width.is_multiple_of(self.heads));
+        let squares = self.bias.map_or(0, |bias| bias.len() / (t * t).max(1));
+        assert!(squares.is_multiple_of(self.heads), "a bias has a square for every head");
+        Vec::with_capacity(b * t * width)
+    }
+
+    /// Writes the probabilities of a square's rows from `first` on to `p`, as many as it has, and these
+    /// rows of the output, which starts at `out`.
+    ///
+    /// # Safety
+    /// `out` has room for the output, and no one else reads or writes these rows.
+    #[allow(unsafe_code)]
+    unsafe fn rows_from(
+        &self,
+        (square, first): (usize, usize),
+        p: &mut [MaybeUninit<f32>],
+        out: &Shared,
+    ) {
+        let Self { qkv, dims: [_, t, width], heads, bias } = *self;
+        let (item, head, rows) = (square / heads, square % heads, p.len() / t);
+        let d = width / heads;
         let base = item * t * 3 * width + head * d;
         let part = |i: usize| qkv.as_ptr().wrapping_add(base + i * width);
-        let out = shared.at(item * t * width + head * d);
-        let out_strides = Strides { row: width as isize, column: 1 };
         if let Some(bias) = bias {
-            let at = index % bias_squares * t * t;
-            p.write_copy_of_slice(&bias[at..at + t * t]);
+            let at = (square * t * t) % bias.len() + first * t;
+            p.write_copy_of_slice(&bias[at..at + rows * t]);
         }
-        // SAFETY: Q, K and V of this head lie in `qkv` by the assertion above, `p` holds t·t
-        // elements, written where they are added to, and no other task writes these columns of
-        // `out`.
-        #[allow(unsafe_code)]
+        let wide = Strides { row: 3 * width as isize, column: 1 };
+        let across = Strides { row: 1, column: 3 * width as isize };
+        let narrow = Strides { row: width as isize, column: 1 };
+        let along = Strides { row: t as isize, column: 1 };
+        let (scale, one) = ((d as f32).sqrt().recip(), Parallelism::None);
+        // SAFETY: Q, K and V of this head lie in `qkv` by the assertion in `output`, `p` holds rows·t
+        // elements, written where they are added to, and the caller promises the rest.
         unsafe {
-            let (q, k, v) = (part(0), part(1), part(2));
-            let to = (p.as_mut_ptr().cast(), square);
-            let add = bias.is_some();
-            product([t, t, d], to, (q, wide), (k, across), add, scale, Parallelism::None);
+            let (q, k, v) = (part(0).wrapping_add(first * 3 * width), part(1), part(2));
+            let to = (p.as_mut_ptr().cast(), along);
+            product([rows, t, d], to, (q, wide), (k, across), bias.is_some(), scale, one);
             // The product has written all of it.
             let p = p.assume_init_mut();
             softmax_rows(p, t);
-            let from = (p.as_ptr(), square);
-            let to = (out, out_strides);
-            product([t, d, t], to, from, (v, wide), false, 1.0, Parallelism::None);
+            let to = (out.at((item * t + first) * width + head * d), narrow);
+            product([rows, d, t], to, (p.as_ptr(), along), (v, wide), false, 1.0, one);
         }
-    });
-    // SAFETY: every item and head has written its columns of `out` and its square of
-    // probabilities, which together are all of both.
-    #[allow(unsafe_code)]
-    unsafe {
-        out.set_len(b * t * width);
-        probabilities.set_len(b * heads * t * t);
     }
-    (out, probabilities)
+
+    /// The output `[b, t, width]` and the probabilities `[b, heads, t, t]`.
+    fn with_probabilities(&self) -> (Vec<f32>, Vec<f32>) {
+        let ([b, t, width], rows) = (self.dims, self.rows());
+        let mut out = self.output();
+        let shared = Shared(out.as_mut_ptr());
+        // SAFETY: the tasks write every row of every square, and of the output every head's columns.
+        #[allow(unsafe_code)]
+        let probabilities = unsafe {
+            written(self.squares() * t * t, |p| {
+                let squares = p.chunks_mut((t * t).max(1)).enumerate();
+                let tasks = squares.flat_map(|(square, p)| {
+                    let bands = p.chunks_mut(rows * t).enumerate();
+                    bands.map(move |(band, p)| ((square, band * rows), p))
+                });
+                let tasks: Vec<_> = tasks.collect();
+                tasks.into_par_iter().for_each(|(at, p)| self.rows_from(at, p, &shared));
+            })
+        };
+        // SAFETY: as above.
+        #[allow(unsafe_code)]
+        unsafe {
+            out.set_len(b * t * width);
+        }
+        (out, probabilities)
+    }
+
+    /// The output `[b, t, width]` alone; a task's probabilities stay in the cache.
+    fn without_probabilities(&self) -> Vec<f32> {
+        let ([b, t, width], rows) = (self.dims, self.rows());
+        let mut out = self.output();
+        let shared = Shared(out.as_mut_ptr());
+        let bands = t.div_ceil(rows);
+        (0..self.squares() * bands).into_par_iter().for_each_init(
+            || Vec::with_capacity(rows * t),
+            |scratch: &mut Vec<f32>, task| {
+                let first = task % bands * rows;
+                let p = &mut scratch.spare_capacity_mut()[..rows.min(t - first) * t];
+                // SAFETY: no two tasks have the same rows of the same square.
+                #[allow(unsafe_code)]
+                unsafe {
+                    self.rows_from((task / bands, first), p, &shared);
+                }
+            },
+        );
+        // SAFETY: the tasks have written all rows of all heads' columns.
+        #[allow(unsafe_code)]
+        unsafe {
+            out.set_len(b * t * width);
+        }
+        out
+    }
 }
 
 /// Gradients for qkv, of its shape, and for a bias of that many groups.
@@ -260,11 +331,28 @@ impl<B: HostAccess> AttentionOps for B {
         let [b, t, width] = [shape[0], shape[1], shape[2] / 3];
         lent!(
             (qkv; bias) => {
-                let (y, p) = forward(&qkv, [b, t, width], heads, bias.as_deref());
+                let own = Forward { qkv: &qkv, dims: [b, t, width], heads, bias: bias.as_deref() };
+                let (y, p) = own.with_probabilities();
                 let p = B::own(p, [b, heads, t, t].into());
                 (B::own(y, [b, t, width].into()), AttentionState::new(p))
             },
             plain::self_attention::<B>(qkv, heads, bias)
+        )
+    }
+
+    fn self_attention_output(
+        qkv: FloatTensor<B>,
+        heads: usize,
+        bias: Option<FloatTensor<B>>,
+    ) -> FloatTensor<B> {
+        let shape = qkv.shape();
+        let dims = [shape[0], shape[1], shape[2] / 3];
+        lent!(
+            (qkv; bias) => {
+                let own = Forward { qkv: &qkv, dims, heads, bias: bias.as_deref() };
+                B::own(own.without_probabilities(), dims.into())
+            },
+            plain::self_attention::<B>(qkv, heads, bias).0
         )
     }
 

@@ -41,6 +41,15 @@ pub trait AttentionOps: Backend {
         plain::self_attention::<Self>(qkv, heads, bias)
     }
 
+    /// What [`AttentionOps::self_attention`] gives, without what its backward pass takes back.
+    fn self_attention_output(
+        qkv: FloatTensor<Self>,
+        heads: usize,
+        bias: Option<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        Self::self_attention(qkv, heads, bias).0
+    }
+
     /// Gradient of [`AttentionOps::self_attention`] for qkv and, where `groups` says how many there
     /// are, for the bias.
     fn self_attention_backward(
@@ -87,7 +96,7 @@ pub fn self_attention<B: FusedOps>(
             bias.dims()
         );
     }
-    wrap(B::self_attention(raw(qkv), heads, bias.map(raw)).0)
+    wrap(B::self_attention_output(raw(qkv), heads, bias.map(raw)))
 }
 
 /// V' of Eq. 6 from Q, K and V: the values of the map's tokens, without their bias. Never in a

@@ -49,17 +49,24 @@ simd_fn! {
     }
 }
 
+/// Input channels whose weights one task turns.
+const CHANNELS: usize = 16;
+
 /// `[d, dim, k, k]` to `[dim, k²·d]`, kernel positions column-major.
 fn by_input(kernel: &[f32], [d, dim, k]: [usize; 3]) -> Vec<f32> {
+    let (square, row) = (k * k, k * k * d);
     let mut out = vec![0.0; kernel.len()];
-    for (i, out) in out.chunks_exact_mut(k * k * d).enumerate() {
-        for (position, out) in out.chunks_exact_mut(d).enumerate() {
-            let at = position % k * k + position / k;
-            for (o, out) in out.iter_mut().enumerate() {
-                *out = kernel[(o * dim + i) * k * k + at];
+    out.par_chunks_mut((CHANNELS * row).max(1)).enumerate().for_each(|(task, out)| {
+        // An output's weights for these channels lie together.
+        for (o, kernel) in kernel.chunks_exact(dim * square).enumerate() {
+            let channels = kernel[task * CHANNELS * square..].chunks_exact(square);
+            for (out, kernel) in out.chunks_exact_mut(row).zip(channels) {
+                for (at, &weight) in kernel.iter().enumerate() {
+                    out[(at % k * k + at / k) * d + o] = weight;
+                }
             }
         }
-    }
+    });
     out
 }
 

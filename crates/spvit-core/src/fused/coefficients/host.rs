@@ -5,9 +5,12 @@ use rayon::prelude::*;
 
 use super::{CoefficientOps, plain};
 use crate::fused::host::{
-    CHUNK, HostAccess,
+    HostAccess,
     simd::{simd_fn, sum2},
 };
+
+/// Elements of a partial sum; a matter of the result's bits.
+const PART: usize = 1 << 14;
 
 simd_fn! {
     fn dot_chunk(a: &[f32], b: &[f32]) -> f32 {
@@ -18,7 +21,7 @@ simd_fn! {
 /// Inner product; partial sums are added in order, in double precision.
 fn dot(a: &[f32], b: &[f32]) -> f32 {
     let parts: Vec<f32> =
-        a.par_chunks(CHUNK).zip(b.par_chunks(CHUNK)).map(|(a, b)| dot_chunk(a, b)).collect();
+        a.par_chunks(PART).zip(b.par_chunks(PART)).map(|(a, b)| dot_chunk(a, b)).collect();
     parts.into_iter().map(f64::from).sum::<f64>() as f32
 }
 

@@ -63,7 +63,12 @@ pub(super) unsafe fn written(len: usize, write: impl FnOnce(&mut [MaybeUninit<f3
 }
 
 /// Elements that one task of an elementwise kernel handles.
-pub(super) const CHUNK: usize = 1 << 14;
+pub(super) const CHUNK: usize = 1 << 12;
+
+/// Elements of whole rows, as nearly [`CHUNK`] as they can be.
+pub(super) fn chunk_of_rows(row: usize) -> usize {
+    (CHUNK / row.max(1)).max(1) * row.max(1)
+}
 
 /// The three dimensions of a batch of tokens.
 pub(super) fn dims3(shape: &Shape) -> [usize; 3] {

@@ -1,6 +1,28 @@
 //! The matrix product that kernels call.
 
+use std::sync::Once;
+
 use gemm::Parallelism;
+
+/// Multiply-adds from which on a product is worth more than one thread.
+const PARALLEL: usize = 1 << 17;
+
+/// Rows, in sixes, up to which threads read the right factor where it lies: each would copy all of it.
+const UNCOPIED: usize = 64;
+
+/// On which threads a product of this size is computed.
+pub(in crate::fused) fn threads_for([m, n, k]: [usize; 3]) -> Parallelism {
+    // The library has limits of its own, for the whole program, which are of larger products.
+    static LIMITS: Once = Once::new();
+    LIMITS.call_once(|| {
+        gemm::set_threading_threshold(PARALLEL);
+        gemm::set_lhs_packing_threshold_multi_thread(UNCOPIED);
+    });
+    match m * n * k >= PARALLEL {
+        true => Parallelism::Rayon(0),
+        false => Parallelism::None,
+    }
+}
 
 /// A matrix in a slice: rows, columns and the distances between neighbours in each.
 #[derive(Clone, Copy)]

@@ -3,22 +3,15 @@
 use std::mem::MaybeUninit;
 
 use burn::tensor::{Shape, TensorMetadata, ops::FloatTensor};
-use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::{LinearOps, plain};
 use crate::fused::host::{
-    CHUNK, HostAccess, lent,
-    product::{Strides, product},
+    CHUNK, HostAccess, chunk_of_rows, lent,
+    product::{Strides, product, threads_for},
     sums::{add, column_sums},
     written,
 };
-
-/// Rows of a bias that one task writes.
-const ROWS: usize = 256;
-
-/// Multiply-adds from which a product is worth more than one thread.
-const PARALLEL: usize = 1 << 19;
 
 /// A product of whole slices; `transposed` says which factor is read across. Writes all of `dst`;
 /// with `add`, `dst` must hold values, to which the product is added.
@@ -34,10 +27,6 @@ fn whole(
         false => Strides { row: columns as isize, column: 1 },
         true => Strides { row: 1, column: rows as isize },
     };
-    let parallelism = match m * n * k >= PARALLEL {
-        true => Parallelism::Rayon(0),
-        false => Parallelism::None,
-    };
     // SAFETY: the assertion above, and `dst` is borrowed mutably.
     #[allow(unsafe_code)]
     unsafe {
@@ -48,7 +37,7 @@ fn whole(
             (b.as_ptr(), strides(k, n, b_transposed)),
             add,
             1.0,
-            parallelism,
+            threads_for([m, n, k]),
         );
     }
 }
@@ -62,7 +51,7 @@ fn affine(x: &[f32], w: &[f32], b: Option<&[f32]>, n: usize) -> Vec<f32> {
     unsafe {
         written(m * n, |y| {
             if let Some(b) = b {
-                y.par_chunks_mut((ROWS * n).max(1)).for_each(|rows| {
+                y.par_chunks_mut(chunk_of_rows(n)).for_each(|rows| {
                     rows.chunks_exact_mut(n).for_each(|row| {
                         row.write_copy_of_slice(b);
                     });

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 
 use super::{NormOps, plain};
 use crate::fused::host::{
-    HostAccess, lent,
+    HostAccess, chunk_of_rows, lent,
     simd::{simd_fn, sum, sum2},
     sums::add_in_order,
     written,
@@ -82,7 +82,7 @@ simd_fn! {
 
 /// `(x - mean)/√(variance + ε)·weight + bias` of every row.
 fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], epsilon: f64) -> Vec<f32> {
-    let size = (ROWS * weight.len()).max(1);
+    let size = chunk_of_rows(weight.len());
     assert!(x.len().is_multiple_of(weight.len()) && weight.len() == bias.len());
     // SAFETY: the chunks cover the buffer in whole rows, and the kernel writes every row.
     #[allow(unsafe_code)]
@@ -169,7 +169,7 @@ simd_fn! {
 
 /// `x/√(mean(x²) + ε)·weight` of every row.
 fn rms_norm(x: &[f32], weight: &[f32], epsilon: f64) -> Vec<f32> {
-    let size = (ROWS * weight.len()).max(1);
+    let size = chunk_of_rows(weight.len());
     assert!(x.len().is_multiple_of(weight.len()));
     // SAFETY: as in `layer_norm`.
     #[allow(unsafe_code)]
