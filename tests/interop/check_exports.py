@@ -7,13 +7,13 @@ model.safetensors and model.onnx from a model that was loaded and written again 
 The logits of FOLDER/networks/*/io.safetensors must come out of
   - compact.py, which loads the safetensors strictly (within 1e-5),
   - timm, where network.json names one of its models, likewise,
-  - onnxruntime, with two batch sizes (within 1e-4).
+  - onnxruntime and OpenVINO, with two batch sizes (within 1e-4).
 
 half.onnx, and dense.half.onnx and compact.half.onnx of styles, are in float16: the cosine of their logits
 to those of float32 must be at least 0.9999.
 
 dense.* and compact.* in FOLDER/styles/*, and spvit's logits of each (dense.io.safetensors, ...):
-these must come out of onnxruntime likewise, and timm's (io.safetensors) of the dense ONNX. timm
+these must come out of onnxruntime and OpenVINO likewise, and timm's (io.safetensors) of the dense ONNX. timm
 must load the dense safetensors of those that style.json names, strictly, and give its own logits,
 but for those of NOT_TIMMS.
 """
@@ -25,6 +25,7 @@ import sys
 
 import onnx
 import onnxruntime
+import openvino
 import timm
 import torch
 from safetensors.torch import load_file
@@ -52,12 +53,21 @@ def onnx_logits(path, image):
                       for batch in batches])
 
 
+def openvino_logits(path, image):
+    # By itself it computes in bfloat16 where the processor can.
+    precise = {"INFERENCE_PRECISION_HINT": "f32"}
+    core = openvino.Core()
+    model = core.compile_model(core.read_model(path), "CPU", precise)
+    return torch.cat([torch.from_numpy(model([batch.numpy()])[0].copy()) for batch in (image[:1], image[1:])])
+
+
 def logits(net, stem, weights, graph, image):
     """Program, logits and limit, for each program that reads these files."""
     yield f"compact.py {stem}", torch_logits(compact.CompactViT(net), weights, image), 1e-5
     if name := net.get("timm_model"):
         yield f"timm {stem}", torch_logits(timm.create_model(name), weights, image), 1e-5
     yield f"onnxruntime {stem}", onnx_logits(graph, image), 1e-4
+    yield f"openvino {stem}", openvino_logits(graph, image), 1e-4
 
 
 def networks(folder):
@@ -78,8 +88,11 @@ def styles(folder):
     for here in sorted((folder / "styles").iterdir()):
         for form in ("dense", "compact"):
             io = load_file(here / f"{form}.io.safetensors")
-            found = onnx_logits(here / f"{form}.onnx", io["input"])
+            graph = here / f"{form}.onnx"
+            found = onnx_logits(graph, io["input"])
             yield here.name, f"onnxruntime {form}", found, io["logits"], 1e-4
+            own = openvino_logits(graph, io["input"])
+            yield here.name, f"openvino {form}", own, io["logits"], 1e-4
             if form == "dense" and (here / "io.safetensors").exists():
                 theirs = load_file(here / "io.safetensors")["logits"]
                 yield here.name, "its logits, in ONNX", found, theirs, 1e-4
@@ -92,21 +105,23 @@ def styles(folder):
 
 
 def halves(folder):
-    """Name and cosine of the logits in float16 to those in float32, of every network and style."""
+    """Name, program and cosine of the logits in float16 to those in float32, of every network and style."""
     files = [*(folder / "networks").glob("*/half.onnx"), *(folder / "styles").glob("*/*.half.onnx")]
     for path in sorted(files):
         io = load_file(path.with_name(path.name.removesuffix("half.onnx") + "io.safetensors"))
-        found, expected = onnx_logits(path, io["input"]).double(), io["logits"].double()
-        yield path.parent.name, torch.cosine_similarity(found, expected, dim=1).min().item()
+        for name, program in (("onnxruntime", onnx_logits), ("openvino", openvino_logits)):
+            found, expected = program(path, io["input"]).double(), io["logits"].double()
+            cosine = torch.cosine_similarity(found, expected, dim=1).min().item()
+            yield path.parent.name, f"{name} float16", cosine
 
 
 def main():
     failed = 0
     folder = pathlib.Path(sys.argv[1])
-    for name, cosine in halves(folder):
+    for name, program, cosine in halves(folder):
         sound = cosine >= 0.9999
         failed += not sound
-        print(f"{'ok' if sound else 'FAIL':4} {name:24} {'onnxruntime float16':22} cosine {cosine:.6f}")
+        print(f"{'ok' if sound else 'FAIL':4} {name:24} {program:22} cosine {cosine:.6f}")
     for name, program, found, expected, limit in itertools.chain(networks(folder), styles(folder)):
         off = (found - expected).abs().max().item()
         sound = off <= limit

@@ -1,12 +1,13 @@
 """Checks folders of `spvit convert --form hub` as transformers' image processor and onnxruntime read them.
 
-    python check_hub.py SPVIT MODEL
+    python check_hub.py RELEASE MODEL
 
-SPVIT is the program, MODEL the bundled model of grey images. It and a small ViT that transformers writes here,
+RELEASE is the folder of the program and its examples, MODEL the bundled model of grey images. It and a small ViT that transformers writes here,
 whose images are resized by their shorter side and cut, classify pictures of other sizes than theirs: the
 probabilities must be those of `spvit predict` (1e-2: libraries differ in the last bit of a resized pixel), in
 float16 likewise. Where an odd number of pixels is cut off, transformers cuts one less before the middle than
-timm and spvit do, so that the pictures here are of sizes where it is even.
+timm and spvit do, so that the pictures here are of sizes where it is even. The examples that classify an image,
+by spvit-layers and by onnxruntime, must name the class that `spvit predict` names.
 """
 
 import json
@@ -25,10 +26,10 @@ import torch
 LIMIT = 1e-2
 
 
-def pictures(folder, mode):
+def pictures(folder, mode, sizes=((44, 32), (28, 28), (32, 64))):
     """Smooth pictures, some wide, some high."""
     random = np.random.default_rng(5)
-    for number, size in enumerate([(44, 32), (28, 28), (32, 64)]):
+    for number, size in enumerate(sizes):
         small = random.integers(0, 256, (5, 5, 3), dtype=np.uint8)
         path = folder / f"{number}.png"
         Image.fromarray(small).resize(size, Image.BICUBIC).convert(mode).save(path)
@@ -76,8 +77,28 @@ def fused(program, model, path, place):
     return list(parts / parts.sum())
 
 
+def examples(release, program, bundled, place):
+    """How many examples name another class than the program."""
+    folder = place / "examples"
+    folder.mkdir()
+    onnx, failed = folder / "bytes.onnx", 0
+    subprocess.run([program, "convert", bundled, onnx, "--fuse-preprocess"], check=True, capture_output=True)
+    for path in pictures(folder, "L", [(28, 28)] * 4):
+        probabilities = predicted(program, bundled, path)
+        expected = max(probabilities, key=probabilities.get)
+        for name, model in (("classify", bundled), ("onnx", onnx)):
+            call = [release / "examples" / name, model, path]
+            output = subprocess.run(call, check=True, capture_output=True, text=True).stdout
+            sound = int(output.split()[0]) == expected
+            failed += not sound
+            print(f"{'ok' if sound else 'FAIL':4} example {name:9} {path.name}: {output.strip()}")
+    return failed
+
+
 def main():
-    program, bundled = sys.argv[1:]
+    release, bundled = sys.argv[1:]
+    release = pathlib.Path(release)
+    program = release / "spvit"
     failed = 0
     with tempfile.TemporaryDirectory() as place:
         place = pathlib.Path(place)
@@ -101,6 +122,7 @@ def main():
         off = max(abs(found[i] - p) for i, p in predicted(program, bundled, path).items())
         failed += off > LIMIT
         print(f"{'FAIL' if off > LIMIT else 'ok':4} bytes in, one image, float16: off by {off:.1e}")
+        failed += examples(release, program, bundled, place)
     sys.exit(f"{failed} checks failed" if failed else 0)
 
 

@@ -1,6 +1,10 @@
 //! The checks of tests/interop, in a Python environment outside the checkout.
 
-use std::{env, path::PathBuf, process::Command};
+use std::{
+    env,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use crate::shell::{Failure, cargo, release, run};
 
@@ -31,6 +35,8 @@ pub fn python() -> Result<PathBuf, Failure> {
 pub fn check(shapes: &[String]) -> Result<(), Failure> {
     let python = python()?;
     let cases = environment().join("cases");
+    // Those of a check that failed.
+    let _ = std::fs::remove_dir_all(&cases);
     let script = |name: &str| {
         let mut command = Command::new(&python);
         command.arg(format!("tests/interop/{name}.py")).arg(&cases);
@@ -43,11 +49,15 @@ pub fn check(shapes: &[String]) -> Result<(), Failure> {
     tests.args(["--test", "interop", "--test", "interchange", "--test", "memory"]);
     run(tests.env("SPVIT_INTEROP_DIR", &cases))?;
     run(&mut script("check_exports"))?;
-    run(cargo().args(["build", "--release", "--workspace"]))?;
+    let library = library().ok_or_else(|| {
+        let place = environment();
+        Failure::new(format!("{}: no library of onnxruntime in it", place.display()))
+    })?;
+    run(cargo().args(["build", "--release", "--workspace", "--bins", "--examples"]))?;
+    teachers(&library)?;
     let mut hub = Command::new(&python);
-    hub.args(["-W", "ignore", "tests/interop/check_hub.py"]).arg(release().join("spvit"));
-    run(hub.arg("models/vit_micro-fashion-mnist.safetensors"))?;
-    teachers()?;
+    hub.args(["-W", "ignore", "tests/interop/check_hub.py"]).arg(release());
+    run(hub.arg("models/vit_micro-fashion-mnist.safetensors").env("ORT_DYLIB_PATH", library))?;
     let mut tract = cargo();
     tract.args(["run", "--manifest-path", "tests/interop/tract/Cargo.toml", "--"]);
     run(tract.arg(&cases))?;
@@ -56,15 +66,13 @@ pub fn check(shapes: &[String]) -> Result<(), Failure> {
 }
 
 /// Teachers in ONNX against the models that they were made of, by the environment's onnxruntime.
-fn teachers() -> Result<(), Failure> {
-    let library = library().ok_or_else(|| {
-        let place = environment();
-        Failure::new(format!("{}: no library of onnxruntime in it", place.display()))
-    })?;
+/// Leaves the example that computes with it.
+fn teachers(library: &Path) -> Result<(), Failure> {
+    let with = ["--release", "--workspace", "--features", "spvit-train/onnxruntime"];
     let mut tests = cargo();
-    tests.args(["test", "--release", "--workspace", "--features", "spvit-train/onnxruntime"]);
-    tests.args(["--lib", "--test", "run", "--", "teach"]);
-    run(tests.env("ORT_DYLIB_PATH", library))
+    tests.arg("test").args(with).args(["--lib", "--test", "run", "--", "teach"]);
+    run(tests.env("ORT_DYLIB_PATH", library))?;
+    run(cargo().arg("build").args(with).args(["--example", "onnx"]))
 }
 
 /// onnxruntime's library: what ORT_DYLIB_PATH names, or that in Python's package.

@@ -216,6 +216,8 @@ fn live(browser: &mut Browser, root: &Path, folder: &Path) -> Result<(), Failure
     }
     let kept = browser.value("window.same === true && document.querySelector('details').open")?;
     let complaints = browser.complaints();
+    // A page that still asks would complain of a server that has ended.
+    browser.open("about:blank")?;
     drop(watching);
     match (shown.contains("finetune"), kept == true, complaints.first()) {
         (_, _, Some(complaint)) => Err(Failure::new(format!("live page: {complaint}"))),
