@@ -10,6 +10,7 @@ timm and spvit do, so that the pictures here are of sizes where it is even. The 
 by spvit-layers and by onnxruntime, must name the class that `spvit predict` names.
 """
 
+import gzip
 import json
 import pathlib
 import subprocess
@@ -26,10 +27,10 @@ import torch
 LIMIT = 1e-2
 
 
-def pictures(folder, mode, sizes=((44, 32), (28, 28), (32, 64))):
+def pictures(folder, mode):
     """Smooth pictures, some wide, some high."""
     random = np.random.default_rng(5)
-    for number, size in enumerate(sizes):
+    for number, size in enumerate([(44, 32), (28, 28), (32, 64)]):
         small = random.integers(0, 256, (5, 5, 3), dtype=np.uint8)
         path = folder / f"{number}.png"
         Image.fromarray(small).resize(size, Image.BICUBIC).convert(mode).save(path)
@@ -78,12 +79,16 @@ def fused(program, model, path, place):
 
 
 def examples(release, program, bundled, place):
-    """How many examples name another class than the program."""
+    """Of how many bundled images an example names another class than the program."""
     folder = place / "examples"
     folder.mkdir()
     onnx, failed = folder / "bytes.onnx", 0
     subprocess.run([program, "convert", bundled, onnx, "--fuse-preprocess"], check=True, capture_output=True)
-    for path in pictures(folder, "L", [(28, 28)] * 4):
+    with gzip.open("data/fashion-mnist-mini/t10k-images-idx3-ubyte.gz") as file:
+        images = np.frombuffer(file.read(), np.uint8, offset=16).reshape(-1, 28, 28)
+    for number in range(6):
+        path = folder / f"{number}.png"
+        Image.fromarray(images[number]).save(path)
         probabilities = predicted(program, bundled, path)
         expected = max(probabilities, key=probabilities.get)
         for name, model in (("classify", bundled), ("onnx", onnx)):
