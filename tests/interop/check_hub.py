@@ -2,9 +2,9 @@
 
     python check_hub.py RELEASE MODEL
 
-RELEASE is the folder of the program and its examples, MODEL the bundled model of grey images. It and a small ViT that transformers writes here,
-whose images are resized by their shorter side and cut, classify pictures of other sizes than theirs: the
-probabilities must be those of `spvit predict` (1e-2: libraries differ in the last bit of a resized pixel), in
+RELEASE is the folder of the program and its examples, MODEL the bundled model of grey images. It and a
+small ViT that transformers writes here, whose images are resized by their shorter side and cut, classify
+pictures of other sizes than theirs: the probabilities must be those of `spvit predict` (1e-2: libraries differ in the last bit of a resized pixel), in
 float16 likewise. Where an odd number of pixels is cut off, transformers cuts one less before the middle than
 timm and spvit do, so that the pictures here are of sizes where it is even. The examples that classify an image,
 by spvit-layers and by onnxruntime, must name the class that `spvit predict` names.
@@ -50,13 +50,17 @@ def small_vit(folder):
     return folder
 
 
+def softmax(logits):
+    parts = np.exp(logits - logits.max())
+    return parts / parts.sum()
+
+
 def probabilities(hub, name, path):
     processor, config = AutoImageProcessor.from_pretrained(hub), AutoConfig.from_pretrained(hub)
     pixels = processor(Image.open(path), return_tensors="np")["pixel_values"].astype(np.float32)
     session = onnxruntime.InferenceSession(str(hub / "onnx" / name), providers=["CPUExecutionProvider"])
     logits, = session.run(None, {"pixel_values": pixels})
-    parts = np.exp(logits[0] - logits[0].max())
-    return {config.id2label[i]: part for i, part in enumerate(parts / parts.sum())}
+    return {config.id2label[i]: part for i, part in enumerate(softmax(logits[0]))}
 
 
 def predicted(program, model, path):
@@ -74,8 +78,7 @@ def fused(program, model, path, place):
     session = onnxruntime.InferenceSession(str(onnx), providers=["CPUExecutionProvider"])
     pixels = np.asarray(Image.open(path)).reshape(session.get_inputs()[0].shape)
     logits, = session.run(None, {"input": pixels})
-    parts = np.exp(logits[0] - logits[0].max())
-    return list(parts / parts.sum())
+    return list(softmax(logits[0]))
 
 
 def examples(release, program, bundled, place):

@@ -91,13 +91,7 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
 
 /// Forward passes here and in onnxruntime.
 fn runtimes() -> Result<(), Failure> {
-    let library = interop::library().ok_or_else(|| {
-        let place = interop::environment();
-        let place = place.display();
-        Failure::new(format!(
-            "no library of onnxruntime in {place}; `cargo xtask interop` makes it, or name one by ORT_DYLIB_PATH"
-        ))
-    })?;
+    let library = interop::needed_library()?;
     let build = ["build", "--release", "--workspace", "--features", "spvit-benches/onnxruntime"];
     shell::run(cargo().args(build))?;
     let mut program = Command::new(release().join("runtimes"));

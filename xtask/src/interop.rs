@@ -34,6 +34,7 @@ pub fn python() -> Result<PathBuf, Failure> {
 /// only if a check fails.
 pub fn check(shapes: &[String]) -> Result<(), Failure> {
     let python = python()?;
+    let library = needed_library()?;
     let cases = environment().join("cases");
     // Those of a check that failed.
     let _ = std::fs::remove_dir_all(&cases);
@@ -49,10 +50,6 @@ pub fn check(shapes: &[String]) -> Result<(), Failure> {
     tests.args(["--test", "interop", "--test", "interchange", "--test", "memory"]);
     run(tests.env("SPVIT_INTEROP_DIR", &cases))?;
     run(&mut script("check_exports"))?;
-    let library = library().ok_or_else(|| {
-        let place = environment();
-        Failure::new(format!("{}: no library of onnxruntime in it", place.display()))
-    })?;
     run(cargo().args(["build", "--release", "--workspace", "--bins", "--examples"]))?;
     teachers(&library)?;
     let mut hub = Command::new(&python);
@@ -91,6 +88,16 @@ pub fn library() -> Option<PathBuf> {
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             name.starts_with("libonnxruntime.")
         })
+    })
+}
+
+/// [`library`], where nothing can be done without it.
+pub fn needed_library() -> Result<PathBuf, Failure> {
+    library().ok_or_else(|| {
+        Failure::new(format!(
+            "no library of onnxruntime in {}; `cargo xtask interop` makes it, or name one by ORT_DYLIB_PATH",
+            environment().display()
+        ))
     })
 }
 

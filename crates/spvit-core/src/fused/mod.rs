@@ -3,7 +3,8 @@
 //! A folder holds one kind of operation: its trait over [`Backend`] and the functions on
 //! [`Tensor`]s that layers call (`mod.rs`), the default in plain tensor operations (`plain.rs`), one
 //! node of an autodiff graph for each forward and backward pair (`graph.rs`), kernels over slices
-//! for the backends on a CPU (`host.rs`), and tests that hold them against each other.
+//! for the backends on a CPU (`host.rs`), and tests that hold them against each other. `pool.rs` says on
+//! which threads work runs that calls many of them.
 //!
 //! [`FusedOps`] is their sum. A backend without kernels of its own is a line in this file, and runs
 //! the defaults. A method and its `_backward` are overridden together. In the traits' docs, leading

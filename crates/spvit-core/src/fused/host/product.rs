@@ -7,7 +7,8 @@ use gemm::Parallelism;
 /// Multiply-adds from which on a product is worth more than one thread.
 const PARALLEL: usize = 1 << 17;
 
-/// Rows, in sixes, up to which threads read the right factor where it lies: each would copy all of it.
+/// Rows, in those of one turn of the innermost loop (six with AVX-512), up to which threads read the right
+/// factor where it lies: each would copy all of it.
 const UNCOPIED: usize = 64;
 
 /// On which threads a product of this size is computed.
