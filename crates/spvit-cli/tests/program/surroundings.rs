@@ -14,10 +14,11 @@ use crate::{
 /// its end.
 fn meanwhile(before: &str, run: &str, options: &str, then: &str) -> String {
     let options = options.replace("search.epochs=2", "search.epochs=40");
+    // Emptied first: the run before may have left its own epochs in `said`.
     format!(
-        "{before} $SPVIT run --out {run}{options} 2>said & pid=$!; while ! grep -q 'epoch 1/40 done' \
-         said; do kill -0 $pid || break; sleep 0.01; done; {then}; wait $pid; code=$?; cat said >&2; \
-         exit $code"
+        ": >said; {before} $SPVIT run --out {run}{options} 2>said & pid=$!; while ! grep -q \
+         'epoch 1/40 done' said; do kill -0 $pid || break; sleep 0.01; done; {then}; wait $pid; \
+         code=$?; cat said >&2; exit $code"
     )
 }
 
