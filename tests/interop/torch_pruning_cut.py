@@ -32,9 +32,11 @@ class Unreachable(Exception):
 
 def read_dense(path):
     """The dense model of a safetensors file with timm's names."""
-    model = VisionTransformer(img_size=SIDE, patch_size=4, in_chans=1, num_classes=10,
-                              embed_dim=64, depth=6, num_heads=HEADS, mlp_ratio=4.0)
-    model.load_state_dict(load_file(path))
+    state = load_file(path)
+    model = VisionTransformer(img_size=SIDE, patch_size=4, in_chans=1,
+                              num_classes=len(state["head.bias"]), embed_dim=64, depth=6,
+                              num_heads=HEADS, mlp_ratio=4.0)
+    model.load_state_dict(state)
     return model.eval()
 
 

@@ -50,8 +50,9 @@ impl Cell<'_> {
     /// What the cell is computed with: its settings, those of the configuration, and the dense model's
     /// file by its length and the sum of its bytes.
     pub fn recipe(&self) -> String {
-        let config = fs::read_to_string(self.study.config).unwrap_or_default();
-        let trained = ["pretrain", "transfer"];
+        let Study { config, made, .. } = self.study;
+        // What made the dense model counts where its file need not be there.
+        let trained: &[&str] = if *made { &[] } else { &["pretrain", "transfer"] };
         let mut section = String::new();
         let mut relevant = Vec::new();
         for line in config.lines().map(|line| line.split('#').next().unwrap_or_default().trim()) {
@@ -61,7 +62,8 @@ impl Cell<'_> {
                 relevant.push(format!("{section}.{line}"));
             }
         }
-        let dense = dense(self.study.config).and_then(|path| fs::read(path).ok());
+        let file = dense(config).filter(|_| !made);
+        let dense = file.and_then(|path| fs::read(path).ok());
         let scripts = match self.row.kind {
             Kind::TorchPruning { importance, what } => format!("{importance} {what}{SCRIPTS}"),
             Kind::Carried { importance } => format!("{importance} carried{SCRIPTS}"),
@@ -120,7 +122,7 @@ impl Cell<'_> {
         program.arg(command).env("RAYON_NUM_THREADS", self.study.threads.to_string());
         match folder.join("config.toml").exists() {
             true => program.arg("--resume"),
-            false => program.args(["--config", self.study.config]).arg("--out"),
+            false => program.arg("--config").arg(&self.study.config_file).arg("--out"),
         };
         program.arg(folder);
         if !folder.join("config.toml").exists() {
@@ -179,10 +181,8 @@ impl Cell<'_> {
         }
         let seed = best.map_or(self.seed, |(_, seed)| seed);
         let figures = self.run(folder, seed, &[])?;
-        let epoch = per_epoch(
-            &fs::read_to_string(folder.join("config.toml")).unwrap_or_default(),
-            "finetune",
-        );
+        let config = fs::read_to_string(folder.join("config.toml")).unwrap_or_default();
+        let epoch = per_epoch(&config, "finetune", self.study.images);
         Ok(figures
             .map(|own| Figures { images: [own.images[0] + TRIES * epoch, own.images[1]], ..own }))
     }
@@ -200,13 +200,13 @@ impl Cell<'_> {
         }
         let mut script = Command::new(interop::python()?);
         script.args(["-W", "ignore", "tests/interop/torch_pruning_rival.py"]);
-        script.arg("--dense").arg(dense(self.study.config).unwrap_or_default());
-        script.args(["--data", &setting(self.study.config, "data.folder")?]);
+        script.arg("--dense").arg(dense(&self.study.config).unwrap_or_default());
+        script.args(["--data", &setting(&self.study.config, "data.folder")?]);
         script.args(["--budget", &self.budget.to_string(), "--seed", &self.seed.to_string()]);
         script.args(["--importance", importance, "--what", what]).args(more);
         script.args(["--threads", &self.study.threads.to_string()]);
         for (option, key) in SHARED {
-            script.args([option, &setting(self.study.config, key)?]);
+            script.args([option, &setting(&self.study.config, key)?]);
         }
         script.arg("--out").arg(folder);
         let output = script.stderr(std::process::Stdio::piped()).output();
@@ -290,7 +290,7 @@ impl Cell<'_> {
         let tuned = lines.iter().filter(|line| line["phase"] == "finetune");
         let validation = tuned.filter_map(|line| line["validation_accuracy"].as_f64());
         let config = fs::read_to_string(folder.join("config.toml")).unwrap_or_default();
-        let images = |section: &str| per_epoch(&config, section);
+        let images = |section: &str| per_epoch(&config, section, self.study.images);
         let number_of = |section: &str, name: &str| {
             value(&config, section, name).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0)
         };
@@ -331,12 +331,11 @@ const SHARED: [(&str, &str); 6] = [
     ("--distillation", "finetune.distillation"),
 ];
 
-/// A value in a configuration file.
-fn setting(config: &str, key: &str) -> Result<String, Failure> {
-    let text =
-        fs::read_to_string(config).map_err(|error| Failure::new(format!("{config}: {error}")))?;
+/// A value in a configuration's text.
+pub fn setting(config: &str, key: &str) -> Result<String, Failure> {
     let (section, name) = key.split_once('.').unwrap_or(("", key));
-    value(&text, section, name).ok_or_else(|| Failure::new(format!("{config}: {key} is not there")))
+    let missing = || Failure::new(format!("the study's configuration: {key} is not there"));
+    value(config, section, name).ok_or_else(missing)
 }
 
 fn value(text: &str, section: &str, name: &str) -> Option<String> {
@@ -349,16 +348,17 @@ fn value(text: &str, section: &str, name: &str) -> Option<String> {
 
 /// The dense model that a configuration names.
 fn dense(config: &str) -> Option<PathBuf> {
-    value(&fs::read_to_string(config).ok()?, "dense", "weights").map(PathBuf::from)
+    value(config, "dense", "weights").map(PathBuf::from)
 }
 
-/// Images of an epoch of full batches, of the 55,000 or of fewer.
-fn per_epoch(config: &str, section: &str) -> u64 {
+/// Images of an epoch of full batches, of those of the training file that are not for validation or of
+/// fewer.
+fn per_epoch(config: &str, section: &str, images: u64) -> u64 {
     let number = |section: &str, name: &str| {
         value(config, section, name).and_then(|text| text.parse::<u64>().ok()).unwrap_or(0)
     };
     let all = match number("data", "train_limit") {
-        0 => 60_000 - number("data", "validation"),
+        0 => images.saturating_sub(number("data", "validation")),
         limit => limit,
     };
     let batch = number(section, "batch_size").max(1);

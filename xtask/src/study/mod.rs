@@ -9,17 +9,21 @@ mod cells;
 mod page;
 mod records;
 mod rows;
+mod transfer;
 
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::{Mutex, PoisonError},
     thread,
 };
 
-use crate::shell::{Failure, cargo, run};
+use crate::shell::{self, Failure, cargo, run};
 use cells::Cell;
 use records::Records;
 use rows::{Kind, ROWS, Row};
+
+/// The configuration of the whole study.
+const WHOLE: &str = "configs/fashion-mnist.toml";
 
 /// What to compute.
 #[derive(clap::Args)]
@@ -36,6 +40,10 @@ pub struct Arguments {
     /// A few rows on few images, to see that the study works; the page stays as it is
     #[arg(long, conflicts_with_all = ["only", "budgets", "seeds"])]
     quick: bool,
+    /// Some rows on five of the classes, from a dense model that was pretrained on the other five and
+    /// transferred
+    #[arg(long, conflicts_with = "quick")]
+    transfer: bool,
     /// Draws the page from the lines that there are, and computes nothing
     #[arg(long)]
     page: bool,
@@ -46,22 +54,95 @@ pub struct Arguments {
 
 /// What all cells share.
 pub struct Study {
-    /// Configuration that every run starts from.
-    config: &'static str,
+    /// Configuration that every run starts from: its text, and the file that has it.
+    config: String,
+    config_file: PathBuf,
+    /// Whether the dense model is made by the study, by that configuration.
+    made: bool,
+    /// Images of the training file.
+    images: u64,
     /// Settings of every run, after the row's own.
     settings: Vec<String>,
     /// Where runs are made, and removed when they are done.
     scratch: PathBuf,
     records: PathBuf,
-    page: Option<PathBuf>,
+    page: Option<page::Part>,
     /// Cores of each cell.
     threads: usize,
+}
+
+impl Study {
+    fn quick(threads: usize) -> Result<Self, Failure> {
+        let scratch = crate::shell::release().join("study-quick");
+        let _ = std::fs::remove_dir_all(&scratch);
+        Ok(Self {
+            settings: [
+                "data.train_limit=1280",
+                "search.start_images=256",
+                "search.trial_steps=5",
+                "finetune.epochs=1",
+            ]
+            .map(String::from)
+            .to_vec(),
+            records: scratch.join("evidence.jsonl"),
+            page: None,
+            scratch,
+            ..Self::of("configs/demo.toml", threads)?
+        })
+    }
+
+    /// From the bundled model, on the images of a configuration.
+    fn of(config_file: &str, threads: usize) -> Result<Self, Failure> {
+        let config_file = PathBuf::from(config_file);
+        let config = std::fs::read_to_string(&config_file)
+            .map_err(|error| shell::fail(&config_file, &error))?;
+        Ok(Self {
+            config,
+            config_file,
+            made: false,
+            images: 60_000,
+            settings: Vec::new(),
+            scratch: PathBuf::from("runs/study"),
+            records: PathBuf::from("docs/evidence.jsonl"),
+            page: Some(page::Part::Whole),
+            threads,
+        })
+    }
+
+    /// From a model of half of the classes, on the images of the other half.
+    fn transfer(threads: usize) -> Result<Self, Failure> {
+        let whole = Self::of(WHOLE, threads)?;
+        let scratch = PathBuf::from(transfer::SCRATCH);
+        Ok(Self {
+            config: transfer::configuration(&whole.config)?,
+            config_file: scratch.join("config.toml"),
+            made: true,
+            images: transfer::IMAGES,
+            scratch,
+            records: PathBuf::from("docs/evidence-transfer.jsonl"),
+            page: Some(page::Part::Transfer),
+            ..whole
+        })
+    }
+
+    /// Makes what cells start from.
+    fn prepare(&self) -> Result<(), Failure> {
+        std::fs::create_dir_all(&self.scratch)
+            .map_err(|error| shell::fail(&self.scratch, &error))?;
+        if !self.made {
+            return Ok(());
+        }
+        std::fs::write(&self.config_file, &self.config)
+            .map_err(|error| shell::fail(&self.config_file, &error))?;
+        transfer::prepare(&Self::of(WHOLE, self.threads)?.config, &self.config_file)
+    }
 }
 
 /// A few rows on few images.
 pub fn quick() -> Result<(), Failure> {
     let (only, budgets, seeds) = (vec![], vec![], vec![]);
-    run_study(&Arguments { only, budgets, seeds, quick: true, page: false, jobs: 1 })
+    let (quick, transfer, page) = (true, false, false);
+    run_study(&Arguments { only, budgets, seeds, quick, transfer, page, jobs: 1 })
 }
 
 /// Computes what is missing and draws the page.
@@ -69,34 +150,10 @@ pub fn run_study(arguments: &Arguments) -> Result<(), Failure> {
     let cores = thread::available_parallelism().map_or(1, usize::from);
     let jobs = usize::try_from(arguments.jobs).unwrap_or(1);
     let threads = (cores / jobs).max(1);
-    let study = match arguments.quick {
-        true => {
-            let scratch = crate::shell::release().join("study-quick");
-            let _ = std::fs::remove_dir_all(&scratch);
-            Study {
-                config: "configs/demo.toml",
-                settings: [
-                    "data.train_limit=1280",
-                    "search.start_images=256",
-                    "search.trial_steps=5",
-                    "finetune.epochs=1",
-                ]
-                .map(String::from)
-                .to_vec(),
-                records: scratch.join("evidence.jsonl"),
-                page: None,
-                scratch,
-                threads,
-            }
-        }
-        false => Study {
-            config: "configs/fashion-mnist.toml",
-            settings: Vec::new(),
-            scratch: PathBuf::from("runs/study"),
-            records: PathBuf::from("docs/evidence.jsonl"),
-            page: Some(PathBuf::from("docs")),
-            threads,
-        },
+    let study = match (arguments.quick, arguments.transfer) {
+        (true, _) => Study::quick(threads)?,
+        (_, true) => Study::transfer(threads)?,
+        _ => Study::of(WHOLE, threads)?,
     };
     let (budgets, seeds): (&[f64], &[u64]) = match arguments.quick {
         true => (&[0.4], &[0]),
@@ -104,6 +161,7 @@ pub fn run_study(arguments: &Arguments) -> Result<(), Failure> {
     };
     let wanted = |row: &&Row| match arguments.quick {
         true => row.quick,
+        false if arguments.transfer && !rows::TRANSFERRED.contains(&row.name) => false,
         false => {
             let named = |text: &String| row.name.contains(text.as_str());
             arguments.only.is_empty() || arguments.only.iter().any(named)
@@ -117,7 +175,7 @@ pub fn run_study(arguments: &Arguments) -> Result<(), Failure> {
     let mut records = Records::read(&study.records)?;
     if !arguments.page {
         run(cargo().args(["build", "--release", "--workspace"]))?;
-        make(&study.scratch)?;
+        study.prepare()?;
         let mut cells = Vec::new();
         for &seed in seeds {
             for row in &rows {
@@ -138,10 +196,7 @@ pub fn run_study(arguments: &Arguments) -> Result<(), Failure> {
         Some(Cell { study: &study, row, budget: 0.0, seed: 0 }.recipe())
     });
     print!("{}", page::table(&records));
-    match &study.page {
-        Some(folder) => page::write(&records, folder),
-        None => Ok(()),
-    }
+    study.page.map_or(Ok(()), |part| page::write(&records, part))
 }
 
 /// Computes the cells, so many at a time, and keeps each record as soon as it is there.
@@ -166,9 +221,4 @@ fn compute(cells: Vec<Cell>, jobs: usize, records: &mut Records) -> Result<(), F
         // All of them end before the first failure is told.
         ends.collect::<Vec<_>>().into_iter().collect()
     })
-}
-
-fn make(folder: &Path) -> Result<(), Failure> {
-    std::fs::create_dir_all(folder)
-        .map_err(|error| Failure::new(format!("{}: {error}", folder.display())))
 }

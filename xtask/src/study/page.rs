@@ -10,8 +10,27 @@ use super::{
 };
 use crate::shell::Failure;
 
-/// Between these lines of the page the command writes.
-const MARKS: [&str; 2] = ["<!-- cargo xtask study: begin -->", "<!-- cargo xtask study: end -->"];
+/// A part of docs/EVIDENCE.md that the command writes.
+#[derive(Clone, Copy)]
+pub enum Part {
+    /// The study itself, with plots.
+    Whole,
+    /// That of a transferred model.
+    Transfer,
+}
+
+impl Part {
+    /// It stands between these lines.
+    fn marks(self) -> [&'static str; 2] {
+        match self {
+            Self::Whole => ["<!-- cargo xtask study: begin -->", "<!-- cargo xtask study: end -->"],
+            Self::Transfer => [
+                "<!-- cargo xtask study --transfer: begin -->",
+                "<!-- cargo xtask study --transfer: end -->",
+            ],
+        }
+    }
+}
 
 /// A row's figures at one budget, over its seeds.
 struct Summary<'a> {
@@ -100,17 +119,22 @@ pub fn table(records: &Records) -> String {
 }
 
 /// Writes the table into EVIDENCE.md and the plots beside it.
-pub fn write(records: &Records, folder: &Path) -> Result<(), Failure> {
+pub fn write(records: &Records, part: Part) -> Result<(), Failure> {
+    let folder = Path::new("docs");
+    let marks = part.marks();
     let path = folder.join("EVIDENCE.md");
     let fail = |error: &dyn std::fmt::Display| Failure::new(format!("{}: {error}", path.display()));
     let text = fs::read_to_string(&path).map_err(|error| fail(&error))?;
-    let [begin, end] = MARKS.map(|mark| text.find(mark));
+    let [begin, end] = marks.map(|mark| text.find(mark));
     let (Some(begin), Some(end)) = (begin, end) else {
-        return Err(fail(&format!("the lines {} and {} are not there", MARKS[0], MARKS[1])));
+        return Err(fail(&format!("the lines {} and {} are not there", marks[0], marks[1])));
     };
-    let head = &text[..begin + MARKS[0].len()];
+    let head = &text[..begin + marks[0].len()];
     fs::write(&path, format!("{head}\n{}\n{}", table(records), &text[end..]))
         .map_err(|error| fail(&error))?;
+    if matches!(part, Part::Transfer) {
+        return Ok(());
+    }
     let summaries = summaries(records);
     let share = |figures: &Figures| Some(figures.share);
     plot(&summaries, share, "FLOPs, % of the dense model's", &folder.join("evidence-flops.svg"))?;

@@ -126,6 +126,11 @@ pub const ROWS: &[Row] = &[
         cut!("magnitude", "msa"),
     ),
     row(
+        "importance, FFN",
+        "attention everywhere, by this project's importance over the network",
+        cut!("importance", "msa"),
+    ),
+    row(
         "attention in every second block",
         "from the second on, shortcuts between, uniform width",
         cut!("uniform", "shortcut", "msa", "shortcut", "msa", "shortcut", "msa"),
@@ -209,4 +214,17 @@ pub const ROWS: &[Row] = &[
             published!("searched", "search.operations=[\"shortcut|msa\"]"),
         )
     },
+];
+
+/// Those of `--transfer`.
+pub const TRANSFERRED: &[&str] = &[
+    "spvit",
+    "dense, trained on",
+    "the paper's search",
+    "Torch-Pruning, Taylor",
+    "Torch-Pruning, Hessian",
+    "Torch-Pruning, magnitude",
+    "magnitude",
+    "attention in every second block",
+    "random",
 ];
