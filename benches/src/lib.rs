@@ -11,7 +11,7 @@ use spvit_search::{
     Architecture, BlockArchitecture, Budget, BudgetTerm, CostModel, CostTable, Gates, expand, prune,
 };
 use spvit_train::{
-    Classification, SearchObjective, Searched, Uniforms,
+    Classification, Devices, SearchObjective, Searched, Uniforms,
     step::{Group, Replicas, StepOptions},
 };
 
@@ -37,6 +37,9 @@ pub fn mixed_architecture(config: &ModelConfig) -> Architecture {
     let blocks = (0..shapes.len()).map(block).collect();
     Architecture::new(config.clone(), CostModel::Macs, blocks, None)
 }
+
+/// Why no step of these fails.
+const ONE: &str = "one device exchanges nothing";
 
 /// Models of one shape in training, and a batch. A step is the one that `spvit` takes, from the batch
 /// on the host to the last parameter.
@@ -67,7 +70,7 @@ impl<B: TrainBackend> Workload<B> {
         let options = StepOptions { depth: config.depth(), ..StepOptions::default() };
         let classify = |model: Vit<B>| {
             let objective = Classification { teacher: None };
-            Replicas::new(objective, model, [Group::new(0.05)], options, device)
+            Replicas::new(objective, model, [Group::new(0.05)], options, &Devices::one(device))
         };
         let objective = SearchObjective { budgets: vec![budget], uniforms: Uniforms::Seeded };
         let groups = [Group::new(0.05), Group::new(0.0)];
@@ -79,7 +82,7 @@ impl<B: TrainBackend> Workload<B> {
         Self {
             images,
             dense: classify(dense),
-            search: Replicas::new(objective, searched, groups, options, device),
+            search: Replicas::new(objective, searched, groups, options, &Devices::one(device)),
             compact: classify(compact),
             device: device.clone(),
             number: 0,
@@ -90,20 +93,20 @@ impl<B: TrainBackend> Workload<B> {
 
     /// A step of the dense model.
     pub fn dense_step(&mut self) {
-        self.dense.step(&self.batch, 0, &[1e-4]);
+        self.dense.step(&self.batch, 0, &[1e-4]).expect(ONE);
         self.finish();
     }
 
     /// A step of a compact model.
     pub fn finetune_step(&mut self) {
-        self.compact.step(&self.batch, 0, &[1e-4]);
+        self.compact.step(&self.batch, 0, &[1e-4]).expect(ONE);
         self.finish();
     }
 
     /// A search step with fresh gates.
     pub fn search_step(&mut self) {
         // A rate of 0 leaves the share of open gates as it is at the start of a search.
-        self.search.step(&self.batch, self.number, &[1e-4, 0.0]);
+        self.search.step(&self.batch, self.number, &[1e-4, 0.0]).expect(ONE);
         self.number += 1;
         self.finish();
     }

@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use spvit_train::{Part, config::GivenBudget, latency::Runtime};
 
 use crate::{
-    device::DeviceName,
+    device::{DeviceList, DeviceName},
     model_arguments::{ModelArguments, at_least_one},
     output::tell,
 };
@@ -139,6 +139,11 @@ pub struct RunArguments {
     #[arg(long, default_value = DeviceName::DEFAULT)]
     pub device: DeviceName,
 
+    /// Devices that share every batch, such as cuda:0,cuda:1 or flex,flex; or one of several, such as
+    /// cuda:1. A batch norm sees a device's part alone
+    #[arg(long, value_name = "LIST", conflicts_with = "device")]
+    pub devices: Option<DeviceList>,
+
     /// The run folder; pretrain, search and run want a new one, the others one that holds a run
     /// [default: runs/COMMAND-SEED]
     #[arg(long, value_name = "DIR", conflicts_with = "resume")]
@@ -156,6 +161,13 @@ pub struct RunArguments {
     /// Checks data, weights, disk and memory, times some steps, prints the plan, and writes nothing
     #[arg(long, conflicts_with_all = ["resume", "redo"])]
     pub dry_run: bool,
+}
+
+impl RunArguments {
+    /// What computes, by either option.
+    pub fn devices(&self) -> DeviceList {
+        self.devices.clone().unwrap_or_else(|| DeviceList::one(self.device))
+    }
 }
 
 #[derive(Debug, Args)]

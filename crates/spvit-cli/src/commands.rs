@@ -7,7 +7,7 @@ use spvit_train::{Outcome, Phase, Plan, Resolved, Run, RunConfig, RunFolder, Sum
 use crate::{
     args::{Command, RunArguments, Split},
     convert, derive,
-    device::{DeviceName, Work, dispatch},
+    device::{DeviceList, DeviceName, Work, dispatch_all},
     failure::Failure,
     folders::{self, Place},
     interrupt, measure,
@@ -114,13 +114,14 @@ fn on_run(task: Task, arguments: &RunArguments) -> Result<(), Failure> {
         config: config.clone(),
         folder: folder.clone(),
         data: place.data.clone(),
-        name: arguments.device,
+        devices: arguments.devices(),
     };
-    match dispatch(arguments.device, work)? {
+    match dispatch_all(&arguments.devices(), work)? {
         End::Stopped => {
-            let device = match arguments.device.name() {
-                DeviceName::DEFAULT => String::new(),
-                name => format!(" --device {name}"),
+            let device = match (&arguments.devices, arguments.device.name()) {
+                (Some(devices), _) => format!(" --devices {devices}"),
+                (None, DeviceName::DEFAULT) => String::new(),
+                (None, name) => format!(" --device {name}"),
             };
             tell(format!("stopped; go on with: spvit {command} --resume {root}{device}"));
             return Err(Failure::interrupted());
@@ -149,9 +150,9 @@ fn rehearse(task: Task, arguments: &RunArguments) -> Result<(), Failure> {
     let Resolved { config, notes, data, .. } = folders::resolve(&arguments.values, None)?;
     notes.iter().for_each(tell);
     let root = arguments.out.clone().unwrap_or_else(|| "runs".into());
-    let (task, name) = (Task::Rehearse, arguments.device);
-    let work = OnRun { task, config, folder, data, name };
-    match dispatch(name, work)? {
+    let (task, devices) = (Task::Rehearse, arguments.devices());
+    let work = OnRun { task, config, folder, data, devices: devices.clone() };
+    match dispatch_all(&devices, work)? {
         End::Planned(plan) => plan::show(&plan, &root),
         _ => Ok(()),
     }
@@ -169,20 +170,30 @@ struct OnRun {
     config: RunConfig,
     folder: RunFolder,
     data: Option<Dataset>,
-    name: DeviceName,
+    devices: DeviceList,
 }
 
 impl Work for OnRun {
     type Output = End;
 
     fn on<B: TrainBackend>(self, device: B::Device) -> Result<End, Failure> {
-        let Self { task, config, folder, data, name } = self;
+        self.across::<B>(device, Vec::new())
+    }
+
+    fn across<B: TrainBackend>(
+        self,
+        device: B::Device,
+        others: Vec<B::Device>,
+    ) -> Result<End, Failure> {
+        let Self { task, config, folder, data, devices } = self;
         let (root, seed) = (folder.root().display(), config.seed);
-        let opening = format!("run folder {root}, device {}, seed {seed}", name.name());
+        let word = if others.is_empty() { "device" } else { "devices" };
+        let opening = format!("run folder {root}, {word} {devices}, seed {seed}");
         let mut display = Display::new();
-        let backend = (name.name(), device);
+        let backend = (devices.name.name(), device);
         let patience = reading_images();
-        let mut run = Run::<B>::with_data(config, folder.clone(), data, backend, &mut display)?;
+        let run = Run::<B>::with_data(config, folder.clone(), data, backend, &mut display)?;
+        let mut run = run.across(others)?;
         drop(patience);
         if task != Task::Rehearse {
             tell(opening);

@@ -16,7 +16,7 @@ use spvit_train::{
 
 use crate::{
     args::{EvaluateArguments, PredictArguments, Split},
-    device::{Work, dispatch},
+    device::{Work, dispatch, dispatch_all},
     failure::Failure,
     folders, interrupt,
     output::{plain, say, tell},
@@ -50,7 +50,7 @@ pub fn evaluate(arguments: &EvaluateArguments, weights: &Path) -> Result<(), Fai
     }
     let given = folders::given(&run.values, None)?;
     interrupt::listen(false)?;
-    let (names, score) = dispatch(run.device, Evaluate { weights, given, arguments })?;
+    let (names, score) = dispatch_all(&run.devices(), Evaluate { weights, given, arguments })?;
     match arguments.json {
         true => say(as_json(&names, &score)),
         false => say(as_table(&names, &score).trim_end()),

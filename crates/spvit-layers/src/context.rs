@@ -30,6 +30,14 @@ pub struct BatchStatistics<B: Backend> {
     pub variance: Tensor<B, 1>,
 }
 
+impl<B: Backend> BatchStatistics<B> {
+    /// The same on a device.
+    pub fn to_device(self, device: &B::Device) -> Self {
+        let Self { mean, variance, .. } = self;
+        Self { mean: mean.to_device(device), variance: variance.to_device(device), ..self }
+    }
+}
+
 /// Factors of the residual branches of one step: 0 for a dropped path, `1/(1 - rate)` otherwise.
 #[derive(Debug, Clone)]
 pub struct DropPath<B: Backend> {

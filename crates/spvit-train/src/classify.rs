@@ -11,7 +11,7 @@ use spvit_layers::{
 use spvit_search::Architecture;
 
 use crate::{
-    Origin, Phase, Teacher, TrainError,
+    Devices, Origin, Phase, Teacher, TrainError,
     average::Average,
     checkpoint::Position,
     config::TrainingConfig,
@@ -45,7 +45,7 @@ impl<B: TrainBackend> Classify<B> {
         teacher: Option<Teacher<B>>,
         training: &TrainingConfig,
         (seed, micro_batches): (u64, usize),
-        device: &B::Device,
+        devices: &Devices<B>,
     ) -> Self {
         let group = Group::new(training.weight_decay).clipped(training.clip_norm);
         let options = StepOptions {
@@ -58,8 +58,9 @@ impl<B: TrainBackend> Classify<B> {
         let decay = training.ema_decay;
         let average = (decay > 0.0).then(|| Average::new(model.valid(), decay));
         let objective = Classification { teacher };
-        let replicas = Replicas::new(objective, model, [group], options, device);
-        Self { phase, replicas, average, architecture, input, device: device.clone() }
+        let replicas = Replicas::new(objective, model, [group], options, devices);
+        let device = devices.first().clone();
+        Self { phase, replicas, average, architecture, input, device }
     }
 
     /// What is validated and becomes the result: the average, if there is one.
@@ -77,7 +78,7 @@ impl<B: TrainBackend> Training for Classify<B> {
     }
 
     fn step(&mut self, batch: &Batch, step: usize, rate: f64) -> Result<StepReport, TrainError> {
-        let report = self.replicas.step(batch, step as u64, &[rate]);
+        let report = self.replicas.step(batch, step as u64, &[rate])?;
         let teacher = self.replicas.objective().teacher.as_ref();
         if let Some(error) = teacher.and_then(Teacher::failure) {
             return Err(error);

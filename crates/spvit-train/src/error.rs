@@ -117,6 +117,12 @@ pub enum TrainError {
         /// Why the last one cannot be read.
         problem: String,
     },
+    /// Several devices do not work together.
+    #[error("several devices: {problem}")]
+    Devices {
+        /// Why not.
+        problem: String,
+    },
     /// The loss is no longer a number.
     #[error(
         "the loss of {phase} became {loss} at step {step}; lower {phase}.learning_rate or set \

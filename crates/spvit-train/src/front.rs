@@ -89,7 +89,7 @@ impl<B: TrainBackend> Run<'_, B> {
             folder,
             data: self.data.clone(),
             images: self.images.clone(),
-            device: self.device.clone(),
+            devices: self.devices.clone(),
             backend: self.backend.clone(),
             observer: &mut *self.observer,
             noted: self.noted.clone(),

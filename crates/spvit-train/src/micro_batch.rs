@@ -65,17 +65,30 @@ pub(crate) fn run<B: TrainBackend, M: Send, R: Send>(
     work: impl Fn(M, Part) -> R + Sync,
 ) -> Vec<R> {
     let jobs: Vec<(M, Part)> = parts.into_iter().map(|part| (fork(), part)).collect();
-    let work = &|model, part| B::in_pool(|| work(model, part));
+    let work = |(model, part)| B::in_pool(|| work(model, part));
+    let mut jobs = jobs.into_iter();
+    match jobs.next() {
+        Some(first) => at_once(|| work(first), jobs.collect(), work),
+        None => Vec::new(),
+    }
+}
+
+/// Does one thing on this thread and every other one on a thread of its own; results in order, the first
+/// thing's first.
+pub(crate) fn at_once<T: Send, R: Send>(
+    first: impl FnOnce() -> R,
+    others: Vec<T>,
+    work: impl Fn(T) -> R + Sync,
+) -> Vec<R> {
+    let work = &work;
     std::thread::scope(|scope| {
-        let mut jobs = jobs.into_iter();
-        let first = jobs.next();
         let threads: Vec<_> =
-            jobs.map(|(model, part)| scope.spawn(move || work(model, part))).collect();
-        let first = first.map(|(model, part)| work(model, part));
+            others.into_iter().map(|other| scope.spawn(move || work(other))).collect();
+        let first = first();
         let rest = threads.into_iter().map(|thread| match thread.join() {
             Ok(result) => result,
             Err(panic) => std::panic::resume_unwind(panic),
         });
-        first.into_iter().chain(rest).collect()
+        std::iter::once(first).chain(rest).collect()
     })
 }

@@ -37,6 +37,10 @@ impl<B: TrainBackend> Objective<B> for Classification<B> {
         };
         Loss { value, logits }
     }
+
+    fn on_device(&self, device: &B::Device) -> Self {
+        Self { teacher: self.teacher.as_ref().map(|teacher| teacher.on_device(device)) }
+    }
 }
 
 /// A model in search form with its gates: two groups of parameters, weights and thresholds.
@@ -61,6 +65,7 @@ impl<B: TrainBackend> Trainable<B> for Searched<B> {
 }
 
 /// Where the draws of a step's gates come from.
+#[derive(Clone)]
 pub enum Uniforms {
     /// The step's seed and number.
     Seeded,
@@ -70,6 +75,7 @@ pub enum Uniforms {
 
 /// The search: cross-entropy at sampled gates, one draw per layer and step that the whole batch
 /// shares, and the budget's term.
+#[derive(Clone)]
 pub struct SearchObjective {
     /// The terms of the budgets, of which that counts whose budget is exceeded most.
     pub budgets: Vec<BudgetTerm>,
@@ -115,13 +121,17 @@ impl<B: TrainBackend> Objective<B> for SearchObjective {
         }
         Loss { value, logits }
     }
+
+    fn on_device(&self, _device: &B::Device) -> Self {
+        self.clone()
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use burn::backend::{Autodiff, Flex};
-    use burn::tensor::{Tensor, TensorData};
+    use burn::tensor::{Tensor, TensorData, backend::BackendTypes};
     use spvit_layers::{Init, Mode, ModelConfig, TrainContext, VitConfig};
 
     use crate::TeacherNetwork;
@@ -143,6 +153,10 @@ mod tests {
     impl TeacherNetwork<B> for Fixed {
         fn logits(&self, _images: Tensor<Flex, 4>) -> Result<Tensor<Flex, 2>, String> {
             Ok(tensor(TEACHER))
+        }
+
+        fn on_device(&self, _: &<Flex as BackendTypes>::Device) -> Box<dyn TeacherNetwork<B>> {
+            Box::new(Fixed)
         }
     }
 

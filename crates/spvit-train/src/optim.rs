@@ -52,13 +52,23 @@ impl<B: FusedOps> Gradients<B> {
         }
     }
 
+    /// The parameters that have one, in a fixed order.
+    pub(crate) fn ids(&self) -> Vec<ParamId> {
+        let mut ids: Vec<ParamId> = self.0.keys().copied().collect();
+        ids.sort_by_key(|id| id.val());
+        ids
+    }
+
+    /// The same gradients with other values, those of these parameters in turn.
+    pub(crate) fn of_values(values: impl IntoIterator<Item = (ParamId, Tensor<B, 1>)>) -> Self {
+        Self(values.into_iter().collect())
+    }
+
     /// Scales all gradients so that their joint norm is at most `limit`; returns the norm.
     pub fn clip(&mut self, limit: f64) -> f64 {
         // A fixed order, so that the sum has the same bits in every run.
-        let mut ids: Vec<ParamId> = self.0.keys().copied().collect();
-        ids.sort_by_key(|id| id.val());
         let squares: Vec<_> =
-            ids.iter().map(|id| fused::squared_norm(self.0[id].clone())).collect();
+            self.ids().iter().map(|id| fused::squared_norm(self.0[id].clone())).collect();
         if squares.is_empty() {
             return 0.0;
         }
@@ -124,6 +134,14 @@ impl<B: FusedOps> AdamW<B> {
     /// The same where these parameters do not decay instead, named by the last part of their names.
     pub fn without_decay(self, without_decay: Vec<String>) -> Self {
         Self { without_decay, ..self }
+    }
+
+    /// The same on another device.
+    pub fn on_device(&self, device: &B::Device) -> Self {
+        let moved = |(name, moments): (&String, &[Tensor<B, 1>; 2])| {
+            (name.clone(), moments.clone().map(|moment| moment.to_device(device)))
+        };
+        Self { moments: self.moments.iter().map(moved).collect(), ..self.clone() }
     }
 
     /// Updates a module.

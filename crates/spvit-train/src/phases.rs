@@ -71,7 +71,7 @@ impl<B: TrainBackend> Run<'_, B> {
     ) -> Result<Outcome, TrainError> {
         let own = (self.config.seed, self.config.run.micro_batches);
         let model = (model, architecture, self.input());
-        let mut subject = Classify::new(phase, model, teacher, &training, own, self.device());
+        let mut subject = Classify::new(phase, model, teacher, &training, own, &self.devices);
         let outcome = self.train(&mut subject, training, from)?;
         if outcome == Outcome::Finished {
             self.promote(phase)?;
@@ -137,7 +137,7 @@ impl<B: TrainBackend> Run<'_, B> {
                 (expand(&dense.model, &self.config.model, &mut init), gates)
             }
         };
-        let mut subject = Search::<B>::new((model, gates), &self.config, self.device());
+        let mut subject = Search::<B>::new((model, gates), &self.config, &self.devices);
         let training = self.config.search.training();
         let from = results::file_digest(&self.search_begins_with());
         let outcome = self.train(&mut subject, training, from)?;

@@ -13,7 +13,7 @@ use spvit_layers::Vit;
 use spvit_search::Unit;
 
 use crate::{
-    Event, Observer, Origin, Phase, TrainError,
+    Devices, Event, Observer, Origin, Phase, TrainError,
     config::{RunConfig, TrainingConfig},
     epochs::{self, Outcome, Surroundings},
     evaluate,
@@ -43,7 +43,7 @@ pub struct Run<'a, B: TrainBackend> {
     pub(crate) data: Dataset,
     /// Fingerprint of the images that weights depend on.
     pub(crate) images: String,
-    pub(crate) device: B::Device,
+    pub(crate) devices: Devices<B>,
     pub(crate) backend: String,
     pub(crate) observer: &'a mut dyn Observer,
     /// What was said about the dense weights and the teacher, to say it once.
@@ -101,8 +101,9 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         let images = data.training_fingerprint();
         let notes = std::mem::take(&mut data.notes);
         let shared = Shared::default();
+        let devices = Devices::one(&device);
         let mut run =
-            Self { config, folder, data, images, device, backend, observer, noted, shared };
+            Self { config, folder, data, images, devices, backend, observer, noted, shared };
         for note in notes {
             run.say(&note);
         }
@@ -144,7 +145,17 @@ impl<'a, B: TrainBackend> Run<'a, B> {
     }
 
     pub(crate) fn device(&self) -> &B::Device {
-        &self.device
+        self.devices.first()
+    }
+
+    /// The same run with its steps shared among its device and others: each computes an equal part of
+    /// every batch. With as many micro-batches on one device a run gives the same losses.
+    ///
+    /// # Errors
+    /// Those of [`Devices::new`].
+    pub fn across(self, others: Vec<B::Device>) -> Result<Self, TrainError> {
+        let devices = Devices::new(self.device().clone(), others)?;
+        Ok(Self { devices, ..self })
     }
 
     /// The training loader of a phase, and the validation loader if there are validation images.
@@ -229,7 +240,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         A: FusedOps + Backend<Device = B::Device>,
     {
         let seed = random::seed(self.config.seed, Purpose::Weights);
-        let dense = read_dense(path, &self.config.model, seed, &self.device)?;
+        let dense = read_dense(path, &self.config.model, seed, self.device())?;
         for note in &dense.notes {
             if self.noted.insert(note.clone()) {
                 self.say(&format!("{}: {note}", path.display()));
@@ -263,7 +274,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
             if path.exists() {
                 let shape = &config.model;
                 let (model, architecture, _) =
-                    results::read_model::<B::InnerBackend>(&path, &again, shape, &self.device)?;
+                    results::read_model::<B::InnerBackend>(&path, &again, shape, self.device())?;
                 models.push((name, model, architecture));
             }
         }
@@ -275,7 +286,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         self.say(&format!("evaluating on {} test images", images.set().len()));
         let vits: Vec<&Vit<B::InnerBackend>> = models.iter().map(|(_, model, _)| model).collect();
         let timing = |batch: usize, runs: usize| {
-            evaluate::latency(&vits, &config.model, batch, (runs, 5.0), &self.device)
+            evaluate::latency(&vits, &config.model, batch, (runs, 5.0), self.device())
         };
         let one = timing(1, 50);
         let many = timing(LATENCY_BATCH, 20);
@@ -286,7 +297,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         let named: Vec<(&str, &Vit<B::InnerBackend>)> =
             models.iter().map(|(name, model, _)| (*name, model)).collect();
         let normalisation = (&self.data.mean[..], &self.data.std[..]);
-        let evaluation = examine(&named, &images, normalisation, &self.device)?;
+        let evaluation = examine(&named, &images, normalisation, self.device())?;
         let evaluation = Evaluation { class_names: self.data.class_names.clone(), ..evaluation };
         let accuracies = evaluation.accuracies();
         let mut figures = Vec::new();
@@ -345,7 +356,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
             return Ok(());
         }
         let images = self.evaluation_loader(self.data.validation.clone())?;
-        let accuracy = evaluate::accuracy(&dense.model.valid(), &images, &self.device)?;
+        let accuracy = evaluate::accuracy(&dense.model.valid(), &images, self.device())?;
         let (share, count) = (100.0 * accuracy, images.set().len());
         self.say(&format!(
             "dense: {share:.2} % of the {count} validation images before the search"

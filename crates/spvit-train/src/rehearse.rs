@@ -86,7 +86,7 @@ impl<B: TrainBackend> Run<'_, B> {
         let own = (config.seed, config.run.micro_batches);
         let classify = |run: &Self, phase, teacher, training: &TrainingConfig| {
             let model = (model.clone(), run.whole(), run.input());
-            Classify::<B>::new(phase, model, teacher, training, own, run.device())
+            Classify::<B>::new(phase, model, teacher, training, own, &run.devices)
         };
         let mut phases = Vec::new();
         if transfers {
@@ -97,7 +97,7 @@ impl<B: TrainBackend> Run<'_, B> {
         let mut init = Init::new(config.seed, self.device());
         let searched = expand(&model, &config.model, &mut init);
         let gates = constant_gates(&config, self.device());
-        let mut subject = Search::<B>::new((searched, gates), &config, self.device());
+        let mut subject = Search::<B>::new((searched, gates), &config, &self.devices);
         phases.push(self.time(&mut subject, &training)?);
         drop(subject);
         // A compact model's step costs less: the dense one's is the most.

@@ -11,7 +11,7 @@ use spvit_layers::{
 use spvit_search::{Architecture, BudgetTerm, Gates, Limit, Limits, derive_within, prune};
 
 use crate::{
-    Origin, Phase, TrainError,
+    Devices, Origin, Phase, TrainError,
     checkpoint::Position,
     classify::{MODEL, restore_model, under},
     config::{RunConfig, SearchConfig, Unit},
@@ -49,7 +49,7 @@ impl<B: TrainBackend> Search<B> {
     pub fn new(
         (model, gates): (SearchVit<B>, Gates<B>),
         config: &RunConfig,
-        device: &B::Device,
+        devices: &Devices<B>,
     ) -> Self {
         let limits = config.limits();
         let model = if config.search.hold_weights { model.no_grad() } else { model };
@@ -77,14 +77,14 @@ impl<B: TrainBackend> Search<B> {
         };
         let objective = SearchObjective { budgets, uniforms: Uniforms::Seeded };
         Self {
-            replicas: Replicas::new(objective, Searched { model, gates }, groups, options, device),
+            replicas: Replicas::new(objective, Searched { model, gates }, groups, options, devices),
             cost,
             shape: config.model.clone(),
             config: config.clone(),
             steps: 0,
             limits,
             dense: config.dense_costs(),
-            device: device.clone(),
+            device: devices.first().clone(),
         }
     }
 
@@ -168,7 +168,7 @@ impl<B: TrainBackend> Training for Search<B> {
         let SearchConfig { threshold_learning_rate, hold_weights, projected, .. } =
             self.config.search;
         let rate = if hold_weights { 0.0 } else { rate };
-        let report = self.replicas.step(batch, step as u64, &[rate, threshold_learning_rate]);
+        let report = self.replicas.step(batch, step as u64, &[rate, threshold_learning_rate])?;
         if projected {
             let share = (step + 1) as f64 / self.steps.max(1) as f64;
             let limits = self.config.fallen(&self.limits, &self.dense, share);

@@ -7,6 +7,7 @@ mod predictions;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
+use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 pub(crate) use predictions::Predictions;
 use spvit_core::TrainBackend;
@@ -31,6 +32,9 @@ pub trait TeacherNetwork<B: TrainBackend>: Send + Sync {
         &self,
         images: Tensor<B::InnerBackend, 4>,
     ) -> Result<Tensor<B::InnerBackend, 2>, String>;
+
+    /// The same on another device.
+    fn on_device(&self, device: &B::Device) -> Box<dyn TeacherNetwork<B>>;
 }
 
 impl<B: TrainBackend> TeacherNetwork<B> for Vit<B::InnerBackend> {
@@ -39,6 +43,10 @@ impl<B: TrainBackend> TeacherNetwork<B> for Vit<B::InnerBackend> {
         images: Tensor<B::InnerBackend, 4>,
     ) -> Result<Tensor<B::InnerBackend, 2>, String> {
         Ok(self.forward(images, &Mode::Evaluate))
+    }
+
+    fn on_device(&self, device: &B::Device) -> Box<dyn TeacherNetwork<B>> {
+        Box::new(Module::to_device(self.clone(), device))
     }
 }
 
@@ -58,14 +66,21 @@ pub struct Teacher<B: TrainBackend> {
     /// Its choices, where others see the same images.
     kept: Option<Arc<Predictions>>,
     /// What kept the network from computing, the first time.
-    failure: Mutex<Option<String>>,
+    failure: Arc<Mutex<Option<String>>>,
 }
 
 impl<B: TrainBackend> Teacher<B> {
     /// A teacher that wants images as the run normalises them.
     pub fn new(network: Box<dyn TeacherNetwork<B>>, share: f64, temperature: f64) -> Self {
-        let (kept, failure) = (None, Mutex::new(None));
+        let (kept, failure) = (None, Arc::default());
         Self { network, channels: None, share, temperature, kept, failure }
+    }
+
+    /// The same on another device; what keeps one from computing is known to both.
+    pub(crate) fn on_device(&self, device: &B::Device) -> Self {
+        let Self { channels, kept, failure, .. } = self;
+        let (channels, kept, failure) = (channels.clone(), kept.clone(), failure.clone());
+        Self { network: self.network.on_device(device), channels, kept, failure, ..*self }
     }
 
     /// The same of a teacher that makes no choice twice.
@@ -194,6 +209,13 @@ mod tests {
         impl TeacherNetwork<Autodiff<Flex>> for Failing {
             fn logits(&self, _images: Tensor<Flex, 4>) -> Result<Tensor<Flex, 2>, String> {
                 Err("out of order".into())
+            }
+
+            fn on_device(
+                &self,
+                _: &<Flex as burn::tensor::backend::BackendTypes>::Device,
+            ) -> Box<dyn TeacherNetwork<Autodiff<Flex>>> {
+                Box::new(Failing)
             }
         }
         let device = Default::default();

@@ -85,7 +85,7 @@ impl<B: TrainBackend> Run<'_, B> {
         let own = (self.config.seed, self.config.run.micro_batches);
         let model = (model, candidate.architecture, self.input());
         let mut subject =
-            Classify::new(Phase::Finetune, model, teacher, &training, own, self.device());
+            Classify::new(Phase::Finetune, model, teacher, &training, own, &self.devices);
         let mut step = 0;
         'steps: for epoch in 0.. {
             let mut any = false;

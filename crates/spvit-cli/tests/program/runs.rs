@@ -83,3 +83,25 @@ fn help_and_version_go_to_standard_output() {
     let nothing = place.call("");
     assert_eq!(nothing.status.code(), Some(2));
 }
+
+/// What two devices share is what two micro-batches are.
+#[test]
+fn devices_share_a_run() {
+    let place = Place::new();
+    let options = small();
+    place.succeed(&format!("pretrain --out parts{options} --set run.micro_batches=2"));
+    place.succeed(&format!("pretrain --out devices{options} --devices flex,flex"));
+    let [parts, devices] = ["parts", "devices"]
+        .map(|run| fs::read_to_string(place.path(run).join("metrics.jsonl")).unwrap());
+    assert_eq!(parts, devices);
+    for (list, word) in [
+        ("flex,ndarray", "of one kind"),
+        ("flex:1", "no devices with numbers"),
+        ("flex,", "expected one of"),
+        ("flex --device flex", "cannot be used with"),
+    ] {
+        let error = place.fail(&format!("pretrain --out none{options} --devices {list}"), 2);
+        assert!(error.contains(word), "{list}: {error}");
+        assert!(!place.path("none").exists());
+    }
+}

@@ -57,7 +57,7 @@ impl<B: TrainBackend> Run<'_, B> {
             observer.event(Event::Timing { done, of });
             !observer.stop_requested()
         };
-        let table = measure::<B::InnerBackend>(&request, &self.device, told)?;
+        let table = measure::<B::InnerBackend>(&request, self.devices.first(), told)?;
         let table =
             table.ok_or(TrainError::Stopped("measuring how long the model's parts take"))?;
         let text = table.to_json().map_err(|error| TrainError::Config {
@@ -109,7 +109,7 @@ impl<B: TrainBackend> Run<'_, B> {
         batch: usize,
         models: &[Vec<BlockConfig>],
     ) -> Result<Vec<f64>, TrainError> {
-        let (config, device) = (&self.config.model, &self.device);
+        let (config, device) = (&self.config.model, self.devices.first());
         let load =
             |blocks| Runtime::OnnxRuntime.load::<B::InnerBackend>(config, blocks, batch, device);
         let mut loaded = models.iter().map(|own| load(own)).collect::<Result<Vec<_>, _>>()?;
@@ -133,7 +133,7 @@ impl<B: TrainBackend> Run<'_, B> {
                     observer.event(Event::Timing { done, of });
                     !observer.stop_requested()
                 };
-                let times = scale.measure::<B::InnerBackend>(models, &self.device, told)?;
+                let times = scale.measure::<B::InnerBackend>(models, self.devices.first(), told)?;
                 times.ok_or(TrainError::Stopped("timing models"))?
             }
         };

@@ -2,7 +2,7 @@
 
 use std::{
     path::Path,
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
 };
 
 use burn::tensor::{Tensor, TensorData};
@@ -17,10 +17,10 @@ use super::TeacherNetwork;
 use crate::onnxruntime::{environment, line};
 
 /// A network that makes logits of images.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Onnx {
     /// One pass at a time, as onnxruntime's memory arenas want it.
-    session: Mutex<Session>,
+    session: Arc<Mutex<Session>>,
     input: String,
     /// Channels, height and width.
     image: [usize; 3],
@@ -152,6 +152,10 @@ impl<B: TrainBackend> TeacherNetwork<B> for Onnx {
         let values: Vec<f32> = images.into_data().iter::<f32>().collect();
         let logits = TensorData::new(self.pass_all(&values)?, [count, self.classes]);
         Ok(Tensor::from_data(logits, &device))
+    }
+
+    fn on_device(&self, _device: &B::Device) -> Box<dyn TeacherNetwork<B>> {
+        Box::new(self.clone())
     }
 }
 

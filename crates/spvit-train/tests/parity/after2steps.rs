@@ -33,7 +33,7 @@ fn weights_and_thresholds_after_two_steps<B: FusedOps>() {
         let mut steps: Vec<StateDict> = Vec::new();
         for number in 0..2 {
             // Running statistics of these cases are stored as they were before.
-            let mut found = search.gradients(&batch(&case), number);
+            let mut found = search.gradients(&batch(&case), number).unwrap();
             found.statistics.clear();
             if number == 1 {
                 let expected = case.number("/optim/loss_step2") as f32;

@@ -6,7 +6,7 @@ use spvit_core::{FusedOps, TrainBackend};
 use spvit_layers::state::{self, StateDict};
 use spvit_layers::{BlockGates, Family, Init, Operation, SearchVit};
 use spvit_train::{
-    MicroBatch, cross_entropy,
+    Devices, MicroBatch, cross_entropy,
     step::{Group, Loss, Objective, Replicas, StepContext, StepOptions},
 };
 
@@ -31,6 +31,10 @@ impl<B: TrainBackend> Objective<B> for Fixed {
         let value = cross_entropy(logits.clone(), batch.targets.clone(), batch.total);
         Loss { value, logits }
     }
+
+    fn on_device(&self, _device: &B::Device) -> Self {
+        Self(self.0.clone())
+    }
 }
 
 fn step<B: FusedOps>(case: &Case) -> Replicas<Autodiff<B>, Fixed> {
@@ -46,14 +50,20 @@ fn step<B: FusedOps>(case: &Case) -> Replicas<Autodiff<B>, Fixed> {
     let fresh = SearchVit::with_hidden(&config, &hidden, &mut Init::new(0, &device));
     let state = case.state(&fresh);
     let model = state::import(fresh, &state).unwrap();
-    Replicas::new(Fixed(operations), model, [Group::new(0.0)], StepOptions::default(), &device)
+    Replicas::new(
+        Fixed(operations),
+        model,
+        [Group::new(0.0)],
+        StepOptions::default(),
+        &Devices::one(&device),
+    )
 }
 
 fn a_step_of_the_finetune_form<B: FusedOps>() {
     let mut errors = Errors::new::<B>("fine-tuning step");
     for case in [cases("deit_finetune"), cases("swin_finetune")].concat() {
         let mut step = step::<B>(&case);
-        let gradients = step.gradients(&batch(&case), 0);
+        let gradients = step.gradients(&batch(&case), 0).unwrap();
         errors.check(
             "cross-entropy",
             &case.name,

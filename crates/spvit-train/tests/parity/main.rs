@@ -20,7 +20,7 @@ use spvit_layers::state::{self, Named, StateDict};
 use spvit_layers::{Init, SearchVit};
 use spvit_search::{Budget, BudgetTerm, CostModel, CostTable, Gates};
 use spvit_train::{
-    SearchObjective, Searched, Uniforms,
+    Devices, SearchObjective, Searched, Uniforms,
     optim::Gradients,
     step::{Group, Replicas, StepOptions},
 };
@@ -59,7 +59,7 @@ fn search<B: FusedOps>(
     let objective =
         SearchObjective { budgets: vec![budget], uniforms: Uniforms::Given(case.uniforms()) };
     let searched = Searched { model, gates: case.gates() };
-    Replicas::new(objective, searched, groups, StepOptions::default(), &device)
+    Replicas::new(objective, searched, groups, StepOptions::default(), &Devices::one(&device))
 }
 
 /// Gradients of a module's parameters by published name and layout; zero where there is none.

@@ -38,7 +38,8 @@ fn losses<B: FusedOps>() {
     for case in comparable() {
         let lambda = case.number("/loss_lambda");
         let loss = |lambda: f64| {
-            search::<B>(&case, groups(), lambda).gradients(&batch(&case), 0).report.loss as f32
+            search::<B>(&case, groups(), lambda).gradients(&batch(&case), 0).unwrap().report.loss
+                as f32
         };
         let [ce, budget] = ["/train/ce", "/train/bops_loss"].map(|path| case.number(path) as f32);
         let scale = (1e-5, Scale::AtLeastOne);
@@ -52,7 +53,7 @@ fn gradients_of_every_parameter<B: FusedOps>() {
     let mut errors = Errors::new::<B>("step");
     for case in comparable() {
         let whole = search::<B>(&case, groups(), case.number("/loss_lambda"));
-        let found = whole.gradients(&batch(&case), 0);
+        let found = whole.gradients(&batch(&case), 0).unwrap();
         let found = all_gradients(&case, whole.model(), &found.groups);
         let mut expected = stored(&case, "grad.");
         state::name_as_timm(&mut expected);
@@ -61,7 +62,7 @@ fn gradients_of_every_parameter<B: FusedOps>() {
 
         // Without the budget's term, thresholds have the cross-entropy's gradient.
         let free = search::<B>(&case, groups(), 0.0);
-        let found = free.gradients(&batch(&case), 0);
+        let found = free.gradients(&batch(&case), 0).unwrap();
         let found = case.published(of_thresholds(&free.model().gates, &found.groups[1]));
         errors.check_gradients("of CE", &found, &stored(&case, "grad_ce."));
     }
@@ -73,7 +74,7 @@ fn running_statistics<B: FusedOps>() {
     let mut errors = Errors::new::<B>("step");
     for case in cases("deit_search") {
         let mut search = search::<B>(&case, groups(), 0.0);
-        search.step(&batch(&case), 0, &[0.0, 0.0]);
+        search.step(&batch(&case), 0, &[0.0, 0.0]).unwrap();
         let state = state::export(&search.model().model);
         for i in 0..case.config().depth() {
             let own = case.stored(&format!("train.block{i}.kernel_gate_logits"));

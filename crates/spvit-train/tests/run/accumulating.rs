@@ -9,7 +9,7 @@ use spvit_data::Batch;
 use spvit_layers::{Init, ModelConfig, SearchVit, Vit, VitConfig, state};
 use spvit_search::{BudgetTerm, Gates};
 use spvit_train::{
-    Classification, RunConfig, SearchObjective, Searched, Uniforms,
+    Classification, Devices, RunConfig, SearchObjective, Searched, Uniforms,
     step::{Group, Replicas, StepOptions},
 };
 
@@ -19,12 +19,12 @@ type B = Autodiff<Flex>;
 
 const IMAGES: usize = 13;
 
-fn shape() -> ModelConfig {
+pub fn shape() -> ModelConfig {
     VitConfig::deit([12, 4, 1, 5, 16, 2, 2]).into()
 }
 
 /// Thirteen images of noise with smoothed labels.
-fn batch() -> Batch {
+pub fn batch() -> Batch {
     let noise = |i: usize| ((i as f32 * 12.9898).sin() * 43758.547).fract() * 2.0;
     let labels: Vec<u16> = (0..IMAGES).map(|image| (image * 3 % 5) as u16).collect();
     let mut targets = vec![0.02; IMAGES * 5];
@@ -43,7 +43,13 @@ fn dense(options: StepOptions) -> Replicas<B, Classification<B>> {
     let device = Default::default();
     let model = Vit::new(&shape(), &shape().dense_blocks(), &mut Init::new(7, &device));
     let objective = Classification { teacher: None };
-    Replicas::new(objective, model, [Group::new(0.05).clipped(0.1)], options, &device)
+    Replicas::new(
+        objective,
+        model,
+        [Group::new(0.05).clipped(0.1)],
+        options,
+        &Devices::one(&device),
+    )
 }
 
 fn searched(options: StepOptions) -> Replicas<B, SearchObjective> {
@@ -56,7 +62,7 @@ fn searched(options: StepOptions) -> Replicas<B, SearchObjective> {
     let model = SearchVit::new(&shape(), &mut Init::new(7, &device));
     let objective = SearchObjective { budgets: vec![budget], uniforms: Uniforms::Seeded };
     let groups = [Group::new(0.05), Group::new(0.0)];
-    Replicas::new(objective, Searched { model, gates }, groups, options, &device)
+    Replicas::new(objective, Searched { model, gates }, groups, options, &Devices::one(&device))
 }
 
 /// Parameters in a fixed order.
@@ -72,7 +78,7 @@ impl ModuleVisitor<B> for Ids {
 fn gradients_of(replicas: &Replicas<B, Classification<B>>) -> (f64, usize, Vec<Vec<f32>>) {
     let mut ids = Ids(Vec::new());
     replicas.model().visit(&mut ids);
-    let step = replicas.gradients(&batch(), 4);
+    let step = replicas.gradients(&batch(), 4).unwrap();
     let values = |id: &ParamId| Some(step.groups[0].get(*id)?.to_data().to_vec::<f32>().unwrap());
     (step.report.loss, step.report.correct, ids.0.iter().filter_map(values).collect())
 }
@@ -103,13 +109,14 @@ fn parts_one_after_another_have_the_gradients_of_the_whole_batch() {
 fn the_same_parts_give_the_same_bits_at_once_or_one_after_another() {
     let of_dense = |options| {
         let mut replicas = dense(options);
-        let losses = [0, 1].map(|number| replicas.step(&batch(), number, &[1e-3]).loss);
+        let losses = [0, 1].map(|number| replicas.step(&batch(), number, &[1e-3]).unwrap().loss);
         let moments = replicas.optimisers().next().unwrap().state();
         (losses, state::export(replicas.model()), moments)
     };
     let of_search = |options| {
         let mut replicas = searched(options);
-        let losses = [0, 1].map(|number| replicas.step(&batch(), number, &[1e-3, 1e-2]).loss);
+        let losses =
+            [0, 1].map(|number| replicas.step(&batch(), number, &[1e-3, 1e-2]).unwrap().loss);
         let thresholds: TensorData = replicas.model().gates.ffn.val().into_data();
         (losses, state::export(&replicas.model().model), thresholds)
     };

@@ -6,6 +6,8 @@ mod bundled;
 mod fronts;
 mod holding;
 mod resuming;
+#[cfg(feature = "devices")]
+mod sharing;
 mod starting;
 mod teachers;
 

@@ -1,0 +1,226 @@
+//! Several devices in one process, each of which computes a part of every batch.
+//!
+//! Gradients are exchanged by `burn-collective`, between threads and without a network. It sums what it is
+//! given in an order of its own, so that on the processor, where one seed gives one result, more than two
+//! tensors are sent to all and summed in the devices' order.
+
+use std::sync::Arc;
+
+use burn::tensor::{Tensor, backend::Backend};
+use spvit_core::TrainBackend;
+
+use crate::{TrainError, micro_batch, optim::Gradients};
+
+/// The devices that train a model together.
+pub struct Devices<B: TrainBackend> {
+    first: B::Device,
+    others: Vec<B::Device>,
+    engine: Option<Arc<engine::Engine<B::InnerBackend>>>,
+}
+
+impl<B: TrainBackend> Clone for Devices<B> {
+    fn clone(&self) -> Self {
+        let Self { first, others, engine } = self;
+        Self { first: first.clone(), others: others.clone(), engine: engine.clone() }
+    }
+}
+
+impl<B: TrainBackend> Devices<B> {
+    /// A device alone.
+    pub fn one(device: &B::Device) -> Self {
+        Self { first: device.clone(), others: Vec::new(), engine: None }
+    }
+
+    /// The first, which also does what is not done together, and the others.
+    ///
+    /// # Errors
+    /// [`TrainError::Devices`] if this crate was built without its feature `devices`, or if others of the
+    /// same backend are in use together in this process already.
+    pub fn new(first: B::Device, others: Vec<B::Device>) -> Result<Self, TrainError> {
+        if others.is_empty() {
+            return Ok(Self::one(&first));
+        }
+        let all: Vec<_> = std::iter::once(&first).chain(&others).cloned().collect();
+        let engine = engine::Engine::new(all).map_err(|problem| TrainError::Devices { problem })?;
+        Ok(Self { first, others, engine: Some(Arc::new(engine)) })
+    }
+
+    /// The one that does what is not done together.
+    pub fn first(&self) -> &B::Device {
+        &self.first
+    }
+
+    /// All but the first.
+    pub fn others(&self) -> &[B::Device] {
+        &self.others
+    }
+
+    /// How many there are.
+    pub fn count(&self) -> usize {
+        1 + self.others.len()
+    }
+
+    /// The sums over all devices of every group's gradients, on each device. A device that computed none
+    /// gives nothing.
+    pub(crate) fn sum(
+        &self,
+        groups: Vec<Vec<Gradients<B::InnerBackend>>>,
+    ) -> Result<Vec<Vec<Gradients<B::InnerBackend>>>, TrainError> {
+        let Some(engine) = &self.engine else { return Ok(groups) };
+        // Which parameters a loss reaches is the same everywhere: gates are.
+        let like: Vec<(Vec<_>, Vec<usize>)> = groups
+            .first()
+            .into_iter()
+            .flatten()
+            .map(|group| {
+                let ids = group.ids();
+                let sizes = ids.iter().filter_map(|&id| group.get(id)).map(|own| own.dims()[0]);
+                let sizes = sizes.collect();
+                (ids, sizes)
+            })
+            .collect();
+        let devices = std::iter::once(&self.first).chain(&self.others);
+        let flat = groups.iter().zip(devices).map(|(groups, device)| {
+            let parts = like.iter().enumerate().flat_map(|(index, (ids, sizes))| {
+                let group = groups.get(index);
+                ids.iter().zip(sizes).map(move |(&id, &size)| {
+                    let own = group.and_then(|group| group.get(id)).cloned();
+                    own.unwrap_or_else(|| Tensor::zeros([size], device))
+                })
+            });
+            Tensor::cat(parts.collect(), 0)
+        });
+        let summed =
+            engine.sum(flat.collect()).map_err(|problem| TrainError::Devices { problem })?;
+        let apart = |flat: Tensor<B::InnerBackend, 1>| {
+            let mut start = 0;
+            let mut next = |size: usize| {
+                start += size;
+                flat.clone().narrow(0, start - size, size)
+            };
+            let group = |(ids, sizes): &(Vec<_>, Vec<usize>)| {
+                let values = ids.iter().zip(sizes).map(|(&id, &size)| (id, next(size)));
+                Gradients::of_values(values.collect::<Vec<_>>())
+            };
+            like.iter().map(group).collect()
+        };
+        Ok(summed.into_iter().map(apart).collect())
+    }
+}
+
+#[cfg(feature = "devices")]
+mod engine {
+    use std::{
+        any::TypeId,
+        collections::BTreeSet,
+        sync::{Mutex, PoisonError},
+    };
+
+    use burn::tensor::TensorPrimitive;
+    use burn_collective::{
+        CollectiveConfig, CollectiveError, PeerId, ReduceOperation, all_reduce, broadcast,
+        finish_collective, register,
+    };
+
+    use super::{Backend, Tensor, micro_batch};
+
+    /// Backends whose devices are in use together: the library has one session for each.
+    static IN_USE: Mutex<BTreeSet<TypeId>> = Mutex::new(BTreeSet::new());
+
+    fn in_use() -> std::sync::MutexGuard<'static, BTreeSet<TypeId>> {
+        IN_USE.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub struct Engine<B: Backend> {
+        peers: Vec<PeerId>,
+        /// Whether sums are to have the same bits in every run.
+        ordered: bool,
+        backend: std::marker::PhantomData<fn() -> B>,
+    }
+
+    fn line(error: CollectiveError) -> String {
+        format!("{error:?}")
+    }
+
+    impl<B: Backend> Engine<B> {
+        pub fn new(devices: Vec<B::Device>) -> Result<Self, String> {
+            if !in_use().insert(TypeId::of::<B>()) {
+                return Err("others are in use together in this process already".into());
+            }
+            let count = devices.len();
+            let ordered = devices
+                .first()
+                .is_some_and(|device| ["flex", "ndarray"].contains(&B::name(device).as_str()));
+            let own = Self {
+                peers: (0..count).map(PeerId::from).collect(),
+                ordered: ordered && count > 2,
+                backend: std::marker::PhantomData,
+            };
+            let config = CollectiveConfig::default().with_num_devices(count);
+            // Everybody waits until all are there.
+            let jobs = own.peers.iter().copied().zip(devices).collect();
+            own.each(jobs, |(id, device)| register::<B>(id, device, config.clone()))?;
+            Ok(own)
+        }
+
+        /// Does something as every peer at the same time.
+        fn each<T: Send, R: Send>(
+            &self,
+            jobs: Vec<T>,
+            work: impl Fn(T) -> Result<R, CollectiveError> + Sync,
+        ) -> Result<Vec<R>, String> {
+            let mut jobs = jobs.into_iter();
+            let Some(first) = jobs.next() else { return Ok(Vec::new()) };
+            let done = micro_batch::at_once(|| work(first), jobs.collect(), &work);
+            done.into_iter().collect::<Result<_, _>>().map_err(line)
+        }
+
+        /// The sum of all tensors on the device of each.
+        pub fn sum(&self, tensors: Vec<Tensor<B, 1>>) -> Result<Vec<Tensor<B, 1>>, String> {
+            let jobs = self.peers.iter().copied().zip(tensors).collect();
+            let wrap = |sum| Tensor::from_primitive(TensorPrimitive::Float(sum));
+            self.each(jobs, |(id, own): (PeerId, Tensor<B, 1>)| {
+                let own = own.into_primitive().tensor();
+                if !self.ordered {
+                    return all_reduce::<B>(id, own, ReduceOperation::Sum).map(wrap);
+                }
+                let mut sum: Option<Tensor<B, 1>> = None;
+                for &from in &self.peers {
+                    let next = broadcast::<B>(id, (from == id).then(|| own.clone())).map(wrap)?;
+                    sum = Some(match sum {
+                        Some(sum) => sum + next,
+                        None => next,
+                    });
+                }
+                Ok(sum.unwrap_or_else(|| wrap(own)))
+            })
+        }
+    }
+
+    impl<B: Backend> Drop for Engine<B> {
+        fn drop(&mut self) {
+            for &id in &self.peers {
+                let _ = finish_collective::<B>(id);
+            }
+            in_use().remove(&TypeId::of::<B>());
+        }
+    }
+}
+
+#[cfg(not(feature = "devices"))]
+mod engine {
+    use super::{Backend, Tensor};
+
+    /// Nothing can be made of it.
+    pub struct Engine<B: Backend>(std::convert::Infallible, std::marker::PhantomData<fn() -> B>);
+
+    impl<B: Backend> Engine<B> {
+        pub fn new(_devices: Vec<B::Device>) -> Result<Self, String> {
+            Err("this spvit was built without it; build with `--features devices`".into())
+        }
+
+        pub fn sum(&self, _tensors: Vec<Tensor<B, 1>>) -> Result<Vec<Tensor<B, 1>>, String> {
+            match self.0 {}
+        }
+    }
+}

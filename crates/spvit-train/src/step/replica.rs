@@ -1,0 +1,188 @@
+//! A replica: what is trained, on one device, with its optimisers.
+
+use std::marker::PhantomData;
+
+use burn::module::AutodiffModule;
+use burn::tensor::{Tensor, TensorData};
+use spvit_core::TrainBackend;
+use spvit_layers::{BatchStatistics, DropPath, TrainContext, apply_batch_statistics};
+
+use super::{
+    GroupMapper, GroupVisitor, Loss, Objective, StepContext, StepGradients, StepOptions,
+    StepReport, Trainable,
+};
+use crate::{
+    loss,
+    micro_batch::{self, MicroBatch, Part},
+    optim::{AdamW, Gradients},
+    random::drop_path_factors,
+};
+
+pub(super) struct Replica<B: TrainBackend, O: Objective<B>> {
+    pub objective: O,
+    pub model: O::Model,
+    /// Every group's, and the largest norm of its gradients.
+    pub optimisers: Vec<(AdamW<B::InnerBackend>, f64)>,
+    pub device: B::Device,
+}
+
+impl<B: TrainBackend, O: Objective<B>> Replica<B, O> {
+    /// The same on another device.
+    pub fn copy(&self, device: &B::Device) -> Self {
+        let optimisers = self.optimisers.iter();
+        Self {
+            objective: self.objective.on_device(device),
+            model: self.model.clone().map_groups(&mut Fork::<B>(device)),
+            optimisers: optimisers.map(|(own, clip)| (own.on_device(device), *clip)).collect(),
+            device: device.clone(),
+        }
+    }
+
+    /// What computes its gradients.
+    pub fn part(&self) -> Compute<'_, B, O> {
+        Compute { objective: &self.objective, model: self.model.clone(), device: &self.device }
+    }
+
+    /// Clips, steps every optimiser and moves the running statistics.
+    pub fn apply(
+        &mut self,
+        mut groups: Vec<Gradients<B::InnerBackend>>,
+        statistics: Vec<Vec<BatchStatistics<B>>>,
+        rates: &[f64],
+    ) {
+        let Self { model, optimisers, device, .. } = self;
+        B::in_pool(|| {
+            for (gradients, (_, clip_norm)) in groups.iter_mut().zip(optimisers.iter()) {
+                if *clip_norm > 0.0 {
+                    gradients.clip(*clip_norm);
+                }
+            }
+            let groups = groups.iter().zip(optimisers).zip(rates);
+            let groups =
+                groups.map(|((gradients, (optimiser, _)), rate)| (optimiser, gradients, *rate));
+            let updated = model.clone().map_groups(&mut Optimise::<B, _>(groups, PhantomData));
+            let here = |statistics: BatchStatistics<B>| statistics.to_device(device);
+            let statistics = statistics.into_iter();
+            let statistics = statistics.map(|own| own.into_iter().map(here).collect()).collect();
+            *model = updated.map_groups(&mut MoveStatistics(statistics));
+        });
+    }
+}
+
+/// What computes a replica's gradients, on whatever thread.
+pub(super) struct Compute<'a, B: TrainBackend, O: Objective<B>> {
+    objective: &'a O,
+    model: O::Model,
+    device: &'a B::Device,
+}
+
+impl<B: TrainBackend, O: Objective<B>> Compute<'_, B, O> {
+    /// Sums over micro-batches; without any of them nothing.
+    pub fn gradients(
+        self,
+        parts: Vec<Part>,
+        number: u64,
+        options: StepOptions,
+    ) -> StepGradients<B> {
+        let Self { objective, model, device } = self;
+        let at_once = options.micro_batches.max(1);
+        let single = at_once == 1 || parts.len() == 1;
+        let fork = || match single {
+            true => model.clone(),
+            false => model.clone().map_groups(&mut Fork::<B>(device)),
+        };
+        let work = |model: O::Model, part: Part| {
+            let (batch, labels) = part.upload::<B>(device);
+            let train = train_context(options, number, &batch);
+            let context = StepContext { number, seed: options.seed, train };
+            let Loss { value, logits } = objective.loss(&model, &batch, &context);
+            let mut gradients = value.backward();
+            let report = StepReport {
+                loss: value.into_data().iter::<f64>().sum(),
+                correct: loss::correct(logits.into_data(), &labels),
+            };
+            let mut collector = Collector::<B> { gradients: &mut gradients, groups: Vec::new() };
+            model.visit_groups(&mut collector);
+            (report, collector.groups, context.train.into_statistics())
+        };
+
+        let mut sum = StepGradients::default();
+        let mut parts = parts.into_iter().peekable();
+        while parts.peek().is_some() {
+            let some = parts.by_ref().take(at_once).collect();
+            for (report, groups, statistics) in micro_batch::run::<B, _, _>(some, fork, work) {
+                sum.report.loss += report.loss;
+                sum.report.correct += report.correct;
+                sum.statistics.push(statistics);
+                match sum.groups.is_empty() {
+                    true => sum.groups = groups,
+                    false => sum.groups.iter_mut().zip(groups).for_each(|(sum, own)| sum.add(own)),
+                }
+            }
+        }
+        sum
+    }
+}
+
+/// Dropped paths of one micro-batch of a step.
+fn train_context<B: TrainBackend>(
+    options: StepOptions,
+    number: u64,
+    batch: &MicroBatch<B>,
+) -> TrainContext<B> {
+    let StepOptions { seed, drop_path, depth, .. } = options;
+    if drop_path == 0.0 {
+        return TrainContext::new();
+    }
+    let MicroBatch { start, total, .. } = *batch;
+    let all = drop_path_factors(seed, number, drop_path, depth, total);
+    let all = TensorData::new(all, [2 * depth, total]);
+    let factors = Tensor::<B, 2>::from_data(all, &batch.images.device());
+    let count = batch.images.dims()[0];
+    TrainContext::with_drop_path(DropPath { factors: factors.narrow(1, start, count) })
+}
+
+/// Makes a copy's parameters roots of a graph of their own.
+struct Fork<'a, B: TrainBackend>(&'a B::Device);
+
+impl<B: TrainBackend> GroupMapper<B> for Fork<'_, B> {
+    fn group<M: AutodiffModule<B>>(&mut self, module: M) -> M {
+        module.fork(self.0)
+    }
+}
+
+struct Collector<'a, B: TrainBackend> {
+    gradients: &'a mut B::Gradients,
+    groups: Vec<Gradients<B::InnerBackend>>,
+}
+
+impl<B: TrainBackend> GroupVisitor<B> for Collector<'_, B> {
+    fn group<M: AutodiffModule<B>>(&mut self, module: &M) {
+        self.groups.push(Gradients::of::<B, M>(module, self.gradients));
+    }
+}
+
+/// Steps every group's optimiser in turn.
+struct Optimise<B, I>(I, PhantomData<B>);
+
+impl<'a, B, I> GroupMapper<B> for Optimise<B, I>
+where
+    B: TrainBackend,
+    B::InnerBackend: 'a,
+    I: Iterator<Item = (&'a mut AdamW<B::InnerBackend>, &'a Gradients<B::InnerBackend>, f64)>,
+{
+    fn group<M: AutodiffModule<B>>(&mut self, module: M) -> M {
+        match self.0.next() {
+            Some((optimiser, gradients, rate)) => optimiser.step::<B, M>(module, gradients, rate),
+            None => module,
+        }
+    }
+}
+
+struct MoveStatistics<B: TrainBackend>(Vec<Vec<BatchStatistics<B>>>);
+
+impl<B: TrainBackend> GroupMapper<B> for MoveStatistics<B> {
+    fn group<M: AutodiffModule<B>>(&mut self, module: M) -> M {
+        apply_batch_statistics(module, self.0.clone())
+    }
+}
