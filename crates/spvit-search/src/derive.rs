@@ -16,13 +16,13 @@ pub enum DeriveError {
     /// A time, which no count gives.
     #[error("a budget in milliseconds needs a table of measured times")]
     Unmeasured,
-    /// Even shortcuts without FFNs cost more, with the attention that a class token needs.
+    /// Even the cheapest operations without FFNs cost more, with the attention that a class token needs.
     #[error(
-        "the budget of {budget} cannot be met: the smallest model (no FFN, {}) needs \
-         {}; raise the budget or choose a smaller dense model",
+        "the budget of {budget} cannot be met: the smallest model (no FFN, every block's cheapest \
+         operation{}) needs {}; raise the budget or choose a smaller dense model",
         match sighted {
-            true => "shortcuts but for one attention, which tells the class token of the image",
-            false => "all shortcuts",
+            true => ", but for one attention, which tells the class token of the image",
+            false => "",
         },
         Budget { target: *smallest, ..*budget }
     )]
