@@ -22,7 +22,9 @@ pub mod fused;
 pub mod gates;
 pub mod mixing;
 
-pub use fused::{Activation, AdamWStep, FusedOps, Grid, PoolOps, TokenMap, TrainBackend};
+pub use fused::{
+    Activation, AdamWStep, FusedOps, Grid, PoolOps, Precision, PrecisionOps, TokenMap, TrainBackend,
+};
 
 /// The README's example, so that it stays true.
 #[cfg(doctest)]

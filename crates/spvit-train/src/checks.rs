@@ -1,6 +1,7 @@
 //! What a run checks before its first step.
 
-use spvit_core::TrainBackend;
+use burn::tensor::backend::Backend;
+use spvit_core::{Precision, TrainBackend};
 use spvit_interchange::weights::read_architecture;
 use spvit_search::{Architecture, Budget};
 
@@ -137,12 +138,30 @@ impl<B: TrainBackend> Run<'_, B> {
         }
     }
 
+    /// Whether the device has the products that `run.precision` asks for.
+    fn check_precision(&self) -> Result<(), TrainError> {
+        let precision = self.config.run.precision;
+        let known =
+            B::EMULATED || B::InnerBackend::supports_dtype(self.device(), precision.dtype());
+        match precision == Precision::F32 || known {
+            true => Ok(()),
+            false => Err(TrainError::Config {
+                source_name: format!("run.precision = {:?}", precision.name()),
+                problem: format!(
+                    "{} has no such numbers on this machine; use f32, or bf16 or f16 in its place",
+                    self.backend
+                ),
+            }),
+        }
+    }
+
     /// Whether there are images for a batch.
     pub(crate) fn check_batch(
         &self,
         phase: Phase,
         training: &TrainingConfig,
     ) -> Result<(), TrainError> {
+        self.check_precision()?;
         let images = self.data.train.len();
         match training.batch_size <= images {
             true => Ok(()),

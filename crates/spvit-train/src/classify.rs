@@ -14,19 +14,22 @@ use crate::{
     Devices, Origin, Phase, Teacher, TrainError,
     average::Average,
     checkpoint::Position,
-    config::TrainingConfig,
+    config::{LoopConfig, TrainingConfig},
     epochs::{Training, Validation},
     evaluate::accuracy,
     folder::RunFolder,
     objectives::Classification,
+    optim::AdamW,
     results,
-    step::{Group, Replicas, StepOptions, StepReport},
+    step::{Group, LossScale, Replicas, StepOptions, StepReport},
 };
 
 /// Prefixes of a checkpoint's tensors: of the model, of its optimiser, and of the average of the model.
 pub(crate) const MODEL: &str = "model.";
 const OPTIMISER: &str = "optimiser.";
 const AVERAGE: &str = "average.";
+/// Name of the loss's factor, where float16 wants one.
+pub(crate) const LOSS_SCALE: &str = "loss_scale";
 
 /// A model in training, and how.
 pub(crate) struct Classify<B: TrainBackend> {
@@ -44,16 +47,17 @@ impl<B: TrainBackend> Classify<B> {
         (model, architecture, input): (Vit<B>, Architecture, Input),
         teacher: Option<Teacher<B>>,
         training: &TrainingConfig,
-        (seed, micro_batches): (u64, usize),
+        (seed, run): (u64, &LoopConfig),
         devices: &Devices<B>,
     ) -> Self {
         let group = Group::new(training.weight_decay).clipped(training.clip_norm);
         let options = StepOptions {
             seed,
-            micro_batches,
+            micro_batches: run.micro_batches,
             accumulate: training.accumulate,
             drop_path: training.drop_path,
             depth: model.blocks.len(),
+            precision: run.precision,
         };
         let decay = training.ema_decay;
         let average = (decay > 0.0).then(|| Average::new(model.valid(), decay));
@@ -106,7 +110,8 @@ impl<B: TrainBackend> Training for Classify<B> {
         let average = self.average.iter().flat_map(|own| named(AVERAGE, state::export(&own.model)));
         let moments = self.replicas.optimisers().flat_map(|own| named(OPTIMISER, own.state()));
         let model = named(MODEL, state::export(&self.replicas.model().valid()));
-        model.chain(moments).chain(average).collect()
+        let scale = self.replicas.loss_scale().map(|scale| (LOSS_SCALE.into(), scale.state()));
+        model.chain(moments).chain(average).chain(scale).collect()
     }
 
     fn optimiser_steps(&self) -> i32 {
@@ -130,7 +135,9 @@ impl<B: TrainBackend> Training for Classify<B> {
         }
         let (steps, moments) = (position.optimiser_steps, under(state, OPTIMISER));
         let device = &self.device;
-        self.replicas.restore(model, |_, optimiser| optimiser.restore(steps, &moments, device));
+        let scale = state.get(LOSS_SCALE).map(LossScale::of_state);
+        let restore = |_, optimiser: &mut AdamW<_>| optimiser.restore(steps, &moments, device);
+        self.replicas.restore(model, scale, restore);
         Ok(())
     }
 

@@ -16,6 +16,7 @@ use std::{
 pub use budget::GivenBudget;
 pub use resolve::{Given, Resolved, SET, other_order, taken_in_order};
 use serde::{Deserialize, Serialize};
+use spvit_core::Precision;
 use spvit_data::{AugmentConfig, DatasetOptions, EvalTransform, ImageOptions};
 use spvit_layers::{ModelConfig, Operation};
 use spvit_search::{CostModel, LatencyTable};
@@ -352,6 +353,8 @@ pub struct LoopConfig {
     /// statistics. Results depend on it.
     #[serde(alias = "shards")]
     pub micro_batches: usize,
+    /// The type of products' factors in training; all else is float32. Results depend on it.
+    pub precision: Precision,
 }
 
 impl DataConfig {

@@ -64,6 +64,20 @@ impl<B: FusedOps> Gradients<B> {
         Self(values.into_iter().collect())
     }
 
+    /// Multiplies all gradients.
+    pub(crate) fn scale(&mut self, factor: f64) {
+        for grad in self.0.values_mut() {
+            *grad = grad.clone() * factor;
+        }
+    }
+
+    /// Whether no gradient is infinite or not a number.
+    pub(crate) fn is_finite(&self) -> bool {
+        let squares = self.0.values().map(|grad| fused::squared_norm(grad.clone()));
+        let squares: Vec<_> = squares.collect();
+        squares.is_empty() || Tensor::cat(squares, 0).into_data().iter::<f32>().all(f32::is_finite)
+    }
+
     /// Scales all gradients so that their joint norm is at most `limit`; returns the norm.
     pub fn clip(&mut self, limit: f64) -> f64 {
         // A fixed order, so that the sum has the same bits in every run.

@@ -69,7 +69,8 @@ impl<B: TrainBackend> Run<'_, B> {
         training: TrainingConfig,
         from: Option<String>,
     ) -> Result<Outcome, TrainError> {
-        let own = (self.config.seed, self.config.run.micro_batches);
+        let config = self.config.clone();
+        let own = (config.seed, &config.run);
         let model = (model, architecture, self.input());
         let mut subject = Classify::new(phase, model, teacher, &training, own, &self.devices);
         let outcome = self.train(&mut subject, training, from)?;

@@ -6,7 +6,7 @@ use std::{
 };
 
 use burn::{module::AutodiffModule, tensor::backend::Backend};
-use spvit_core::{FusedOps, TrainBackend};
+use spvit_core::{FusedOps, Precision, TrainBackend};
 use spvit_data::{Dataset, ImageSource, Loader, LoaderOptions};
 use spvit_interchange::{Dense, Input, read_dense};
 use spvit_layers::Vit;
@@ -197,6 +197,15 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         training: TrainingConfig,
         from: Option<String>,
     ) -> Result<Outcome, TrainError> {
+        let precision = self.config.run.precision;
+        if B::EMULATED && precision != Precision::F32 {
+            let name = precision.name();
+            self.say_once(&format!(
+                "run.precision = {name}: {} rounds the factors of products and computes in float32, no \
+                 faster than without",
+                self.backend
+            ));
+        }
         let (train, validation) = self.loaders(&training, subject.phase())?;
         let origin = self.origin(subject.phase())?.beginning_with(from);
         let around = Surroundings {

@@ -83,7 +83,7 @@ impl<B: TrainBackend> Run<'_, B> {
         let Dense { model, .. } = self.dense_of::<B>(&start)?;
         let parameters = state::parameter_count(&model);
         let config = self.config.clone();
-        let own = (config.seed, config.run.micro_batches);
+        let own = (config.seed, &config.run);
         let classify = |run: &Self, phase, teacher, training: &TrainingConfig| {
             let model = (model.clone(), run.whole(), run.input());
             Classify::<B>::new(phase, model, teacher, training, own, &run.devices)

@@ -13,7 +13,7 @@ use spvit_search::{Architecture, BudgetTerm, Gates, Limit, Limits, derive_within
 use crate::{
     Devices, Origin, Phase, TrainError,
     checkpoint::Position,
-    classify::{MODEL, restore_model, under},
+    classify::{LOSS_SCALE, MODEL, restore_model, under},
     config::{RunConfig, SearchConfig, Unit},
     epochs::{Training, Validation},
     evaluate::accuracy,
@@ -21,7 +21,7 @@ use crate::{
     gate_metrics::GateReport,
     objectives::{SearchObjective, Searched, Uniforms},
     results,
-    step::{Group, Replicas, StepOptions, StepReport},
+    step::{Group, LossScale, Replicas, StepOptions, StepReport},
 };
 
 /// How far the expected FLOPs may lie above the budget for an epoch to be chosen before the last.
@@ -74,6 +74,7 @@ impl<B: TrainBackend> Search<B> {
             accumulate: search.accumulate,
             drop_path: search.drop_path,
             depth: config.model.depth(),
+            precision: config.run.precision,
         };
         let objective = SearchObjective { budgets, uniforms: Uniforms::Seeded };
         Self {
@@ -228,6 +229,7 @@ impl<B: TrainBackend> Training for Search<B> {
                     .zip(self.replicas.optimisers())
                     .flat_map(|(prefix, optimiser)| named(prefix, optimiser.state())),
             )
+            .chain(self.replicas.loss_scale().map(|scale| (LOSS_SCALE.into(), scale.state())))
             .collect()
     }
 
@@ -240,7 +242,8 @@ impl<B: TrainBackend> Training for Search<B> {
         let model = restore_model(model, state, (MODEL, Phase::Search))?;
         let gates = restore_gates(gates, state)?;
         let (steps, device) = (position.optimiser_steps, &self.device);
-        self.replicas.restore(Searched { model, gates }, |group, optimiser| {
+        let scale = state.get(LOSS_SCALE).map(LossScale::of_state);
+        self.replicas.restore(Searched { model, gates }, scale, |group, optimiser| {
             optimiser.restore(steps, &under(state, OPTIMISERS[group]), device);
         });
         self.cost = self.expected_cost();

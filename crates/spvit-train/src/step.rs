@@ -8,14 +8,16 @@
 
 mod options;
 mod replica;
+mod scale;
 
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
-use spvit_core::TrainBackend;
+use spvit_core::{Precision, TrainBackend};
 use spvit_data::Batch;
 use spvit_layers::{BatchStatistics, Mode, TrainContext};
 
 pub use options::{Group, StepOptions};
+pub use scale::LossScale;
 
 use crate::{
     Devices, TrainError,
@@ -131,6 +133,8 @@ pub struct Replicas<B: TrainBackend, O: Objective<B>> {
     /// The same on the other devices.
     others: Vec<Replica<B, O>>,
     options: StepOptions,
+    /// Of the loss, with float16.
+    scale: Option<LossScale>,
     devices: Devices<B>,
 }
 
@@ -151,7 +155,8 @@ impl<B: TrainBackend, O: Objective<B>> Replicas<B, O> {
         let device = devices.first().clone();
         let first = Replica { objective, model, optimisers, device };
         let others = devices.others().iter().map(|device| first.copy(device)).collect();
-        Self { first, others, options, devices: devices.clone() }
+        let scale = (options.precision == Precision::F16).then(LossScale::default);
+        Self { first, others, options, scale, devices: devices.clone() }
     }
 
     /// What is trained.
@@ -169,14 +174,21 @@ impl<B: TrainBackend, O: Objective<B>> Replicas<B, O> {
         self.first.optimisers.iter().map(|(optimiser, _)| optimiser)
     }
 
-    /// Takes up where a saved model stopped, on however many devices that was: its parameters, and what
-    /// `restore` gives back to the optimiser of every group.
+    /// The factor of the loss, where float16 wants one.
+    pub fn loss_scale(&self) -> Option<LossScale> {
+        self.scale
+    }
+
+    /// Takes up where a saved model stopped, on however many devices that was: its parameters, the loss's
+    /// factor, and what `restore` gives back to the optimiser of every group.
     pub fn restore(
         &mut self,
         model: O::Model,
+        scale: Option<LossScale>,
         mut restore: impl FnMut(usize, &mut AdamW<B::InnerBackend>),
     ) {
-        let Self { first, others, .. } = self;
+        let Self { first, others, scale: own, .. } = self;
+        *own = own.and(scale.or(*own));
         first.model = model;
         for (group, (optimiser, _)) in first.optimisers.iter_mut().enumerate() {
             restore(group, optimiser);
@@ -194,7 +206,7 @@ impl<B: TrainBackend, O: Objective<B>> Replicas<B, O> {
     }
 
     /// Trains on one batch: `number` is the step, counted from 0, and `rates` holds the learning rate
-    /// of every group.
+    /// of every group. With float16 nothing changes but the loss's factor where gradients overflow.
     ///
     /// # Errors
     /// [`TrainError::Devices`] if gradients cannot be exchanged; nothing has changed then.
@@ -209,6 +221,13 @@ impl<B: TrainBackend, O: Objective<B>> Replicas<B, O> {
     ) -> Result<StepReport, TrainError> {
         let gradients = self.gradients(batch, number)?;
         let report = gradients.report;
+        if let Some(scale) = &mut self.scale {
+            let finite = gradients.groups.iter().all(Gradients::is_finite);
+            *scale = scale.after(finite);
+            if !finite {
+                return Ok(report);
+            }
+        }
         self.apply(gradients, rates);
         Ok(report)
     }
@@ -219,12 +238,13 @@ impl<B: TrainBackend, O: Objective<B>> Replicas<B, O> {
     /// # Errors
     /// [`TrainError::Devices`] if gradients cannot be exchanged.
     pub fn gradients(&self, batch: &Batch, number: u64) -> Result<StepGradients<B>, TrainError> {
-        let Self { first, others, options, devices } = self;
+        let Self { first, others, options, scale, devices } = self;
+        let factor = scale.map_or(1.0, |scale| scale.factor);
         let replicas = 1 + others.len();
         let each = options.micro_batches.max(1).saturating_mul(options.accumulate);
         let parts = micro_batch::split(batch, each.saturating_mul(replicas));
         if others.is_empty() {
-            return Ok(first.part().gradients(parts, number, *options));
+            return Ok(first.part().gradients(parts, number, (*options, factor)));
         }
         // Of fewer images than parts the last devices get none.
         let share = parts.len().div_ceil(replicas);
@@ -233,9 +253,11 @@ impl<B: TrainBackend, O: Objective<B>> Replicas<B, O> {
         let own = next();
         let theirs = others.iter().map(|replica| (replica.part(), next())).collect();
         let mut found = micro_batch::at_once(
-            || first.part().gradients(own, number, *options),
+            || first.part().gradients(own, number, (*options, factor)),
             theirs,
-            |(own, parts): (replica::Compute<B, O>, _)| own.gradients(parts, number, *options),
+            |(own, parts): (replica::Compute<B, O>, _)| {
+                own.gradients(parts, number, (*options, factor))
+            },
         );
         let groups = found.iter_mut().map(|found| std::mem::take(&mut found.groups)).collect();
         let mut summed = devices.sum(groups)?.into_iter();

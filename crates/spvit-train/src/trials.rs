@@ -82,7 +82,8 @@ impl<B: TrainBackend> Run<'_, B> {
         let model = restore_model(fresh, &own, (MODEL, Phase::Search))?;
         let dense = self.dense::<B::InnerBackend>()?.model;
         let teacher = Some(Teacher::new(Box::new(dense), TEACHER, 0.0));
-        let own = (self.config.seed, self.config.run.micro_batches);
+        let config = self.config.clone();
+        let own = (config.seed, &config.run);
         let model = (model, candidate.architecture, self.input());
         let mut subject =
             Classify::new(Phase::Finetune, model, teacher, &training, own, &self.devices);

@@ -22,6 +22,7 @@ mod linear;
 mod norm;
 mod plain;
 mod pool;
+mod precision;
 mod shift;
 #[cfg(all(test, feature = "flex", feature = "ndarray"))]
 mod testing;
@@ -36,6 +37,7 @@ pub use coefficients::{CoefficientOps, constant, squared_norm, with_coefficient_
 pub use linear::{LinearOps, affine, sum};
 pub use norm::{NormOps, layer_norm, rms_norm};
 pub use pool::PoolOps;
+pub use precision::{Precision, PrecisionOps};
 pub use shift::{Grid, ShiftOps, mix_shift, shift_sum};
 pub use tokens::{TokenMap, TokenOps, gather_tokens, patch_rows, tokens};
 pub use update::{AdamWStep, UpdateOps, adamw_update};
@@ -56,6 +58,7 @@ pub trait FusedOps:
     + LinearOps
     + NormOps
     + PoolOps
+    + PrecisionOps
     + ShiftOps
     + TokenOps
     + UpdateOps
@@ -71,6 +74,7 @@ impl<B> FusedOps for B where
         + LinearOps
         + NormOps
         + PoolOps
+        + PrecisionOps
         + ShiftOps
         + TokenOps
         + UpdateOps
@@ -94,6 +98,7 @@ macro_rules! run_the_defaults {
             $(#[$feature])* impl LinearOps for $backend {}
             $(#[$feature])* impl NormOps for $backend {}
             $(#[$feature])* impl PoolOps for $backend {}
+            $(#[$feature])* impl PrecisionOps for $backend {}
             $(#[$feature])* impl ShiftOps for $backend {}
             $(#[$feature])* impl TokenOps for $backend {}
             $(#[$feature])* impl UpdateOps for $backend {}

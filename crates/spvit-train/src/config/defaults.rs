@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use spvit_core::Precision;
 use spvit_data::{AugmentConfig, ImageOptions};
 use spvit_layers::{ModelConfig, VitConfig};
 use spvit_search::CostModel;
@@ -143,6 +144,7 @@ impl Default for FinetuneConfig {
 
 impl Default for LoopConfig {
     fn default() -> Self {
-        Self { checkpoint_seconds: 60.0, evaluation_batch: 250, micro_batches: 1 }
+        let precision = Precision::F32;
+        Self { checkpoint_seconds: 60.0, evaluation_batch: 250, micro_batches: 1, precision }
     }
 }

@@ -1,5 +1,7 @@
 //! How a model is trained, step by step.
 
+use spvit_core::Precision;
+
 use crate::optim::{AdamWConfig, NO_WEIGHT_DECAY};
 
 /// How a group of parameters is trained.
@@ -43,11 +45,15 @@ pub struct StepOptions {
     pub drop_path: f64,
     /// Number of blocks, for dropped paths.
     pub depth: usize,
+    /// The type of products' factors. With float16 the loss is scaled, and a step whose gradients overflow
+    /// is not taken.
+    pub precision: Precision,
 }
 
 impl Default for StepOptions {
-    /// One micro-batch, no dropped paths.
+    /// One micro-batch, no dropped paths, products of float32.
     fn default() -> Self {
-        Self { seed: 0, micro_batches: 1, accumulate: 1, drop_path: 0.0, depth: 0 }
+        let precision = Precision::F32;
+        Self { seed: 0, micro_batches: 1, accumulate: 1, drop_path: 0.0, depth: 0, precision }
     }
 }

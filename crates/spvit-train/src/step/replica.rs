@@ -82,7 +82,7 @@ impl<B: TrainBackend, O: Objective<B>> Compute<'_, B, O> {
         self,
         parts: Vec<Part>,
         number: u64,
-        options: StepOptions,
+        (options, factor): (StepOptions, f64),
     ) -> StepGradients<B> {
         let Self { objective, model, device } = self;
         let at_once = options.micro_batches.max(1);
@@ -95,8 +95,10 @@ impl<B: TrainBackend, O: Objective<B>> Compute<'_, B, O> {
             let (batch, labels) = part.upload::<B>(device);
             let train = train_context(options, number, &batch);
             let context = StepContext { number, seed: options.seed, train };
-            let Loss { value, logits } = objective.loss(&model, &batch, &context);
-            let mut gradients = value.backward();
+            let loss = || objective.loss(&model, &batch, &context);
+            let Loss { value, logits } = options.precision.within(loss);
+            let scaled = if factor == 1.0 { value.clone() } else { value.clone() * factor };
+            let mut gradients = scaled.backward();
             let report = StepReport {
                 loss: value.into_data().iter::<f64>().sum(),
                 correct: loss::correct(logits.into_data(), &labels),
@@ -119,6 +121,9 @@ impl<B: TrainBackend, O: Objective<B>> Compute<'_, B, O> {
                     false => sum.groups.iter_mut().zip(groups).for_each(|(sum, own)| sum.add(own)),
                 }
             }
+        }
+        if factor != 1.0 {
+            sum.groups.iter_mut().for_each(|group| group.scale(1.0 / factor));
         }
         sum
     }

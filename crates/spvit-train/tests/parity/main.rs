@@ -46,6 +46,15 @@ fn search<B: FusedOps>(
     groups: [Group; 2],
     lambda: f64,
 ) -> Replicas<Autodiff<B>, SearchObjective> {
+    search_with(case, groups, lambda, StepOptions::default())
+}
+
+fn search_with<B: FusedOps>(
+    case: &Case,
+    groups: [Group; 2],
+    lambda: f64,
+    options: StepOptions,
+) -> Replicas<Autodiff<B>, SearchObjective> {
     let device = B::Device::default();
     let fresh = SearchVit::new(&case.config(), &mut Init::new(0, &device));
     let state = case.state(&fresh);
@@ -59,7 +68,7 @@ fn search<B: FusedOps>(
     let objective =
         SearchObjective { budgets: vec![budget], uniforms: Uniforms::Given(case.uniforms()) };
     let searched = Searched { model, gates: case.gates() };
-    Replicas::new(objective, searched, groups, StepOptions::default(), &Devices::one(&device))
+    Replicas::new(objective, searched, groups, options, &Devices::one(&device))
 }
 
 /// Gradients of a module's parameters by published name and layout; zero where there is none.

@@ -1,14 +1,14 @@
 //! Losses, every gradient and the running statistics of a search step.
 
-use spvit_core::FusedOps;
+use spvit_core::{FusedOps, Precision};
 use spvit_layers::OperationGates;
 use spvit_layers::state::{self, StateDict};
-use spvit_train::step::Group;
+use spvit_train::step::{Group, StepOptions};
 
 use crate::support::{Case, Errors, Scale, cases, values};
-use crate::{all_gradients, batch, of_thresholds, search};
+use crate::{all_gradients, batch, of_thresholds, search, search_with};
 
-on_all_backends!(losses, gradients_of_every_parameter, running_statistics);
+on_all_backends!(losses, gradients_of_every_parameter, lower_precisions, running_statistics);
 
 fn groups() -> [Group; 2] {
     [Group::new(0.0), Group::new(0.0)]
@@ -65,6 +65,35 @@ fn gradients_of_every_parameter<B: FusedOps>() {
         let found = free.gradients(&batch(&case), 0).unwrap();
         let found = case.published(of_thresholds(&free.model().gates, &found.groups[1]));
         errors.check_gradients("of CE", &found, &stored(&case, "grad_ce."));
+    }
+}
+
+/// With products of a lower type the loss and the direction of all gradients together are the published
+/// ones but for the type's error.
+fn lower_precisions<B: FusedOps>() {
+    for case in comparable() {
+        let lambda = case.number("/loss_lambda");
+        let [ce, budget] = ["/train/ce", "/train/bops_loss"].map(|path| case.number(path));
+        let mut expected = stored(&case, "grad.");
+        state::name_as_timm(&mut expected);
+        for (precision, most) in [(Precision::Bf16, 2e-2), (Precision::F16, 2e-3)] {
+            let options = StepOptions { precision, ..StepOptions::default() };
+            let low = search_with::<B>(&case, groups(), lambda, options);
+            let found = low.gradients(&batch(&case), 0).unwrap();
+            let off = (found.report.loss - ce - budget).abs() / (ce + budget).max(1.0);
+            let found = all_gradients(&case, low.model(), &found.groups);
+            let [mut both, mut own, mut theirs] = [0.0f64; 3];
+            for (name, expected) in &expected {
+                for (&a, &b) in values(&found[name]).iter().zip(&values(expected)) {
+                    let (a, b) = (f64::from(a), f64::from(b));
+                    (both, own, theirs) = (both + a * b, own + a * a, theirs + b * b);
+                }
+            }
+            let sine = (1.0 - both * both / (own * theirs)).max(0.0).sqrt();
+            println!("{} {precision:?}: loss off by {off:.1e}, sine {sine:.1e}", case.name);
+            assert!(off < most && sine < 2.0 * most, "{}: {off:e}, {sine:e}", case.name);
+            assert!(sine > 1e-5, "{}: nothing was rounded", case.name);
+        }
     }
 }
 

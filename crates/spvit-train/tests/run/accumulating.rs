@@ -36,7 +36,14 @@ pub fn batch() -> Batch {
 }
 
 fn options(accumulate: usize, micro_batches: usize) -> StepOptions {
-    StepOptions { seed: 3, micro_batches, accumulate, drop_path: 0.3, depth: 2 }
+    StepOptions {
+        seed: 3,
+        micro_batches,
+        accumulate,
+        drop_path: 0.3,
+        depth: 2,
+        ..StepOptions::default()
+    }
 }
 
 fn dense(options: StepOptions) -> Replicas<B, Classification<B>> {

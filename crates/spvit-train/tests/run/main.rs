@@ -5,6 +5,7 @@ mod averaging;
 mod bundled;
 mod fronts;
 mod holding;
+mod precise;
 mod resuming;
 #[cfg(feature = "devices")]
 mod sharing;

@@ -32,7 +32,14 @@ fn devices<B: FusedOps>(count: usize) -> Devices<Autodiff<B>> {
 }
 
 fn options(micro_batches: usize) -> StepOptions {
-    StepOptions { seed: 3, micro_batches, accumulate: 1, drop_path: 0.3, depth: 2 }
+    StepOptions {
+        seed: 3,
+        micro_batches,
+        accumulate: 1,
+        drop_path: 0.3,
+        depth: 2,
+        ..StepOptions::default()
+    }
 }
 
 type Left = (Vec<f64>, StateDict, StateDict);

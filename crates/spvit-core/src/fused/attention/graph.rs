@@ -3,15 +3,19 @@
 use burn::backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy};
 use burn::tensor::{TensorMetadata, backend::AutodiffBackend, ops::FloatTensor};
 
-use super::{AttentionOps, AttentionState};
+use super::{AttentionOps, AttentionState, plain};
+use crate::fused::Precision;
 use crate::fused::graph::{absent, backward_step, record};
 
 backward_step! {
     Attention of AttentionOps, 2 parents,
-    keeping (FloatTensor<B>, AttentionState<B>, usize, usize) =>
-    |grad, (qkv, state, heads, groups), [_, for_bias]| {
+    keeping (FloatTensor<B>, AttentionState<B>, usize, usize, Precision) =>
+    |grad, (qkv, state, heads, groups, precision), [_, for_bias]| {
         let groups = for_bias.then_some(groups);
-        let (qkv, bias) = B::self_attention_backward(qkv, state, grad, heads, groups);
+        let (qkv, bias) = match precision {
+            Precision::F32 => B::self_attention_backward(qkv, state, grad, heads, groups),
+            low => plain::self_attention_backward::<B>(qkv, state, grad, (heads, groups), low),
+        };
         [Some(qkv), bias]
     }
 }
@@ -24,13 +28,18 @@ impl<B: AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
     ) -> (FloatTensor<Self>, AttentionState<Self>) {
         let inner = bias.as_ref().map(|bias| bias.primitive.clone());
         let groups = inner.as_ref().map_or(1, |bias| bias.shape()[0]);
-        let (output, state) = B::self_attention(qkv.primitive.clone(), heads, inner);
+        let precision = Precision::current();
+        let own = B::lowered(qkv.primitive.clone(), precision);
+        let (output, state) = match precision {
+            Precision::F32 => B::self_attention(own.clone(), heads, inner),
+            low => plain::self_attention::<B>(own.clone(), heads, inner, low),
+        };
         let bias = bias.unwrap_or_else(|| absent::<B, C>(&B::float_device(&qkv.primitive)));
         let outside = AttentionState {
             saved: Self::from_inner(state.saved.clone()),
             others: state.others.iter().cloned().map(Self::from_inner).collect(),
         };
-        let kept = (qkv.primitive, state, heads, groups);
+        let kept = (own, state, heads, groups, precision);
         (record!(Attention, C, [qkv, bias], kept, output), outside)
     }
 

@@ -8,6 +8,7 @@ use gemm::Parallelism;
 use rayon::prelude::*;
 
 use super::{AttentionOps, AttentionState, plain};
+use crate::fused::Precision;
 use crate::fused::host::{
     HostAccess, lent,
     math::exp,
@@ -336,7 +337,7 @@ impl<B: HostAccess> AttentionOps for B {
                 let p = B::own(p, [b, heads, t, t].into());
                 (B::own(y, [b, t, width].into()), AttentionState::new(p))
             },
-            plain::self_attention::<B>(qkv, heads, bias)
+            plain::self_attention::<B>(qkv, heads, bias, Precision::F32)
         )
     }
 
@@ -352,7 +353,7 @@ impl<B: HostAccess> AttentionOps for B {
                 let own = Forward { qkv: &qkv, dims, heads, bias: bias.as_deref() };
                 B::own(own.without_probabilities(), dims.into())
             },
-            plain::self_attention::<B>(qkv, heads, bias).0
+            plain::self_attention::<B>(qkv, heads, bias, Precision::F32).0
         )
     }
 
@@ -373,7 +374,7 @@ impl<B: HostAccess> AttentionOps for B {
                 let bias = bias.map(|bias| B::own(bias, [squares, heads, t, t].into()));
                 (B::own(dx, shape), bias)
             },
-            plain::self_attention_backward::<B>(qkv, state, grad, heads, groups)
+            plain::self_attention_backward::<B>(qkv, state, grad, (heads, groups), Precision::F32)
         )
     }
 

@@ -9,7 +9,7 @@ mod tests;
 
 use burn::tensor::{Tensor, backend::Backend, ops::FloatTensor};
 
-use super::{FusedOps, raw, wrap};
+use super::{FusedOps, Precision, PrecisionOps, raw, wrap};
 
 /// What [`AttentionOps::self_attention`] keeps for its backward pass. Only the implementation that
 /// made it knows what it holds: the probabilities, or the sums and the output of a flash kernel.
@@ -29,7 +29,7 @@ impl<B: Backend> AttentionState<B> {
 }
 
 /// Self-attention with its own backward pass.
-pub trait AttentionOps: Backend {
+pub trait AttentionOps: PrecisionOps {
     /// `softmax(QKᵀ/√d + bias)·V` for every head: qkv `[b, t, 3·d·heads]` (Q, K, V, each with its
     /// heads in order) to `[b, t, d·heads]`, and what the backward pass takes back. The bias is
     /// `[groups, heads, t, t]`; item i adds that of group `i mod groups`.
@@ -38,7 +38,7 @@ pub trait AttentionOps: Backend {
         heads: usize,
         bias: Option<FloatTensor<Self>>,
     ) -> (FloatTensor<Self>, AttentionState<Self>) {
-        plain::self_attention::<Self>(qkv, heads, bias)
+        plain::self_attention::<Self>(qkv, heads, bias, Precision::F32)
     }
 
     /// What [`AttentionOps::self_attention`] gives, without what its backward pass takes back.
@@ -59,7 +59,7 @@ pub trait AttentionOps: Backend {
         heads: usize,
         groups: Option<usize>,
     ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>) {
-        plain::self_attention_backward::<Self>(qkv, state, grad, heads, groups)
+        plain::self_attention_backward::<Self>(qkv, state, grad, (heads, groups), Precision::F32)
     }
 
     /// V from Q, K and V, less its bias, of every token but the first `skipped`: qkv

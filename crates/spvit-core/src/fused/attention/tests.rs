@@ -3,7 +3,7 @@ use burn::tensor::Tensor;
 
 use super::{AttentionOps, plain};
 use crate::fused::{
-    FusedOps, raw, self_attention,
+    FusedOps, Precision, raw, self_attention,
     testing::{check, close, wave},
 };
 
@@ -12,7 +12,7 @@ fn fused_equals_plain<B: FusedOps>() {
         "attention",
         &[&[3, 7, 3 * 3 * 4]],
         |x| Autodiff::<B>::self_attention(x[0].clone(), 3, None).0,
-        |x| plain::self_attention::<Autodiff<B>>(x[0].clone(), 3, None).0,
+        |x| plain::self_attention::<Autodiff<B>>(x[0].clone(), 3, None, Precision::F32).0,
     );
     // One group for all items; one for each; and as many as images have windows.
     for (items, groups) in [(5, 1), (3, 3), (8, 4), (20, 2)] {
@@ -20,7 +20,15 @@ fn fused_equals_plain<B: FusedOps>() {
             &format!("attention of {items} items with a bias of {groups} groups"),
             &[&[items, 7, 3 * 3 * 4], &[groups, 3, 7, 7]],
             |x| Autodiff::<B>::self_attention(x[0].clone(), 3, Some(x[1].clone())).0,
-            |x| plain::self_attention::<Autodiff<B>>(x[0].clone(), 3, Some(x[1].clone())).0,
+            |x| {
+                plain::self_attention::<Autodiff<B>>(
+                    x[0].clone(),
+                    3,
+                    Some(x[1].clone()),
+                    Precision::F32,
+                )
+                .0
+            },
         );
     }
     let (qkv, grad) = (wave::<B, 3>([20, 9, 18], 0.4), wave::<B, 3>([20, 9, 6], 0.3));
@@ -31,8 +39,8 @@ fn fused_equals_plain<B: FusedOps>() {
             raw(qkv.clone()),
             state.clone(),
             raw(grad.clone()),
-            2,
-            groups,
+            (2, groups),
+            Precision::F32,
         );
         let (c, d) =
             B::self_attention_backward(raw(qkv.clone()), state, raw(grad.clone()), 2, groups);

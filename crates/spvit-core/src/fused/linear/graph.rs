@@ -3,16 +3,20 @@
 use burn::backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy};
 use burn::tensor::ops::FloatTensor;
 
-use super::LinearOps;
+use super::{LinearOps, plain};
+use crate::fused::Precision;
 use crate::fused::graph::{absent, backward_step, record};
 
 backward_step! {
-    Affine of LinearOps, 3 parents, keeping (FloatTensor<B>, FloatTensor<B>) =>
-    |grad, (x, w), [for_x, for_w, for_b]| [
-        for_x.then(|| B::affine_x_backward(w, grad.clone())),
-        for_w.then(|| B::affine_w_backward(x, grad.clone())),
-        for_b.then(|| B::affine_b_backward(grad)),
-    ]
+    Affine of LinearOps, 3 parents, keeping (FloatTensor<B>, FloatTensor<B>, Precision) =>
+    |grad, (x, w, precision), [for_x, for_w, for_b]| {
+        let low = B::lowered(grad.clone(), precision);
+        [
+            for_x.then(|| B::raised(B::affine_x_backward(w, low.clone()))),
+            for_w.then(|| B::raised(B::affine_w_backward(x, low))),
+            for_b.then(|| B::affine_b_backward(grad)),
+        ]
+    }
 }
 
 backward_step! {
@@ -26,13 +30,16 @@ impl<B: LinearOps, C: CheckpointStrategy> LinearOps for Autodiff<B, C> {
         w: FloatTensor<Self>,
         b: Option<FloatTensor<Self>>,
     ) -> FloatTensor<Self> {
-        let output = B::affine(
-            x.primitive.clone(),
-            w.primitive.clone(),
-            b.as_ref().map(|b| b.primitive.clone()),
-        );
+        let precision = Precision::current();
+        let low = |x: &FloatTensor<Self>| B::lowered(x.primitive.clone(), precision);
+        let (own_x, own_w) = (low(&x), low(&w));
+        let own_b = b.as_ref().map(|b| b.primitive.clone());
+        let output = match precision {
+            Precision::F32 => B::affine(own_x.clone(), own_w.clone(), own_b),
+            _ => plain::plus::<B>(B::raised(B::affine(own_x.clone(), own_w.clone(), None)), own_b),
+        };
         let b = b.unwrap_or_else(|| absent::<B, C>(&B::float_device(&w.primitive)));
-        record!(Affine, C, [x, w, b], (x.primitive, w.primitive), output)
+        record!(Affine, C, [x, w, b], (own_x, own_w, precision), output)
     }
 
     fn sum(x: FloatTensor<Self>, y: FloatTensor<Self>) -> FloatTensor<Self> {

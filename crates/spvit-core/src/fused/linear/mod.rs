@@ -7,12 +7,12 @@ mod plain;
 #[cfg(all(test, feature = "flex", feature = "ndarray"))]
 mod tests;
 
-use burn::tensor::{Tensor, backend::Backend, ops::FloatTensor};
+use burn::tensor::{Tensor, ops::FloatTensor};
 
-use super::{FusedOps, raw, wrap};
+use super::{FusedOps, PrecisionOps, raw, wrap};
 
 /// Affine maps and sums with their own backward pass.
-pub trait LinearOps: Backend {
+pub trait LinearOps: PrecisionOps {
     /// `x·w + b`: x `[.., k]`, w `[k, n]`, b `[n]` to `[.., n]`.
     fn affine(
         x: FloatTensor<Self>,

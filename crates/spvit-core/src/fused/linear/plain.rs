@@ -13,12 +13,14 @@ pub(super) fn affine<B: Backend>(
     b: Option<FloatTensor<B>>,
 ) -> FloatTensor<B> {
     let dims = dims::<B>(&x);
-    let y = rows::<B>(x).matmul(wrap(w));
-    let y = match b {
-        Some(b) => y + wrap::<B, 1>(b).unsqueeze(),
-        None => y,
-    };
-    unfold(y, dims)
+    plus::<B>(unfold(rows::<B>(x).matmul(wrap(w)), dims), b)
+}
+
+/// A bias `[n]` added to every row, if there is one.
+pub(super) fn plus<B: Backend>(y: FloatTensor<B>, b: Option<FloatTensor<B>>) -> FloatTensor<B> {
+    let Some(b) = b else { return y };
+    let dims = dims::<B>(&y);
+    unfold(rows::<B>(y) + wrap::<B, 1>(b).unsqueeze(), dims)
 }
 
 pub(super) fn affine_x_backward<B: Backend>(
