@@ -201,8 +201,8 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         if B::EMULATED && precision != Precision::F32 {
             let name = precision.name();
             self.say_once(&format!(
-                "run.precision = {name}: {} rounds the factors of products and computes in float32, no \
-                 faster than without",
+                "run.precision = {name}: {} rounds the factors of products and computes in float32, which \
+                 takes twice the time: to see what the precision does",
                 self.backend
             ));
         }

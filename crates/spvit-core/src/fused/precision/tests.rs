@@ -3,7 +3,10 @@ use burn::tensor::{Tensor, TensorData, backend::Backend};
 use half::{bf16, f16};
 
 use super::Precision;
-use crate::fused::{FusedOps, affine, self_attention, testing::wave};
+use super::PrecisionOps;
+use crate::fused::{
+    AttentionOps, FusedOps, LinearOps, affine, raw, self_attention, testing::wave, wrap,
+};
 
 const LOW: [(Precision, fn(f32) -> f32); 2] = [
     (Precision::Bf16, |x| bf16::from_f32(x).to_f32()),
@@ -31,10 +34,15 @@ fn transposed(a: &[f32], [m, n]: [usize; 2]) -> Vec<f32> {
 
 #[track_caller]
 fn near(found: &[f32], expected: &[f32]) {
+    close_to(found, expected, 2e-6);
+}
+
+#[track_caller]
+fn close_to(found: &[f32], expected: &[f32], most: f32) {
     let scale = expected.iter().fold(0.0f32, |most, x| most.max(x.abs()));
     assert_eq!(found.len(), expected.len());
     for (a, b) in found.iter().zip(expected) {
-        assert!((a - b).abs() < 2e-6 * scale, "{a} and {b}");
+        assert!((a - b).abs() < most * scale, "{a} and {b}");
     }
 }
 
@@ -81,6 +89,27 @@ fn products_have_rounded_factors_on_flex() {
 #[test]
 fn products_have_rounded_factors_on_ndarray() {
     products_have_rounded_factors::<NdArray>();
+}
+
+/// What GPUs run: tensors that are of the type, through the plain operations, and float32 again.
+#[test]
+fn tensors_of_the_type_give_such_products() {
+    let [x, w] = [wave::<Flex, 2>([6, 11], 0.7), wave::<Flex, 2>([11, 5], 0.3)];
+    let qkv = wave::<Flex, 3>([2, 7, 24], 0.7);
+    for (precision, round) in LOW {
+        let low = |x| super::plain::lowered::<Flex>(x, precision);
+        let [own_x, own_w] = [low(raw(x.clone())), low(raw(w.clone()))];
+        assert_eq!(Flex::float_dtype(&own_x), precision.dtype());
+        let y = Flex::raised(Flex::affine(own_x, own_w, None));
+        assert_eq!(Flex::float_dtype(&y), Precision::F32.dtype());
+        let expected = product(&values(x.clone()), &values(w.clone()), [6, 11, 5], round);
+        let most = if precision == Precision::Bf16 { 1e-2 } else { 1e-3 };
+        close_to(&values(wrap::<Flex, 2>(y)), &expected, most);
+
+        let whole = Flex::self_attention_output(raw(qkv.clone()), 2, None);
+        let found = Flex::raised(Flex::self_attention_output(low(raw(qkv.clone())), 2, None));
+        close_to(&values(wrap::<Flex, 3>(found)), &values(wrap::<Flex, 3>(whole)), 2.0 * most);
+    }
 }
 
 /// Values and gradients of attention are float32's but for the type's error, and are not float32's.
