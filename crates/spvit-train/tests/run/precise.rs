@@ -4,13 +4,12 @@ use burn::backend::{Autodiff, Flex, NdArray};
 use spvit_core::{FusedOps, Precision};
 use spvit_layers::{Init, Vit, state};
 use spvit_train::{
-    Classification, Devices,
+    Classification, Devices, Outcome, Run, RunFolder, Silent,
     step::{Group, Replicas, StepOptions},
 };
 
 use crate::{
     accumulating::{batch, shape},
-    finish, results,
     resuming::{same_bits, short},
 };
 
@@ -67,10 +66,13 @@ fn a_search_with_bfloat16_chooses_as_one_with_float32() {
     let run = |precision: &str| {
         let path = root.path().join(precision);
         let precision = format!("run.precision={precision}");
-        finish::<Flex>(&short(&[&precision, "search.threshold_learning_rate=1e-3"]), &path);
-        let file = results(&path).into_iter().find(|(name, _)| name == "gates.jsonl").unwrap().1;
-        let last = String::from_utf8(file).unwrap().lines().last().unwrap().to_string();
-        let gates: serde_json::Value = serde_json::from_str(&last).unwrap();
+        let config = short(&[&precision, "search.threshold_learning_rate=1e-3"]);
+        let (folder, device) = (RunFolder::create(&path).unwrap(), ("test", Default::default()));
+        let mut silent = Silent;
+        let run = Run::<Autodiff<Flex>>::new(config, folder, device, &mut silent);
+        assert_eq!(run.unwrap().search().unwrap(), Outcome::Finished);
+        let file = std::fs::read_to_string(path.join("gates.jsonl")).unwrap();
+        let gates: serde_json::Value = serde_json::from_str(file.lines().last().unwrap()).unwrap();
         gates
     };
     let [whole, low] = ["f32", "bf16"].map(run);
