@@ -92,7 +92,8 @@ impl Onnx {
             ));
         }
         let input = input.name().to_string();
-        let own = Self { session: Mutex::new(session), input, image, classes, batch };
+        let session = Arc::new(Mutex::new(session));
+        let own = Self { session, input, image, classes, batch };
         // What the file leaves open shows in a pass.
         own.pass_all(&vec![0.0; channels * height * width])?;
         Ok(own)
