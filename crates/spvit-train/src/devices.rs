@@ -68,22 +68,19 @@ impl<B: TrainBackend> Devices<B> {
     ) -> Result<Vec<Vec<Gradients<B::InnerBackend>>>, TrainError> {
         let Some(engine) = &self.engine else { return Ok(groups) };
         // Which parameters a loss reaches is the same everywhere: gates are.
-        let like: Vec<(Vec<_>, Vec<usize>)> = groups
-            .first()
-            .into_iter()
-            .flatten()
-            .map(|group| {
-                let ids = group.ids();
-                let sizes = ids.iter().filter_map(|&id| group.get(id)).map(|own| own.dims()[0]);
-                let sizes = sizes.collect();
-                (ids, sizes)
-            })
-            .collect();
+        let sized = |group: &Gradients<B::InnerBackend>| -> Vec<_> {
+            let ids = group.ids().into_iter();
+            ids.filter_map(|id| Some((id, group.get(id)?.dims()[0]))).collect()
+        };
+        let like: Vec<Vec<_>> = groups.first().into_iter().flatten().map(sized).collect();
+        if like.iter().all(Vec::is_empty) {
+            return Ok(groups);
+        }
         let devices = std::iter::once(&self.first).chain(&self.others);
         let flat = groups.iter().zip(devices).map(|(groups, device)| {
-            let parts = like.iter().enumerate().flat_map(|(index, (ids, sizes))| {
+            let parts = like.iter().enumerate().flat_map(|(index, sized)| {
                 let group = groups.get(index);
-                ids.iter().zip(sizes).map(move |(&id, &size)| {
+                sized.iter().map(move |&(id, size)| {
                     let own = group.and_then(|group| group.get(id)).cloned();
                     own.unwrap_or_else(|| Tensor::zeros([size], device))
                 })
@@ -98,9 +95,8 @@ impl<B: TrainBackend> Devices<B> {
                 start += size;
                 flat.clone().narrow(0, start - size, size)
             };
-            let group = |(ids, sizes): &(Vec<_>, Vec<usize>)| {
-                let values = ids.iter().zip(sizes).map(|(&id, &size)| (id, next(size)));
-                Gradients::of_values(values.collect::<Vec<_>>())
+            let group = |sized: &Vec<_>| {
+                Gradients::of_values(sized.iter().map(|&(id, size)| (id, next(size))))
             };
             like.iter().map(group).collect()
         };

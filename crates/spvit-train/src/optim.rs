@@ -52,7 +52,7 @@ impl<B: FusedOps> Gradients<B> {
         }
     }
 
-    /// The parameters that have one, in a fixed order.
+    /// The parameters that have one, in an order that gives sums the same bits in every run.
     pub(crate) fn ids(&self) -> Vec<ParamId> {
         let mut ids: Vec<ParamId> = self.0.keys().copied().collect();
         ids.sort_by_key(|id| id.val());
@@ -64,6 +64,16 @@ impl<B: FusedOps> Gradients<B> {
         Self(values.into_iter().collect())
     }
 
+    /// Of every gradient, in the order of [`Gradients::ids`].
+    fn squared_norms(&self) -> Vec<f64> {
+        let squares: Vec<_> =
+            self.ids().iter().map(|id| fused::squared_norm(self.0[id].clone())).collect();
+        match squares.is_empty() {
+            true => Vec::new(),
+            false => Tensor::cat(squares, 0).into_data().iter().collect(),
+        }
+    }
+
     /// Multiplies all gradients.
     pub(crate) fn scale(&mut self, factor: f64) {
         for grad in self.0.values_mut() {
@@ -73,21 +83,12 @@ impl<B: FusedOps> Gradients<B> {
 
     /// Whether no gradient is infinite or not a number.
     pub(crate) fn is_finite(&self) -> bool {
-        let squares = self.0.values().map(|grad| fused::squared_norm(grad.clone()));
-        let squares: Vec<_> = squares.collect();
-        squares.is_empty() || Tensor::cat(squares, 0).into_data().iter::<f32>().all(f32::is_finite)
+        self.squared_norms().into_iter().all(f64::is_finite)
     }
 
     /// Scales all gradients so that their joint norm is at most `limit`; returns the norm.
     pub fn clip(&mut self, limit: f64) -> f64 {
-        // A fixed order, so that the sum has the same bits in every run.
-        let squares: Vec<_> =
-            self.ids().iter().map(|id| fused::squared_norm(self.0[id].clone())).collect();
-        if squares.is_empty() {
-            return 0.0;
-        }
-        let sum: f64 = Tensor::cat(squares, 0).into_data().iter::<f64>().sum();
-        let norm = sum.sqrt();
+        let norm = self.squared_norms().into_iter().sum::<f64>().sqrt();
         if norm > limit {
             for grad in self.0.values_mut() {
                 *grad = grad.clone() * (limit / (norm + 1e-6));
