@@ -77,12 +77,13 @@ pub(super) struct Compute<'a, B: TrainBackend, O: Objective<B>> {
 }
 
 impl<B: TrainBackend, O: Objective<B>> Compute<'_, B, O> {
-    /// Sums over micro-batches; without any of them nothing.
+    /// Sums over micro-batches; without any of them nothing. `alone` says that no other replica computes its
+    /// own at the same time.
     pub fn gradients(
         self,
         parts: Vec<Part>,
         number: u64,
-        (options, factor): (StepOptions, f64),
+        (options, factor, alone): (StepOptions, f64, bool),
     ) -> StepGradients<B> {
         let Self { objective, model, device } = self;
         let at_once = options.micro_batches.max(1);
@@ -112,7 +113,8 @@ impl<B: TrainBackend, O: Objective<B>> Compute<'_, B, O> {
         let mut parts = parts.into_iter().peekable();
         while parts.peek().is_some() {
             let some = parts.by_ref().take(at_once).collect();
-            for (report, groups, statistics) in micro_batch::run::<B, _, _>(some, fork, work) {
+            for (report, groups, statistics) in micro_batch::run::<B, _, _>(some, alone, fork, work)
+            {
                 sum.report.loss += report.loss;
                 sum.report.correct += report.correct;
                 sum.statistics.push(statistics);

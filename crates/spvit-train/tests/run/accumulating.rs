@@ -140,3 +140,20 @@ fn the_same_parts_give_the_same_bits_at_once_or_one_after_another() {
 fn a_resumed_run_that_accumulates_has_the_same_bits() {
     same_bits::<Flex>(&["search.accumulate=3", "finetune.accumulate=2", "run.micro_batches=2"]);
 }
+
+/// Backward passes at the same time, of one training or of two in one process, end: a pass that waits for a
+/// part of its own work must not take up another pass.
+#[test]
+fn passes_at_the_same_time_do_not_wait_for_each_other() {
+    let train = |micro_batches: usize| {
+        let mut replicas = dense(options(1, micro_batches));
+        for number in 0..150 {
+            assert!(replicas.step(&batch(), number, &[1e-4]).unwrap().loss.is_finite());
+        }
+    };
+    train(3);
+    std::thread::scope(|scope| {
+        let threads = [1, 1, 2].map(|parts| scope.spawn(move || train(parts)));
+        threads.into_iter().for_each(|thread| thread.join().unwrap());
+    });
+}
