@@ -9,7 +9,7 @@ use std::sync::Arc;
 use burn::tensor::{Tensor, backend::Backend};
 use spvit_core::TrainBackend;
 
-use crate::{TrainError, micro_batch, optim::Gradients};
+use crate::{TrainError, optim::Gradients};
 
 /// The devices that train a model together.
 pub struct Devices<B: TrainBackend> {
@@ -118,7 +118,8 @@ mod engine {
         finish_collective, register,
     };
 
-    use super::{Backend, Tensor, micro_batch};
+    use super::{Backend, Tensor};
+    use crate::micro_batch;
 
     /// Backends whose devices are in use together: the library has one session for each.
     static IN_USE: Mutex<BTreeSet<TypeId>> = Mutex::new(BTreeSet::new());

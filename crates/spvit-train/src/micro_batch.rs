@@ -58,20 +58,17 @@ pub(crate) fn split(batch: &Batch, parts: usize) -> Vec<Part> {
         .collect()
 }
 
-/// Does `work` on every part with a model of its own, each on a thread; results in order. `alone` says that no
-/// other model is trained at the same time.
+/// Does `work`, which computes gradients, on every part with a model of its own, each on a thread; results in
+/// order. `replicas` do so at the same time.
 pub(crate) fn run<B: TrainBackend, M: Send, R: Send>(
     parts: Vec<Part>,
-    alone: bool,
+    replicas: usize,
     fork: impl Fn() -> M,
     work: impl Fn(M, Part) -> R + Sync,
 ) -> Vec<R> {
     let jobs: Vec<(M, Part)> = parts.into_iter().map(|part| (fork(), part)).collect();
-    let alone = alone && jobs.len() == 1;
-    let work = |(model, part)| match alone {
-        true => B::alone_in_pool(|| work(model, part)),
-        false => work(model, part),
-    };
+    let passes = replicas.saturating_mul(jobs.len());
+    let work = |(model, part)| B::pass_in_pool(passes, || work(model, part));
     let mut jobs = jobs.into_iter();
     match jobs.next() {
         Some(first) => at_once(|| work(first), jobs.collect(), work),

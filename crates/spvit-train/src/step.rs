@@ -244,7 +244,7 @@ impl<B: TrainBackend, O: Objective<B>> Replicas<B, O> {
         let each = options.micro_batches.max(1).saturating_mul(options.accumulate);
         let parts = micro_batch::split(batch, each.saturating_mul(replicas));
         if others.is_empty() {
-            return Ok(first.part().gradients(parts, number, (*options, factor, true)));
+            return Ok(first.part().gradients(parts, number, (*options, factor, replicas)));
         }
         // Of fewer images than parts the last devices get none.
         let share = parts.len().div_ceil(replicas);
@@ -253,10 +253,10 @@ impl<B: TrainBackend, O: Objective<B>> Replicas<B, O> {
         let own = next();
         let theirs = others.iter().map(|replica| (replica.part(), next())).collect();
         let mut found = micro_batch::at_once(
-            || first.part().gradients(own, number, (*options, factor, false)),
+            || first.part().gradients(own, number, (*options, factor, replicas)),
             theirs,
             |(own, parts): (replica::Compute<B, O>, _)| {
-                own.gradients(parts, number, (*options, factor, false))
+                own.gradients(parts, number, (*options, factor, replicas))
             },
         );
         let groups = found.iter_mut().map(|found| std::mem::take(&mut found.groups)).collect();

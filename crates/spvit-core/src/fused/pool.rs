@@ -1,5 +1,11 @@
 //! Many operations on the threads that compute them.
 
+#[cfg(feature = "host")]
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+};
+
 use burn::backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy};
 use burn::tensor::backend::Backend;
 
@@ -13,11 +19,12 @@ pub trait PoolOps: Backend {
         work()
     }
 
-    /// The same for work with a backward pass. That holds the lock of its graph while it computes: a thread of
-    /// the pool that waits within it takes up other work, and were that another backward pass, it would wait for
-    /// ever for the lock that it holds itself. So only one such work is in the pool at a time, and the others
-    /// wait outside. Passes that are to run at the same time stay outside altogether.
-    fn alone_in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
+    /// The same for work with a backward pass, which holds the lock of its graph while it computes and asks for
+    /// the locks of all others at its end. A thread of a pool that waits for a part of such work takes up other
+    /// work, and must not take up a second pass: that one would wait for a lock which it keeps from being
+    /// released itself. So each has a pool of its own, with its share of the threads where `at_once` of them are
+    /// computed at the same time: small operations on few threads wait less for each other.
+    fn pass_in_pool<R: Send>(_at_once: usize, work: impl FnOnce() -> R + Send) -> R {
         work()
     }
 }
@@ -27,8 +34,8 @@ impl<B: PoolOps, C: CheckpointStrategy> PoolOps for Autodiff<B, C> {
         B::in_pool(work)
     }
 
-    fn alone_in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-        B::alone_in_pool(work)
+    fn pass_in_pool<R: Send>(at_once: usize, work: impl FnOnce() -> R + Send) -> R {
+        B::pass_in_pool(at_once, work)
     }
 }
 
@@ -38,10 +45,26 @@ impl<B: super::host::HostAccess> PoolOps for B {
         rayon::scope(|_| work())
     }
 
-    fn alone_in_pool<R: Send>(work: impl FnOnce() -> R + Send) -> R {
-        static ALONE: std::sync::Mutex<()> = std::sync::Mutex::new(());
-        // Nothing is in the lock that a panic could have left half done.
-        let _alone = ALONE.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        B::in_pool(work)
+    fn pass_in_pool<R: Send>(at_once: usize, work: impl FnOnce() -> R + Send) -> R {
+        let threads = (rayon::current_num_threads() / at_once.max(1)).max(1);
+        let idle = free().entry(threads).or_default().pop();
+        let pool = match idle {
+            Some(pool) => pool,
+            None => match rayon::ThreadPoolBuilder::new().num_threads(threads).build() {
+                Ok(pool) => pool,
+                // No threads can be started here.
+                Err(_) => return work(),
+            },
+        };
+        let result = pool.install(work);
+        free().entry(threads).or_default().push(pool);
+        result
     }
+}
+
+/// Pools without work, by their number of threads.
+#[cfg(feature = "host")]
+fn free() -> MutexGuard<'static, BTreeMap<usize, Vec<rayon::ThreadPool>>> {
+    static FREE: Mutex<BTreeMap<usize, Vec<rayon::ThreadPool>>> = Mutex::new(BTreeMap::new());
+    FREE.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -77,13 +77,12 @@ pub(super) struct Compute<'a, B: TrainBackend, O: Objective<B>> {
 }
 
 impl<B: TrainBackend, O: Objective<B>> Compute<'_, B, O> {
-    /// Sums over micro-batches; without any of them nothing. `alone` says that no other replica computes its
-    /// own at the same time.
+    /// Sums over micro-batches; without any of them nothing. `replicas` compute theirs at the same time.
     pub fn gradients(
         self,
         parts: Vec<Part>,
         number: u64,
-        (options, factor, alone): (StepOptions, f64, bool),
+        (options, factor, replicas): (StepOptions, f64, usize),
     ) -> StepGradients<B> {
         let Self { objective, model, device } = self;
         let at_once = options.micro_batches.max(1);
@@ -113,7 +112,8 @@ impl<B: TrainBackend, O: Objective<B>> Compute<'_, B, O> {
         let mut parts = parts.into_iter().peekable();
         while parts.peek().is_some() {
             let some = parts.by_ref().take(at_once).collect();
-            for (report, groups, statistics) in micro_batch::run::<B, _, _>(some, alone, fork, work)
+            for (report, groups, statistics) in
+                micro_batch::run::<B, _, _>(some, replicas, fork, work)
             {
                 sum.report.loss += report.loss;
                 sum.report.correct += report.correct;
