@@ -1,5 +1,7 @@
 //! Benchmarks: criterion by backend, and steps in turn with PyTorch's.
 
+mod count;
+
 use std::{
     io::{BufRead, BufReader, Write},
     path::Path,
@@ -11,10 +13,13 @@ use crate::{
     shell::{self, Failure, cargo, release},
 };
 
+/// What a worker can do with a model.
+const STEPS: [&str; 5] = ["dense", "search", "finetune", "dense_forward", "compact_forward"];
+
 /// What to measure.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Backends, separated by commas: flex, ndarray, cuda, cuda-bf16, wgpu, tch
+    /// Backends, separated by commas: flex, ndarray, cuda, cuda-bf16, vulkan, wgpu, tch
     #[arg(long, value_delimiter = ',', default_values_t = ["flex".to_string()])]
     backend: Vec<String>,
     /// First hold each backend against the stored values of the published code: a search step's
@@ -39,7 +44,11 @@ pub struct Arguments {
     /// in turn
     #[arg(long, conflicts_with_all = ["against_pytorch", "in_turn", "scaling", "latency"])]
     runtimes: bool,
-    /// Shapes and batch sizes of the comparison
+    /// Count the kernels that a dense, a search and a fine-tuning step and both forward passes launch, and
+    /// the memory that they reserve, on cuda, vulkan or wgpu
+    #[arg(long, conflicts_with_all = ["against_pytorch", "in_turn", "scaling", "latency", "runtimes"])]
+    count: bool,
+    /// Shapes and batch sizes of the comparison and the count
     #[arg(long, value_delimiter = ',', default_values_t = ["vit_mini:64".to_string(), "deit_tiny:8".to_string()])]
     shape: Vec<String>,
     /// Measured rounds of the comparison, after two that are not
@@ -61,11 +70,21 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let features: Vec<&str> =
         arguments.backend.iter().map(|name| name.trim_end_matches("-bf16")).collect();
     let features = features.join(",");
+    let counted = ["cuda", "vulkan", "wgpu"];
+    if let Some(name) = arguments.backend.iter().find(|name| !counted.contains(&name.as_str()))
+        && arguments.count
+    {
+        return Err(Failure::new(format!(
+            "--count --backend {name}: kernels are counted on {}",
+            counted.join(", ")
+        )));
+    }
     if arguments.golden {
         arguments.backend.iter().try_for_each(|backend| golden(backend))?;
     }
     let build = ["-p", "spvit-benches", "--no-default-features", "--features", &features];
-    if !arguments.against_pytorch && !arguments.in_turn && !arguments.scaling {
+    let compares = arguments.against_pytorch || arguments.in_turn;
+    if !compares && !arguments.scaling && !arguments.count {
         let mut bench = cargo();
         bench.arg("bench").args(build).args(["--bench", "*", "--"]);
         return shell::run(bench.args(&arguments.criterion));
@@ -84,6 +103,10 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
                 "--shape {shape}: expected NAME:BATCH, such as vit_mini:64"
             )));
         };
+        if arguments.count {
+            arguments.backend.iter().try_for_each(|name| count::print(name, shape, batch))?;
+            continue;
+        }
         compare(shape, batch, &arguments, python.as_deref())?;
     }
     Ok(())
@@ -175,7 +198,6 @@ fn workers(
     arguments: &Arguments,
     python: Option<&Path>,
 ) -> Result<Vec<(Worker, &'static str)>, Failure> {
-    const STEPS: [&str; 5] = ["dense", "search", "finetune", "dense_forward", "compact_forward"];
     let own = ["--shape", shape, "--batch", batch];
     let mut all = Vec::new();
     for backend in &arguments.backend {

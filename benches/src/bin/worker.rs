@@ -1,6 +1,6 @@
 //! Times one step for every line on standard input, so that another program can measure it in turn
 //! with other workers. A line names the step; the answer is its seconds. `memory` answers with the
-//! process's peak resident memory in MiB.
+//! process's peak resident memory in MiB, or with what it reserves on a GPU, which gives nothing back.
 
 use std::io::{BufRead, Write};
 use std::time::Instant;
@@ -51,6 +51,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "cuda-bf16" => serve::<Autodiff<burn::backend::Cuda<burn::tensor::bf16>>>(&arguments),
         #[cfg(feature = "wgpu")]
         "wgpu" => serve::<Autodiff<burn::backend::Wgpu>>(&arguments),
+        #[cfg(feature = "vulkan")]
+        "vulkan" => serve::<Autodiff<burn::backend::Vulkan>>(&arguments),
         #[cfg(feature = "tch")]
         "tch" => serve::<Autodiff<burn::backend::LibTorch>>(&arguments),
         other => Err(format!("backend {other} is not compiled in").into()),
@@ -68,7 +70,10 @@ fn serve<B: TrainBackend>(arguments: &Arguments) -> Result<(), Box<dyn std::erro
         let line = line?;
         let answer = match line.trim() {
             "share" => share,
-            "memory" => peak_memory()?,
+            "memory" => match B::reserved(&B::Device::default()) {
+                Some(bytes) => bytes as f64 / f64::from(1 << 20),
+                None => peak_memory()?,
+            },
             name => {
                 let began = Instant::now();
                 step(name).ok_or_else(|| format!("unknown step '{name}'"))?;

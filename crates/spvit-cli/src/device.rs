@@ -1,5 +1,8 @@
 //! Backends by name: which are compiled in, and generic code for the one that was asked for.
 
+#[cfg(feature = "wgpu")]
+mod adapters;
+
 use std::{fmt, str::FromStr};
 
 use burn::tensor::backend::DeviceOps;
@@ -182,15 +185,9 @@ pub fn dispatch_all<W: Work>(devices: &DeviceList, work: W) -> Result<W::Output,
             on_devices::<Autodiff<burn::backend::Cuda>, W>(devices, work, device)
         }
         #[cfg(feature = "wgpu")]
-        Wgpu => {
-            let device = burn::backend::wgpu::WgpuDevice::DiscreteGpu;
-            on_devices::<Autodiff<burn::backend::Wgpu>, W>(devices, work, device)
-        }
+        Wgpu => on::<Autodiff<burn::backend::Wgpu>, W>(adapters::chosen(devices)?, work),
         #[cfg(feature = "vulkan")]
-        Vulkan => {
-            let device = burn::backend::wgpu::WgpuDevice::DiscreteGpu;
-            on_devices::<Autodiff<burn::backend::Vulkan>, W>(devices, work, device)
-        }
+        Vulkan => on::<Autodiff<burn::backend::Vulkan>, W>(adapters::chosen(devices)?, work),
         #[cfg(feature = "tch")]
         Tch => {
             let device = |_| burn::backend::libtorch::LibTorchDevice::Cpu;
@@ -222,9 +219,14 @@ fn on_devices<B: TrainBackend, W: Work>(
         }
         all.push(device);
     }
-    let mut all = all.into_iter();
-    match all.next() {
-        Some(first) => work.across::<B>(first, all.collect()),
+    on::<B, W>(all, work)
+}
+
+#[allow(dead_code)]
+fn on<B: TrainBackend, W: Work>(devices: Vec<B::Device>, work: W) -> Result<W::Output, Failure> {
+    let mut devices = devices.into_iter();
+    match devices.next() {
+        Some(first) => work.across::<B>(first, devices.collect()),
         None => work.on::<B>(B::Device::default()),
     }
 }

@@ -190,6 +190,27 @@ impl BlockShape {
         !self.style.mlp_norm
     }
 
+    /// The largest tensor that training makes of an image in this block: what it is, and how many numbers. A
+    /// `kernel` is the side of the largest one that a search may choose.
+    pub fn largest_tensor(&self, kernel: Option<usize>) -> (&'static str, usize) {
+        let tokens = self.tokens();
+        let (sequences, length) = match self.window {
+            Some(Window { size, .. }) => {
+                let along = |axis: usize| self.map[axis].div_ceil(size[axis]);
+                (along(0) * along(1), size[0] * size[1])
+            }
+            None => (1, tokens),
+        };
+        let positions = kernel.map_or(0, |side| side * side);
+        let all = [
+            ("the hidden dimensions of an FFN", tokens * self.hidden * self.style.ffn_maps()),
+            ("Q, K and V", 3 * sequences * length * self.dim),
+            ("attention's probabilities", sequences * self.heads * length * length),
+            ("a convolution's products", (self.patches() * positions + 1) * self.head_dim()),
+        ];
+        all.into_iter().max_by_key(|(_, numbers)| *numbers).unwrap_or_default()
+    }
+
     /// The block of the dense model: attention and the whole FFN.
     pub fn dense(&self) -> BlockConfig {
         BlockConfig { operation: Operation::Msa, hidden: self.hidden, heads: None }

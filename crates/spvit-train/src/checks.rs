@@ -162,6 +162,7 @@ impl<B: TrainBackend> Run<'_, B> {
         training: &TrainingConfig,
     ) -> Result<(), TrainError> {
         self.check_precision()?;
+        self.check_pieces(phase, training)?;
         let images = self.data.train.len();
         match training.batch_size <= images {
             true => Ok(()),

@@ -32,6 +32,7 @@ pub mod optim;
 mod origin;
 mod phase;
 mod phases;
+mod pieces;
 mod pipeline;
 pub mod random;
 mod rehearse;

@@ -4,7 +4,7 @@
 //! [`Tensor`]s that layers call (`mod.rs`), the default in plain tensor operations (`plain.rs`), one
 //! node of an autodiff graph for each forward and backward pair (`graph.rs`), kernels over slices
 //! for the backends on a CPU (`host.rs`), and tests that hold them against each other. `pool.rs` says on
-//! which threads work runs that calls many of them.
+//! which threads work runs that calls many of them, `memory.rs` what a device holds.
 //!
 //! [`FusedOps`] is their sum. A backend without kernels of its own is a line in this file, and runs
 //! the defaults. A method and its `_backward` are overridden together. In the traits' docs, leading
@@ -19,6 +19,7 @@ mod graph;
 #[cfg(feature = "host")]
 mod host;
 mod linear;
+mod memory;
 mod norm;
 mod plain;
 mod pool;
@@ -35,6 +36,7 @@ pub use batch_norm::{BatchNormOps, NormParameters, batch_norm};
 pub use bottleneck::{Bottleneck, BottleneckOps, bottleneck};
 pub use coefficients::{CoefficientOps, constant, squared_norm, with_coefficient_grads};
 pub use linear::{LinearOps, affine, sum};
+pub use memory::MemoryOps;
 pub use norm::{NormOps, layer_norm, rms_norm};
 pub use pool::PoolOps;
 pub use precision::{Precision, PrecisionOps};
@@ -56,6 +58,7 @@ pub trait FusedOps:
     + BottleneckOps
     + CoefficientOps
     + LinearOps
+    + MemoryOps
     + NormOps
     + PoolOps
     + PrecisionOps
@@ -72,6 +75,7 @@ impl<B> FusedOps for B where
         + BottleneckOps
         + CoefficientOps
         + LinearOps
+        + MemoryOps
         + NormOps
         + PoolOps
         + PrecisionOps

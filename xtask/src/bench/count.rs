@@ -1,0 +1,112 @@
+//! Kernels that a step launches, from CubeCL's log of them.
+
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread::sleep,
+    time::Duration,
+};
+
+use super::{STEPS, Worker};
+use crate::shell::{Failure, release};
+
+/// Steps before the one that is counted: the first compile kernels and try several of them.
+const BEFORE: usize = 3;
+
+fn failed(path: &Path, error: impl std::fmt::Display) -> Failure {
+    Failure::new(format!("{}: {error}", path.display()))
+}
+
+/// Prints launches and reserved memory of every step of a shape.
+pub fn print(backend: &str, shape: &str, batch: &str) -> Result<(), Failure> {
+    println!("\n{backend}, {shape}, batch {batch}: a step after {BEFORE} others");
+    println!("{:16} {:>9} {:>13}   most of them", "step", "launches", "reserved MiB");
+    let mut launches = BTreeMap::new();
+    for step in STEPS {
+        let counted = count(backend, shape, batch, step)?;
+        println!("{step:16} {:>9} {:>13.0}   {}", counted.launches, counted.reserved, counted.most);
+        launches.insert(step, counted.launches as f64);
+    }
+    if let (Some(search), Some(dense)) = (launches.get("search"), launches.get("dense")) {
+        println!("search / dense launches: {:.3}", search / dense);
+    }
+    Ok(())
+}
+
+struct Counted {
+    launches: usize,
+    reserved: f64,
+    most: String,
+}
+
+fn count(backend: &str, shape: &str, batch: &str, step: &str) -> Result<Counted, Failure> {
+    let folder = release().join("count");
+    fs::create_dir_all(&folder).map_err(|error| failed(&folder, error))?;
+    let folder = folder.canonicalize().map_err(|error| failed(&folder, error))?;
+    let log = folder.join("kernels.log");
+    if log.exists() {
+        fs::remove_file(&log).map_err(|error| failed(&log, error))?;
+    }
+    // CubeCL reads it from the folder that a program runs in.
+    let settings = folder.join("cubecl.toml");
+    let text = format!(
+        "[profiling]\nlogger = {{ level = \"minimal\", file = {:?} }}\n[autotune]\nlevel = \"minimal\"\n",
+        log.display().to_string()
+    );
+    fs::write(&settings, text).map_err(|error| failed(&settings, error))?;
+    let program = release().join("worker");
+    let program = program.canonicalize().map_err(|error| failed(&program, error))?;
+    let mut command = Command::new(program);
+    command.args(["--backend", backend, "--shape", shape, "--batch", batch]);
+    let mut worker = Worker::start(backend, command.current_dir(&folder))?;
+    for _ in 0..BEFORE {
+        worker.ask(step)?;
+    }
+    let before = executed(&log)?.len();
+    worker.ask(step)?;
+    let names = executed(&log)?.split_off(before);
+    let mut by_name: BTreeMap<&str, usize> = BTreeMap::new();
+    for name in &names {
+        *by_name.entry(name).or_default() += 1;
+    }
+    let mut by_name: Vec<_> = by_name.into_iter().collect();
+    by_name.sort_by_key(|&(name, times)| (std::cmp::Reverse(times), name));
+    let most = by_name.iter().take(5).map(|(name, times)| format!("{times} {name}"));
+    Ok(Counted {
+        launches: names.len(),
+        reserved: worker.ask("memory")?,
+        most: most.collect::<Vec<_>>().join(", "),
+    })
+}
+
+/// Names of the kernels in a log, once it has stopped growing: a thread of its own writes it.
+fn executed(log: &PathBuf) -> Result<Vec<String>, Failure> {
+    let mut length = None;
+    loop {
+        let now = fs::metadata(log).map_err(|error| failed(log, error))?.len();
+        if length.replace(now) == Some(now) {
+            break;
+        }
+        sleep(Duration::from_millis(500));
+    }
+    Ok(names(&fs::read_to_string(log).map_err(|error| failed(log, error))?))
+}
+
+/// Names of kernels without what is in their brackets, which are types.
+fn names(log: &str) -> Vec<String> {
+    let names = log.lines().filter_map(|line| line.split_once("Executing "));
+    names.map(|(_, name)| name.split('<').next().unwrap_or(name).to_string()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kernels_are_named_without_their_types() {
+        let log = "Executing reduce<f32, Sum<f32>>\nsomething else\nExecuting gemm\n";
+        assert_eq!(names(log), ["reduce", "gemm"]);
+    }
+}
