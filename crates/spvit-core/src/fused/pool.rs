@@ -23,7 +23,7 @@ pub trait PoolOps: Backend {
     /// the locks of all others at its end. A thread of a pool that waits for a part of such work takes up other
     /// work, and must not take up a second pass: that one would wait for a lock which it keeps from being
     /// released itself. So each has a pool of its own, with its share of the threads where `at_once` of them are
-    /// computed at the same time: small operations on few threads wait less for each other.
+    /// computed at the same time.
     fn pass_in_pool<R: Send>(_at_once: usize, work: impl FnOnce() -> R + Send) -> R {
         work()
     }
