@@ -70,14 +70,11 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     let features: Vec<&str> =
         arguments.backend.iter().map(|name| name.trim_end_matches("-bf16")).collect();
     let features = features.join(",");
-    let counted = ["cuda", "vulkan", "wgpu"];
-    if let Some(name) = arguments.backend.iter().find(|name| !counted.contains(&name.as_str()))
-        && arguments.count
-    {
-        return Err(Failure::new(format!(
-            "--count --backend {name}: kernels are counted on {}",
-            counted.join(", ")
-        )));
+    let uncounted = |name: &&String| arguments.count && !count::BACKENDS.contains(&name.as_str());
+    if let Some(name) = arguments.backend.iter().find(uncounted) {
+        let counted = count::BACKENDS.join(", ");
+        let problem = format!("--count --backend {name}: kernels are counted on {counted}");
+        return Err(Failure::new(problem));
     }
     if arguments.golden {
         arguments.backend.iter().try_for_each(|backend| golden(backend))?;

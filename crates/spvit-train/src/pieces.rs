@@ -83,8 +83,7 @@ mod tests {
         let check = |limit, config: &RunConfig, training: &TrainingConfig, devices| {
             too_large(limit, config, (Phase::Search, training), devices)
         };
-        // An image's largest tensor is the convolutions': (9 * 196 + 1) * 64 numbers of 4 bytes are fewer than
-        // the 197 * 1536 of an FFN.
+        // An FFN's 197 * 1536 numbers of an image are more than a convolution's (9 * 196 + 1) * 64.
         let image = 197 * 1536 * 4;
         assert_eq!(check(256 * image, &config, &training, 1), None);
         let (name, problem) = check(256 * image - 1, &config, &training, 1).unwrap();

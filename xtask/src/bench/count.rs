@@ -1,16 +1,12 @@
 //! Kernels that a step launches, from CubeCL's log of them.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    path::{Path, PathBuf},
-    process::Command,
-    thread::sleep,
-    time::Duration,
-};
+use std::{collections::BTreeMap, fs, path::Path, process::Command, thread::sleep, time::Duration};
 
 use super::{STEPS, Worker};
 use crate::shell::{Failure, release};
+
+/// Backends of CubeCL, whose log it is.
+pub const BACKENDS: [&str; 3] = ["cuda", "vulkan", "wgpu"];
 
 /// Steps before the one that is counted: the first compile kernels and try several of them.
 const BEFORE: usize = 3;
@@ -82,7 +78,7 @@ fn count(backend: &str, shape: &str, batch: &str, step: &str) -> Result<Counted,
 }
 
 /// Names of the kernels in a log, once it has stopped growing: a thread of its own writes it.
-fn executed(log: &PathBuf) -> Result<Vec<String>, Failure> {
+fn executed(log: &Path) -> Result<Vec<String>, Failure> {
     let mut length = None;
     loop {
         let now = fs::metadata(log).map_err(|error| failed(log, error))?.len();

@@ -1,4 +1,4 @@
-//! What Vulkan, Metal or DirectX show of a machine.
+//! What Vulkan or Metal show of a machine.
 
 use burn::backend::wgpu::{
     WgpuDevice,
@@ -6,11 +6,7 @@ use burn::backend::wgpu::{
 };
 use wgpu::DeviceType;
 
-use crate::{
-    device::{DeviceList, DeviceName},
-    failure::Failure,
-    output::tell,
-};
+use crate::{device::DeviceList, failure::Failure, output::tell};
 
 /// What computes, and what it is called.
 struct Adapter {
@@ -61,18 +57,18 @@ fn adapters() -> Vec<Adapter> {
 /// a processor that computes as one; without a number it is the first.
 pub fn chosen(devices: &DeviceList) -> Result<Vec<WgpuDevice>, Failure> {
     let found = adapters();
-    let (name, own) = (devices.name.name(), DeviceName::DEFAULT);
+    let name = devices.name.name();
     if found.is_empty() {
         return Err(Failure::run(format!(
             "--device {name}: no GPU is shown on this machine; install its driver (a program that computes as a \
-             GPU would will do, as Debian's mesa-vulkan-drivers), or use --device {own}"
+             GPU would will do, as Debian's mesa-vulkan-drivers), or compute on the processor with --device flex"
         )));
     }
     let choose = |index: &Option<usize>| match found.get(index.unwrap_or(0)) {
         Some(adapter) => {
             let note = match adapter.is_processor() {
-                true => format!(", which is a processor: --device {own} is faster"),
-                false => String::new(),
+                true => ", which is a processor: --device flex is faster on one",
+                false => "",
             };
             tell(format!("{name}: {}{note}", adapter.name));
             Ok(adapter.device.clone())
