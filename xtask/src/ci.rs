@@ -23,7 +23,7 @@ pub fn test() -> Result<(), Failure> {
 /// Every check whose name has this in it, each with its time.
 pub fn all(only: &str) -> Result<(), Failure> {
     type Check = fn() -> Result<(), Failure>;
-    let checks: [(&str, Check); 12] = [
+    let checks: [(&str, Check); 13] = [
         ("format", || run(cargo().args(["fmt", "--all", "--check"]))),
         ("tests", test),
         ("the README's and the book's commands", texts),
@@ -32,6 +32,11 @@ pub fn all(only: &str) -> Result<(), Failure> {
         ("bad days", || torture::run(&torture::Arguments::default())),
         ("other programs' files", || interop::check(&interop::SHAPES.map(String::from))),
         ("a sample of other programs' models", || interop::coverage(&["--sample=40".into()])),
+        ("several processes", || {
+            let mut tests = cargo();
+            tests.args(["test", "--release", "--workspace", "--features", "spvit-cli/mpi"]);
+            run(tests.args(["--test", "program", "team::"]))
+        }),
         ("lints", || {
             let lint = ["clippy", "--release", "--workspace", "--all-targets"];
             run(cargo().args(lint).args(["--", "-D", "warnings"]))

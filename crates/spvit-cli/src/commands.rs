@@ -2,7 +2,7 @@
 
 use spvit_core::TrainBackend;
 use spvit_data::Dataset;
-use spvit_train::{Outcome, Phase, Plan, Resolved, Run, RunConfig, RunFolder, Summary};
+use spvit_train::{Observer, Outcome, Phase, Plan, Resolved, Run, RunConfig, RunFolder, Summary};
 
 use crate::{
     args::{Command, RunArguments, Split},
@@ -14,8 +14,10 @@ use crate::{
     output::{say, tell},
     patience::reading_images,
     plan, predict, profile,
-    progress::Display,
-    report, table, timing, watch,
+    progress::{Display, Quiet},
+    report, table,
+    team::Team,
+    timing, watch,
 };
 
 /// Does what the command says.
@@ -90,10 +92,36 @@ impl Task {
 }
 
 fn on_run(task: Task, arguments: &RunArguments) -> Result<(), Failure> {
-    let command = task.command();
     if arguments.dry_run {
         return rehearse(task, arguments);
     }
+    let team = Team::join()?;
+    let rank = team.processes.rank();
+    let result = match rank {
+        0 => lead(task, arguments, &team),
+        _ => follow(task, arguments, &team).map_err(|failure| failure.of_process(rank)),
+    };
+    team.end(result.is_err()).and(result)
+}
+
+/// Does a process's part in a folder that is made like the first one's.
+fn follow(task: Task, arguments: &RunArguments, team: &Team) -> Result<(), Failure> {
+    if !team.begin(false)? {
+        return Ok(());
+    }
+    let place = tempfile::tempdir()
+        .map_err(|error| Failure::run(format!("a folder for temporary files: {error}")))?;
+    team.processes.mirror(place.path())?;
+    let folder = RunFolder::open(place.path())?;
+    let config = RunConfig::read(&folder.config(), &[])?;
+    interrupt::listen(true)?;
+    let devices = arguments.devices().share(team.here)?;
+    let work = OnRun { task, config, folder, data: None, devices: devices.clone(), team };
+    dispatch_all(&devices, work).map(|_| ())
+}
+
+fn lead(task: Task, arguments: &RunArguments, team: &Team) -> Result<(), Failure> {
+    let command = task.command();
     let place = match task {
         Task::Pretrain | Task::Search | Task::Whole => folders::start(command, arguments)?,
         Task::Prune | Task::Finetune => folders::continued(command, arguments)?,
@@ -109,14 +137,16 @@ fn on_run(task: Task, arguments: &RunArguments) -> Result<(), Failure> {
         return say(format!("{result} is there; nothing to do (remove it to do the {phase} anew)"));
     }
     interrupt::listen(task == Task::Whole || task.phase().is_some())?;
+    let devices = arguments.devices().share(team.here)?;
     let work = OnRun {
         task,
         config: config.clone(),
         folder: folder.clone(),
         data: place.data.clone(),
-        devices: arguments.devices(),
+        devices: devices.clone(),
+        team,
     };
-    match dispatch_all(&arguments.devices(), work)? {
+    match dispatch_all(&devices, work)? {
         End::Stopped => {
             let device = match (&arguments.devices, arguments.device.name()) {
                 (Some(devices), _) => format!(" --devices {devices}"),
@@ -151,7 +181,8 @@ fn rehearse(task: Task, arguments: &RunArguments) -> Result<(), Failure> {
     notes.iter().for_each(tell);
     let root = arguments.out.clone().unwrap_or_else(|| "runs".into());
     let (task, devices) = (Task::Rehearse, arguments.devices());
-    let work = OnRun { task, config, folder, data, devices: devices.clone() };
+    let work =
+        OnRun { task, config, folder, data, devices: devices.clone(), team: &Team::default() };
     match dispatch_all(&devices, work)? {
         End::Planned(plan) => plan::show(&plan, &root),
         _ => Ok(()),
@@ -165,15 +196,16 @@ enum End {
     Planned(Plan),
 }
 
-struct OnRun {
+struct OnRun<'a> {
     task: Task,
     config: RunConfig,
     folder: RunFolder,
     data: Option<Dataset>,
     devices: DeviceList,
+    team: &'a Team,
 }
 
-impl Work for OnRun {
+impl Work for OnRun<'_> {
     type Output = End;
 
     fn on<B: TrainBackend>(self, device: B::Device) -> Result<End, Failure> {
@@ -185,17 +217,27 @@ impl Work for OnRun {
         device: B::Device,
         others: Vec<B::Device>,
     ) -> Result<End, Failure> {
-        let Self { task, config, folder, data, devices } = self;
+        let Self { task, config, folder, data, devices, team } = self;
         let (root, seed) = (folder.root().display(), config.seed);
         let word = if others.is_empty() { "device" } else { "devices" };
-        let opening = format!("run folder {root}, {word} {devices}, seed {seed}");
-        let mut display = Display::new();
+        let mut opening = format!("run folder {root}, {word} {devices}, seed {seed}");
+        let (count, leads) = (team.processes.count(), team.processes.is_first());
+        if count > 1 {
+            opening += &format!(", {count} processes");
+        }
+        let (mut display, mut quiet) = (Display::new(), Quiet);
+        let observer: &mut dyn Observer = if leads { &mut display } else { &mut quiet };
         let backend = (devices.name.name(), device);
-        let patience = reading_images();
-        let run = Run::<B>::with_data(config, folder.clone(), data, backend, &mut display)?;
-        let mut run = run.across(others)?;
+        let patience = leads.then(reading_images);
+        let run = Run::<B>::with_data(config, folder.clone(), data, backend, observer)?;
+        let run = run.across(others)?;
         drop(patience);
-        if task != Task::Rehearse {
+        if count > 1 && leads {
+            team.begin(true)?;
+            team.processes.mirror(folder.root())?;
+        }
+        let mut run = run.among(team.processes.clone())?;
+        if task != Task::Rehearse && leads {
             tell(opening);
         }
         let front = !run.config().search.budgets.is_empty();

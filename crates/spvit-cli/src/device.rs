@@ -87,6 +87,23 @@ impl DeviceList {
     pub fn one(name: DeviceName) -> Self {
         Self { name, indices: vec![None] }
     }
+
+    /// An equal part of them for each of the processes on a machine; processors have room for all.
+    pub fn share(&self, (rank, count): (usize, usize)) -> Result<Self, Failure> {
+        let Self { name, indices } = self;
+        if count == 1 || !matches!(name, Cuda | Wgpu | Vulkan) {
+            return Ok(self.clone());
+        }
+        let each = indices.len() / count;
+        if each * count != indices.len() {
+            let name = name.name();
+            return Err(Failure::usage(format!(
+                "{self}: expected devices for each of the {count} processes on this machine, such as \
+                 --devices {name}:0,{name}:1"
+            )));
+        }
+        Ok(Self { name: *name, indices: indices[rank * each..][..each].to_vec() })
+    }
 }
 
 impl fmt::Display for DeviceList {
@@ -282,5 +299,15 @@ mod tests {
         }
         #[cfg(feature = "cuda")]
         assert_eq!(list("cuda:0,cuda:1").unwrap().to_string(), "cuda:0,cuda:1");
+    }
+
+    #[test]
+    fn processes_share_a_machines_devices() {
+        let indices = [0, 1, 2, 3].map(Some).to_vec();
+        let four = DeviceList { name: Cuda, indices };
+        assert_eq!(four.share((1, 2)).unwrap().to_string(), "cuda:2,cuda:3");
+        assert_eq!(four.share((0, 1)).unwrap(), four);
+        assert!(four.share((0, 3)).is_err() && DeviceList::one(Cuda).share((0, 2)).is_err());
+        assert_eq!(DeviceList::one(Flex).share((1, 2)).unwrap(), DeviceList::one(Flex));
     }
 }

@@ -41,6 +41,11 @@ impl Failure {
     pub fn run(message: impl Into<String>) -> Self {
         Self { message: message.into(), code: RUN }
     }
+
+    /// The same, of another process than the one that speaks.
+    pub fn of_process(self, rank: usize) -> Self {
+        Self { message: format!("process {rank}: {}", self.message), ..self }
+    }
 }
 
 impl From<TrainError> for Failure {

@@ -19,6 +19,7 @@ mod profile;
 mod progress;
 mod report;
 mod table;
+mod team;
 mod timing;
 mod watch;
 

@@ -150,6 +150,17 @@ impl Observer for Display {
     }
 }
 
+/// Of a process that is not the first: it says nothing, and can be asked to stop.
+pub struct Quiet;
+
+impl Observer for Quiet {
+    fn event(&mut self, _event: Event<'_>) {}
+
+    fn stop_requested(&self) -> bool {
+        interrupt::requested()
+    }
+}
+
 fn figures(progress: &Progress) -> String {
     let mut text = format!("loss {:.4}, {}", progress.loss, percent(progress.accuracy));
     if let (Some(flops), Some(target)) = (progress.flops, progress.target) {

@@ -16,7 +16,7 @@ use crate::{
     checkpoint::Position,
     config::{LoopConfig, TrainingConfig},
     epochs::{Training, Validation},
-    evaluate::accuracy,
+    evaluate::accuracy_among,
     folder::RunFolder,
     objectives::Classification,
     optim::AdamW,
@@ -94,7 +94,8 @@ impl<B: TrainBackend> Training for Classify<B> {
     }
 
     fn validate(&mut self, images: &Loader) -> Result<Validation, TrainError> {
-        let accuracy = accuracy(&self.weights(), images, &self.device)?;
+        let accuracy =
+            accuracy_among(&self.weights(), images, &self.device, self.replicas.processes())?;
         Ok(Validation {
             accuracy: Some(accuracy),
             derived_flops: None,

@@ -1,34 +1,43 @@
-//! Several devices in one process, each of which computes a part of every batch.
+//! Several devices, each of which computes a part of every batch: those of this process, and those of the
+//! processes that it was started with.
 //!
-//! Gradients are exchanged by `burn-collective`, between threads and without a network. It sums what it is
-//! given in an order of its own, so that on the processor, where one seed gives one result, more than two
-//! tensors are sent to all and summed in the devices' order.
+//! Within a process gradients are exchanged by `burn-collective`, between threads and without a network. It
+//! sums what it is given in an order of its own, so that on the processor, where one seed gives one result,
+//! more than two tensors are sent to all and summed in the devices' order.
 
 use std::sync::Arc;
 
 use burn::tensor::{Tensor, backend::Backend};
 use spvit_core::TrainBackend;
 
-use crate::{TrainError, optim::Gradients};
+use crate::{Processes, TrainError, optim::Gradients};
 
 /// The devices that train a model together.
 pub struct Devices<B: TrainBackend> {
     first: B::Device,
     others: Vec<B::Device>,
     engine: Option<Arc<engine::Engine<B::InnerBackend>>>,
+    processes: Processes,
 }
 
 impl<B: TrainBackend> Clone for Devices<B> {
     fn clone(&self) -> Self {
-        let Self { first, others, engine } = self;
-        Self { first: first.clone(), others: others.clone(), engine: engine.clone() }
+        let Self { first, others, engine, processes } = self;
+        let (first, others) = (first.clone(), others.clone());
+        Self { first, others, engine: engine.clone(), processes: processes.clone() }
     }
+}
+
+/// Whether sums are to have the same bits in every run.
+fn ordered<B: Backend>(device: &B::Device) -> bool {
+    ["flex", "ndarray"].contains(&B::name(device).as_str())
 }
 
 impl<B: TrainBackend> Devices<B> {
     /// A device alone.
     pub fn one(device: &B::Device) -> Self {
-        Self { first: device.clone(), others: Vec::new(), engine: None }
+        let processes = Processes::default();
+        Self { first: device.clone(), others: Vec::new(), engine: None, processes }
     }
 
     /// The first, which also does what is not done together, and the others.
@@ -42,7 +51,22 @@ impl<B: TrainBackend> Devices<B> {
         }
         let all: Vec<_> = std::iter::once(&first).chain(&others).cloned().collect();
         let engine = engine::Engine::new(all).map_err(|problem| TrainError::Devices { problem })?;
-        Ok(Self { first, others, engine: Some(Arc::new(engine)) })
+        Ok(Self { engine: Some(Arc::new(engine)), others, ..Self::one(&first) })
+    }
+
+    /// These, and those that the other processes have, as many each.
+    pub fn among(self, processes: Processes) -> Self {
+        Self { processes, ..self }
+    }
+
+    /// Those of this process alone.
+    pub(crate) fn here(&self) -> Self {
+        self.clone().among(Processes::default())
+    }
+
+    /// The processes that train together.
+    pub fn processes(&self) -> &Processes {
+        &self.processes
     }
 
     /// The one that does what is not done together.
@@ -50,27 +74,29 @@ impl<B: TrainBackend> Devices<B> {
         &self.first
     }
 
-    /// All but the first.
+    /// All of this process but the first.
     pub fn others(&self) -> &[B::Device] {
         &self.others
     }
 
-    /// How many there are.
+    /// How many there are in all processes.
     pub fn count(&self) -> usize {
-        1 + self.others.len()
+        (1 + self.others.len()) * self.processes.count()
     }
 
-    /// The sums over all devices of every group's gradients, on each device. A device that computed none
-    /// gives nothing.
+    /// The sums over all devices of every group's gradients, on each device of this process. A device that
+    /// computed none gives nothing, but for the first.
     pub(crate) fn sum(
         &self,
         groups: Vec<Vec<Gradients<B::InnerBackend>>>,
     ) -> Result<Vec<Vec<Gradients<B::InnerBackend>>>, TrainError> {
-        let Some(engine) = &self.engine else { return Ok(groups) };
+        if self.count() == 1 {
+            return Ok(groups);
+        }
         // Which parameters a loss reaches is the same everywhere: gates are.
         let sized = |group: &Gradients<B::InnerBackend>| -> Vec<_> {
-            let ids = group.ids().into_iter();
-            ids.filter_map(|id| Some((id, group.get(id)?.dims()[0]))).collect()
+            let ids = group.ids().iter();
+            ids.filter_map(|&id| Some((id, group.get(id)?.dims()[0]))).collect()
         };
         let like: Vec<Vec<_>> = groups.first().into_iter().flatten().map(sized).collect();
         if like.iter().all(Vec::is_empty) {
@@ -87,8 +113,12 @@ impl<B: TrainBackend> Devices<B> {
             });
             Tensor::cat(parts.collect(), 0)
         });
-        let summed =
-            engine.sum(flat.collect()).map_err(|problem| TrainError::Devices { problem })?;
+        let flat = flat.collect();
+        let summed = match &self.engine {
+            Some(engine) => engine.sum(flat).map_err(|problem| TrainError::Devices { problem })?,
+            None => flat,
+        };
+        let summed = self.over_processes(summed)?;
         let apart = |flat: Tensor<B::InnerBackend, 1>| {
             let mut start = 0;
             let mut next = |size: usize| {
@@ -101,6 +131,20 @@ impl<B: TrainBackend> Devices<B> {
             like.iter().map(group).collect()
         };
         Ok(summed.into_iter().map(apart).collect())
+    }
+
+    /// Sums over the processes of what all devices of this one have alike.
+    fn over_processes(
+        &self,
+        mut own: Vec<Tensor<B::InnerBackend, 1>>,
+    ) -> Result<Vec<Tensor<B::InnerBackend, 1>>, TrainError> {
+        if self.processes.count() == 1 || own.is_empty() {
+            return Ok(own);
+        }
+        let values = own.swap_remove(0).into_data().iter().collect();
+        let values = self.processes.sum(values, ordered::<B::InnerBackend>(&self.first))?;
+        let devices = std::iter::once(&self.first).chain(&self.others);
+        Ok(devices.map(|device| Tensor::from_floats(&values[..], device)).collect())
     }
 }
 
@@ -145,9 +189,7 @@ mod engine {
                 return Err("others are in use together in this process already".into());
             }
             let count = devices.len();
-            let ordered = devices
-                .first()
-                .is_some_and(|device| ["flex", "ndarray"].contains(&B::name(device).as_str()));
+            let ordered = devices.first().is_some_and(super::ordered::<B>);
             let own = Self {
                 peers: (0..count).map(PeerId::from).collect(),
                 ordered: ordered && count > 2,

@@ -6,7 +6,7 @@ use spvit_data::{Batch, Loader};
 use spvit_layers::state::StateDict;
 
 use crate::{
-    Event, Observer, Origin, Phase, TrainError,
+    Event, Observer, Origin, Phase, Processes, TrainError,
     checkpoint::Position,
     config::{LoopConfig, TrainingConfig},
     events::{EpochReport, Progress},
@@ -95,6 +95,8 @@ pub(crate) struct Surroundings<'a> {
     pub validation: Option<Loader>,
     /// What the phase is computed with.
     pub origin: Origin,
+    /// Of which the first one writes.
+    pub processes: Processes,
     pub observer: &'a mut dyn Observer,
 }
 
@@ -103,8 +105,14 @@ pub(crate) fn run<T: Training>(
     subject: &mut T,
     around: Surroundings<'_>,
 ) -> Result<Outcome, TrainError> {
-    let Surroundings { folder, training, run, train, validation, origin, observer } = around;
+    let Surroundings { folder, training, run, train, validation, origin, processes, observer } =
+        around;
     let phase = subject.phase();
+    let writes = processes.is_first();
+    if !writes {
+        // Where the first one stands, below.
+        processes.mirror(folder.root())?;
+    }
     let steps = train.batches_per_epoch();
     let schedule = Schedule::new(&training, steps);
     subject.begin(training.epochs * steps);
@@ -113,8 +121,10 @@ pub(crate) fn run<T: Training>(
             for note in notes {
                 observer.event(Event::Message(&format!("{note}; going back to the one before it")));
             }
-            for note in check(&position, &origin, folder, phase)? {
-                observer.event(Event::Message(&note));
+            if writes {
+                for note in check(&position, &origin, folder, phase)? {
+                    observer.event(Event::Message(&note));
+                }
             }
             subject.restore(&position, &state)?;
             let place = format!("{}: going on at step {}", phase, position.step);
@@ -149,11 +159,18 @@ pub(crate) fn run<T: Training>(
     let mut images_seen = 0;
     let mut saved = Instant::now();
     let checkpoint = |subject: &T, at: &mut Position| {
+        if !writes {
+            return Ok(());
+        }
         at.optimiser_steps = subject.optimiser_steps();
         at.origin = Some(origin.clone());
         folder.write_checkpoint(phase, at, &subject.state())
     };
 
+    if writes && processes.count() > 1 {
+        checkpoint(subject, &mut at)?;
+        processes.mirror(folder.root())?;
+    }
     while at.epoch < training.epochs {
         for batch in train.epoch(at.epoch as u64, at.batch) {
             let batch = batch?;
@@ -191,7 +208,7 @@ pub(crate) fn run<T: Training>(
                 images_per_second: images_seen as f64 / elapsed,
                 seconds_left: left * elapsed / (at.step - first_step) as f64,
             }));
-            let stop = observer.stop_requested();
+            let stop = processes.any(observer.stop_requested())?;
             if stop || saved.elapsed().as_secs_f64() >= run.checkpoint_seconds {
                 checkpoint(subject, &mut at)?;
                 saved = Instant::now();
@@ -223,7 +240,9 @@ pub(crate) fn run<T: Training>(
         let best = (figures.eligible && better) || (last && at.best.is_none());
         if best {
             at.best = Some(accuracy);
-            subject.write_best(folder, &origin)?;
+            if writes {
+                subject.write_best(folder, &origin)?;
+            }
         }
         let report = EpochReport {
             phase,
@@ -248,11 +267,11 @@ pub(crate) fn run<T: Training>(
         checkpoint(subject, &mut at)?;
         saved = Instant::now();
         observer.event(Event::Epoch(&report));
-        if observer.stop_requested() && !last {
+        if processes.any(observer.stop_requested())? && !last {
             return Ok(Outcome::Stopped);
         }
     }
-    if training.epochs == 0 {
+    if training.epochs == 0 && writes {
         subject.write_best(folder, &origin)?;
     }
     Ok(Outcome::Finished)

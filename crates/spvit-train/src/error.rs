@@ -123,6 +123,12 @@ pub enum TrainError {
         /// Why not.
         problem: String,
     },
+    /// Several processes do not work together.
+    #[error("several processes: {problem}")]
+    Processes {
+        /// Why not.
+        problem: String,
+    },
     /// The loss is no longer a number.
     #[error(
         "the loss of {phase} became {loss} at step {step}; lower {phase}.learning_rate or set \

@@ -8,6 +8,7 @@ use spvit_data::{DataError, Loader};
 use spvit_layers::{Mode, ModelConfig, Vit};
 
 use crate::{
+    Processes, TrainError,
     latency::{self, Effort},
     loss,
 };
@@ -21,15 +22,41 @@ pub fn accuracy<B: FusedOps>(
     images: &Loader,
     device: &B::Device,
 ) -> Result<f64, DataError> {
+    let [correct, count] = counted(model, images, device, (0, 1))?;
+    Ok(correct as f64 / count.max(1) as f64)
+}
+
+/// [`accuracy`] where every process looks at its part of the batches.
+pub(crate) fn accuracy_among<B: FusedOps>(
+    model: &Vit<B>,
+    images: &Loader,
+    device: &B::Device,
+    processes: &Processes,
+) -> Result<f64, TrainError> {
+    let own = counted(model, images, device, (processes.rank(), processes.count()))?;
+    let [correct, count] = processes.add(own)?;
+    Ok(correct as f64 / count.max(1) as f64)
+}
+
+/// Images that a model classifies rightly, and all, of every `of`-th batch from this one.
+fn counted<B: FusedOps>(
+    model: &Vit<B>,
+    images: &Loader,
+    device: &B::Device,
+    (from, of): (usize, usize),
+) -> Result<[u64; 2], DataError> {
     let (mut correct, mut count) = (0, 0);
-    for batch in images.epoch(0, 0) {
+    for (place, batch) in images.epoch(0, 0).enumerate() {
         let batch = batch?;
-        count += batch.shape[0];
+        if place % of != from {
+            continue;
+        }
+        count += batch.shape[0] as u64;
         let images = Tensor::from_data(TensorData::new(batch.images, batch.shape), device);
         let logits = model.forward(images, &Mode::Evaluate);
-        correct += loss::correct(logits.into_data(), &batch.labels);
+        correct += loss::correct(logits.into_data(), &batch.labels) as u64;
     }
-    Ok(correct as f64 / count.max(1) as f64)
+    Ok([correct, count])
 }
 
 /// Seconds of a forward pass of every model on `batch` images, the median of samples that are timed in turn

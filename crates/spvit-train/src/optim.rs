@@ -8,9 +8,13 @@ use serde::{Deserialize, Serialize};
 use spvit_core::{AdamWStep, FusedOps, TrainBackend, fused};
 use spvit_layers::state::{Path, StateDict};
 
-/// Gradients by parameter, each flattened.
+/// Gradients by parameter, each flattened, in the order of the module's parameters.
 #[derive(Debug, Clone)]
-pub struct Gradients<B: FusedOps>(HashMap<ParamId, Tensor<B, 1>>);
+pub struct Gradients<B: FusedOps> {
+    /// Identifiers are drawn at random in every process, and so give no order.
+    order: Vec<ParamId>,
+    values: HashMap<ParamId, Tensor<B, 1>>,
+}
 
 impl<B: FusedOps> Gradients<B> {
     /// The gradients of a module's parameters; those that the loss does not reach are left out.
@@ -21,53 +25,65 @@ impl<B: FusedOps> Gradients<B> {
     {
         struct Collector<'a, A: AutodiffBackend> {
             gradients: &'a mut A::Gradients,
-            found: HashMap<ParamId, Tensor<A::InnerBackend, 1>>,
+            found: Vec<(ParamId, Tensor<A::InnerBackend, 1>)>,
         }
         impl<A: AutodiffBackend> ModuleVisitor<A> for Collector<'_, A> {
             fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<A, D>>) {
                 if let Some(grad) = param.val().grad_remove(self.gradients) {
                     let count = grad.shape().num_elements();
-                    self.found.insert(param.id, grad.reshape([count]));
+                    self.found.push((param.id, grad.reshape([count])));
                 }
             }
         }
-        let mut collector = Collector::<A> { gradients, found: HashMap::new() };
+        let mut collector = Collector::<A> { gradients, found: Vec::new() };
         module.visit(&mut collector);
-        Self(collector.found)
+        Self::of_values(collector.found)
     }
 
     /// The gradient of one parameter, flattened.
     pub fn get(&self, id: ParamId) -> Option<&Tensor<B, 1>> {
-        self.0.get(&id)
+        self.values.get(&id)
     }
 
     /// Adds another micro-batch's gradients.
     pub fn add(&mut self, other: Self) {
-        for (id, grad) in other.0 {
-            let sum = match self.0.remove(&id) {
+        let Self { order, mut values } = other;
+        for id in order {
+            let Some(grad) = values.remove(&id) else { continue };
+            let sum = match self.values.remove(&id) {
                 Some(before) => before + grad,
-                None => grad,
+                None => {
+                    self.order.push(id);
+                    grad
+                }
             };
-            self.0.insert(id, sum);
+            self.values.insert(id, sum);
         }
     }
 
-    /// The parameters that have one, in an order that gives sums the same bits in every run.
-    pub(crate) fn ids(&self) -> Vec<ParamId> {
-        let mut ids: Vec<ParamId> = self.0.keys().copied().collect();
-        ids.sort_by_key(|id| id.val());
-        ids
+    /// The parameters that have one, in the module's order.
+    pub(crate) fn ids(&self) -> &[ParamId] {
+        &self.order
     }
 
-    /// The same gradients with other values, those of these parameters in turn.
+    /// Gradients of these parameters, each of which comes once.
     pub(crate) fn of_values(values: impl IntoIterator<Item = (ParamId, Tensor<B, 1>)>) -> Self {
-        Self(values.into_iter().collect())
+        let values: Vec<_> = values.into_iter().collect();
+        Self {
+            order: values.iter().map(|(id, _)| *id).collect(),
+            values: values.into_iter().collect(),
+        }
     }
 
-    /// Of every gradient, in the order of [`Gradients::ids`].
+    /// Of every gradient, in the module's order.
     fn squared_norms(&self) -> Vec<f64> {
-        let squares: Vec<_> =
-            self.ids().iter().map(|id| fused::squared_norm(self.0[id].clone())).collect();
+        let squares: Vec<_> = self
+            .order
+            .iter()
+            .filter_map(|&id| self.get(id))
+            .cloned()
+            .map(fused::squared_norm)
+            .collect();
         match squares.is_empty() {
             true => Vec::new(),
             false => Tensor::cat(squares, 0).into_data().iter().collect(),
@@ -76,7 +92,7 @@ impl<B: FusedOps> Gradients<B> {
 
     /// Multiplies all gradients.
     pub(crate) fn scale(&mut self, factor: f64) {
-        for grad in self.0.values_mut() {
+        for grad in self.values.values_mut() {
             *grad = grad.clone() * factor;
         }
     }
@@ -90,7 +106,7 @@ impl<B: FusedOps> Gradients<B> {
     pub fn clip(&mut self, limit: f64) -> f64 {
         let norm = self.squared_norms().into_iter().sum::<f64>().sqrt();
         if norm > limit {
-            for grad in self.0.values_mut() {
+            for grad in self.values.values_mut() {
                 *grad = grad.clone() * (limit / (norm + 1e-6));
             }
         }

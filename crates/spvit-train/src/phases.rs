@@ -82,6 +82,13 @@ impl<B: TrainBackend> Run<'_, B> {
 
     /// Makes a phase's best weights its result, and removes its checkpoints.
     fn promote(&self, phase: Phase) -> Result<(), TrainError> {
+        if self.processes().is_first() {
+            self.promote_here(phase)?;
+        }
+        self.processes().mirror(self.folder.root())
+    }
+
+    fn promote_here(&self, phase: Phase) -> Result<(), TrainError> {
         let (best, result) = (self.folder.best(phase), self.folder.result(phase));
         results::read(&best, &again(phase))?;
         match std::fs::rename(&best, &result) {
@@ -129,12 +136,16 @@ impl<B: TrainBackend> Run<'_, B> {
         let (model, gates) = match earlier.as_os_str().is_empty() {
             false => self.searched_before(&earlier)?,
             true => {
-                // What a checkpoint holds is not measured again.
-                let gates = match self.folder.in_progress(Phase::Search) {
+                // What a checkpoint holds is not measured again, nor what the first process sends.
+                let known = self.folder.in_progress(Phase::Search) || !self.processes().is_first();
+                let gates = match known {
                     true => Some(constant_gates(&self.config, self.device())),
                     false => self.first_gates(&dense.model)?,
                 };
-                let Some(gates) = gates else { return Ok(Outcome::Stopped) };
+                let stopped = self.processes().decide(gates.is_none())?;
+                let Some(gates) = gates.filter(|_| !stopped) else {
+                    return Ok(Outcome::Stopped);
+                };
                 (expand(&dense.model, &self.config.model, &mut init), gates)
             }
         };
@@ -184,6 +195,15 @@ impl<B: TrainBackend> Run<'_, B> {
     }
 
     pub(crate) fn prune_one(&mut self) -> Result<Architecture, TrainError> {
+        let architecture = match self.processes().is_first() {
+            true => Some(self.prune_here()?),
+            false => None,
+        };
+        self.processes().mirror(self.folder.root())?;
+        architecture.map_or_else(|| Ok(read_architecture(&self.folder.architecture())?), Ok)
+    }
+
+    fn prune_here(&mut self) -> Result<Architecture, TrainError> {
         let path = self.folder.searched();
         if !path.exists() {
             let hint = "run `spvit search` first";

@@ -13,7 +13,7 @@ use spvit_layers::Vit;
 use spvit_search::Unit;
 
 use crate::{
-    Devices, Event, Observer, Origin, Phase, TrainError,
+    Devices, Event, Observer, Origin, Phase, Processes, TrainError,
     config::{RunConfig, TrainingConfig},
     epochs::{self, Outcome, Surroundings},
     evaluate,
@@ -148,6 +148,10 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         self.devices.first()
     }
 
+    pub(crate) fn processes(&self) -> &Processes {
+        self.devices.processes()
+    }
+
     /// The same run with its steps shared among its device and others: each computes an equal part of
     /// every batch. With as many micro-batches on one device a run gives the same losses.
     ///
@@ -155,7 +159,18 @@ impl<'a, B: TrainBackend> Run<'a, B> {
     /// Those of [`Devices::new`].
     pub fn across(self, others: Vec<B::Device>) -> Result<Self, TrainError> {
         let devices = Devices::new(self.device().clone(), others)?;
-        Ok(Self { devices, ..self })
+        Ok(Self { devices: devices.among(self.processes().clone()), ..self })
+    }
+
+    /// The same run in several processes, each of which has made it in a folder of its own, the others than
+    /// the first from a copy of the first one's ([`Processes::mirror`]).
+    ///
+    /// # Errors
+    /// [`TrainError::Processes`] if they have other images or another backend.
+    pub fn among(self, processes: Processes) -> Result<Self, TrainError> {
+        processes.alike("the images", &self.images)?;
+        processes.alike("the devices", &format!("{} {}", self.backend, self.devices.count()))?;
+        Ok(Self { devices: self.devices.among(processes), ..self })
     }
 
     /// The training loader of a phase, and the validation loader if there are validation images.
@@ -215,6 +230,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
             train,
             validation,
             origin,
+            processes: self.processes().clone(),
             observer: &mut *self.observer,
         };
         epochs::run(subject, around)
@@ -268,6 +284,15 @@ impl<'a, B: TrainBackend> Run<'a, B> {
             let summaries = self.at_all(|run| run.evaluate())?;
             return self.summarise(summaries);
         }
+        let summary = match self.processes().is_first() {
+            true => Some(self.evaluate_here()?),
+            false => None,
+        };
+        self.processes().mirror(self.folder.root())?;
+        summary.map_or_else(|| Summary::read(&self.folder), Ok)
+    }
+
+    fn evaluate_here(&mut self) -> Result<Summary, TrainError> {
         let config = self.config.clone();
         let mut models = Vec::new();
         if self.dense_path().exists() {
@@ -360,7 +385,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
     /// Says how often the dense model is right before anything is searched: weights of other classes, or
     /// of another order of them, show here.
     pub(crate) fn tell_dense(&mut self, dense: &Dense<B>) -> Result<(), TrainError> {
-        let known = self.shared.told.set(()).is_err();
+        let known = self.shared.told.set(()).is_err() || !self.processes().is_first();
         if known || dense.new_head || self.data.validation.is_empty() {
             return Ok(());
         }

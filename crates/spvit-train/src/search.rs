@@ -16,7 +16,7 @@ use crate::{
     classify::{LOSS_SCALE, MODEL, restore_model, under},
     config::{RunConfig, SearchConfig, Unit},
     epochs::{Training, Validation},
-    evaluate::accuracy,
+    evaluate::accuracy_among,
     folder::RunFolder,
     gate_metrics::GateReport,
     objectives::{SearchObjective, Searched, Uniforms},
@@ -203,7 +203,12 @@ impl<B: TrainBackend> Training for Search<B> {
         let compact = prune(&self.model(), &architecture);
         let derived = architecture.cost(&self.limits.first().table);
         Ok(Validation {
-            accuracy: Some(accuracy(&compact, images, &self.device)?),
+            accuracy: Some(accuracy_among(
+                &compact,
+                images,
+                &self.device,
+                self.replicas.processes(),
+            )?),
             derived_flops: derived.filter(|_| !self.in_time()).map(|cost| cost as u64),
             derived_milliseconds: derived.filter(|_| self.in_time()),
             eligible: self

@@ -9,6 +9,7 @@
 mod options;
 mod replica;
 mod scale;
+mod together;
 
 use burn::module::AutodiffModule;
 use burn::tensor::Tensor;
@@ -20,7 +21,7 @@ pub use options::{Group, StepOptions};
 pub use scale::LossScale;
 
 use crate::{
-    Devices, TrainError,
+    Devices, Processes, TrainError,
     micro_batch::{self, MicroBatch},
     optim::{AdamW, Gradients},
 };
@@ -164,6 +165,11 @@ impl<B: TrainBackend, O: Objective<B>> Replicas<B, O> {
         &self.first.model
     }
 
+    /// The processes that train together.
+    pub fn processes(&self) -> &Processes {
+        self.devices.processes()
+    }
+
     /// The objective.
     pub fn objective(&self) -> &O {
         &self.first.objective
@@ -240,15 +246,19 @@ impl<B: TrainBackend, O: Objective<B>> Replicas<B, O> {
     pub fn gradients(&self, batch: &Batch, number: u64) -> Result<StepGradients<B>, TrainError> {
         let Self { first, others, options, scale, devices } = self;
         let factor = scale.map_or(1.0, |scale| scale.factor);
-        let replicas = 1 + others.len();
+        let (replicas, processes) = (1 + others.len(), devices.processes());
         let each = options.micro_batches.max(1).saturating_mul(options.accumulate);
-        let parts = micro_batch::split(batch, each.saturating_mul(replicas));
-        if others.is_empty() {
+        let mut parts = micro_batch::split(batch, each.saturating_mul(devices.count()));
+        if devices.count() == 1 {
             return Ok(first.part().gradients(parts, number, (*options, factor, replicas)));
         }
         // Of fewer images than parts the last devices get none.
-        let share = parts.len().div_ceil(replicas);
-        let mut parts = parts.into_iter();
+        let share = parts.len().div_ceil(devices.count());
+        let before = share * replicas * processes.rank();
+        let idle = before >= parts.len();
+        // What has nothing to do learns from the first part what there is to add up.
+        parts.drain(..if idle { 0 } else { before });
+        let mut parts = parts.into_iter().take(if idle { 1 } else { share * replicas });
         let mut next = || parts.by_ref().take(share).collect::<Vec<_>>();
         let own = next();
         let theirs = others.iter().map(|replica| (replica.part(), next())).collect();
@@ -259,6 +269,9 @@ impl<B: TrainBackend, O: Objective<B>> Replicas<B, O> {
                 own.gradients(parts, number, (*options, factor, replicas))
             },
         );
+        if idle {
+            found.iter_mut().for_each(StepGradients::count_for_nothing);
+        }
         let groups = found.iter_mut().map(|found| std::mem::take(&mut found.groups)).collect();
         let mut summed = devices.sum(groups)?.into_iter();
         let mut all = StepGradients::default();
@@ -269,7 +282,7 @@ impl<B: TrainBackend, O: Objective<B>> Replicas<B, O> {
         }
         all.groups = summed.next().unwrap_or_default();
         all.others = summed.collect();
-        Ok(all)
+        all.over(processes, !idle, &first.device)
     }
 
     /// The second half: clips, steps every optimiser and moves the running statistics.

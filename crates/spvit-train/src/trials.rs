@@ -85,8 +85,9 @@ impl<B: TrainBackend> Run<'_, B> {
         let config = self.config.clone();
         let own = (config.seed, &config.run);
         let model = (model, candidate.architecture, self.input());
-        let mut subject =
-            Classify::new(Phase::Finetune, model, teacher, &training, own, &self.devices);
+        // The other processes wait.
+        let devices = self.devices.here();
+        let mut subject = Classify::new(Phase::Finetune, model, teacher, &training, own, &devices);
         let mut step = 0;
         'steps: for epoch in 0.. {
             let mut any = false;

@@ -70,7 +70,8 @@ pub struct RunArguments {
     pub device: DeviceName,
 
     /// Devices that share every batch, such as cuda:0,cuda:1 or flex,flex; or one of several, such as
-    /// cuda:1. A batch norm sees a device's part alone
+    /// cuda:1. A batch norm sees a device's part alone. Processes that mpirun starts on a machine share
+    /// them equally
     #[arg(long, value_name = "LIST", conflicts_with = "device")]
     pub devices: Option<DeviceList>,
 

@@ -33,6 +33,17 @@ fn a_device_that_is_not_built_in_names_its_feature() {
     says(&Place::new().fail("run --device cuda", USAGE), &["--features cuda"]);
 }
 
+#[cfg(not(feature = "mpi"))]
+#[test]
+fn processes_that_are_not_built_in_name_their_feature() {
+    let place = Place::new();
+    let mut command = place.command("run --out run");
+    let output = command.env("OMPI_COMM_WORLD_SIZE", "2").output().unwrap();
+    assert_eq!(output.status.code(), Some(USAGE));
+    says(&String::from_utf8_lossy(&output.stderr), &["error: 2 processes", "--features mpi"]);
+    assert!(!place.path("run").exists());
+}
+
 #[test]
 fn settings_that_are_wrong() {
     let place = Place::new();

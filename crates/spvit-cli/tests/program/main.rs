@@ -15,6 +15,8 @@ mod shared;
 mod sizes;
 mod stopping;
 mod surroundings;
+#[cfg(feature = "mpi")]
+mod team;
 
 use std::{
     path::{Path, PathBuf},

@@ -6,10 +6,12 @@ mod bundled;
 mod fronts;
 mod holding;
 mod precise;
+mod processes;
 mod resuming;
 #[cfg(feature = "devices")]
 mod sharing;
 mod starting;
+mod steps;
 mod teachers;
 
 use std::path::{Path, PathBuf};
@@ -74,6 +76,16 @@ impl Observer for Stopper {
     fn stop_requested(&self) -> bool {
         self.steps >= self.after
     }
+}
+
+/// The losses of a run's epochs.
+fn losses(root: &Path) -> Vec<f64> {
+    let lines = std::fs::read_to_string(root.join("metrics.jsonl")).unwrap();
+    let loss = |line: &str| -> f64 {
+        let after = line.split_once("\"loss\":").unwrap().1;
+        after.split([',', '}']).next().unwrap().parse().unwrap()
+    };
+    lines.lines().map(loss).collect()
 }
 
 /// A finished run's models and metrics, without what names the folder.

@@ -2,23 +2,13 @@
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use burn::{
-    backend::{Autodiff, Flex, NdArray},
-    tensor::TensorData,
-};
+use burn::backend::{Autodiff, Flex, NdArray};
 use spvit_core::FusedOps;
-use spvit_layers::{Init, SearchVit, Vit, state, state::StateDict};
-use spvit_search::{BudgetTerm, Gates};
-use spvit_train::{
-    Classification, Devices, Run, RunConfig, RunFolder, SearchObjective, Searched, Uniforms,
-    step::{Group, Replicas, StepOptions},
-    write_config,
-};
+use spvit_train::{Devices, Run, RunFolder, write_config};
 
 use crate::{
-    Stopper,
-    accumulating::{batch, shape},
-    config,
+    Stopper, config, losses,
+    steps::{of_dense, of_search, options},
 };
 
 /// The devices of a backend work together once in a process, and tests may share one.
@@ -29,59 +19,6 @@ fn alone() -> MutexGuard<'static, ()> {
 
 fn devices<B: FusedOps>(count: usize) -> Devices<Autodiff<B>> {
     Devices::new(B::Device::default(), vec![B::Device::default(); count - 1]).unwrap()
-}
-
-fn options(micro_batches: usize) -> StepOptions {
-    StepOptions {
-        seed: 3,
-        micro_batches,
-        accumulate: 1,
-        drop_path: 0.3,
-        depth: 2,
-        ..StepOptions::default()
-    }
-}
-
-type Left = (Vec<f64>, StateDict, StateDict);
-
-/// Losses, weights and moments after two steps of the dense model.
-fn of_dense<B: FusedOps>(devices: &Devices<Autodiff<B>>, options: StepOptions) -> Left {
-    let mut init = Init::<Autodiff<B>>::new(7, devices.first());
-    let model = Vit::new(&shape(), &shape().dense_blocks(), &mut init);
-    let objective = Classification { teacher: None };
-    let group = Group::new(0.05).clipped(0.1);
-    let mut replicas = Replicas::new(objective, model, [group], options, devices);
-    let step = |number| replicas.step(&batch(), number, &[1e-3]).unwrap().loss;
-    let losses = [0, 1].map(step).to_vec();
-    let moments = replicas.optimisers().next().unwrap().state();
-    (losses, state::export(replicas.model()), moments)
-}
-
-/// Losses, weights and thresholds after two steps of a search, changed in between.
-fn of_search<B: FusedOps>(devices: &Devices<Autodiff<B>>, options: StepOptions) -> Left {
-    let device = devices.first();
-    let config = RunConfig { model: shape(), ..RunConfig::default() };
-    let table = config.cost_table();
-    let gates = Gates::new(&table, 0.5, device);
-    let scale = table.dense();
-    let budget = BudgetTerm { table, budget: config.budget(), lambda: 3.0, scale };
-    let model = SearchVit::new(&shape(), &mut Init::new(7, device));
-    let objective = SearchObjective { budgets: vec![budget], uniforms: Uniforms::Seeded };
-    let groups = [Group::new(0.05), Group::new(0.0)];
-    let mut replicas =
-        Replicas::new(objective, Searched { model, gates }, groups, options, devices);
-    let mut losses = Vec::new();
-    for number in 0..2 {
-        losses.push(replicas.step(&batch(), number, &[1e-3, 1e-2]).unwrap().loss);
-        let limits = config.limits();
-        replicas.change(|Searched { model, gates }| Searched {
-            model,
-            gates: gates.projected(&limits),
-        });
-    }
-    let thresholds: TensorData = replicas.model().gates.ffn.val().into_data();
-    let thresholds = StateDict::from([("thresholds".to_string(), thresholds)]);
-    (losses, state::export(&replicas.model().model), thresholds)
 }
 
 /// As many micro-batches on one device see the same images, and are summed in the same order: of two
@@ -170,14 +107,6 @@ fn a_run_goes_on_with_another_number_of_devices() {
     let architecture =
         |run: &std::path::Path| std::fs::read_to_string(run.join("architecture.json")).unwrap();
     assert_eq!(architecture(&one), architecture(&several));
-    let losses = |run: &std::path::Path| -> Vec<f64> {
-        let lines = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-        let loss = |line: &str| -> f64 {
-            let after = line.split_once("\"loss\":").unwrap().1;
-            after.split([',', '}']).next().unwrap().parse().unwrap()
-        };
-        lines.lines().map(loss).collect()
-    };
     let [one, several] = [losses(&one), losses(&several)];
     assert_eq!((one.len(), several.len()), (3, 3));
     for (one, several) in one.iter().zip(&several) {
