@@ -28,7 +28,7 @@ const WHOLE: &str = "configs/fashion-mnist.toml";
 /// What to compute.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Only rows whose name contains this; can be repeated
+    /// Only the row of this name, or those whose name contains it; can be repeated
     #[arg(long, value_name = "TEXT")]
     only: Vec<String>,
     /// Budgets, as shares of the dense model's FLOPs
@@ -163,7 +163,11 @@ pub fn run_study(arguments: &Arguments) -> Result<(), Failure> {
         true => row.quick,
         false if arguments.transfer && !rows::TRANSFERRED.contains(&row.name) => false,
         false => {
-            let named = |text: &String| row.name.contains(text.as_str());
+            let exact = |text: &str| ROWS.iter().any(|row| row.name == text);
+            let named = |text: &String| match exact(text) {
+                true => row.name == text,
+                false => row.name.contains(text.as_str()),
+            };
             arguments.only.is_empty() || arguments.only.iter().any(named)
         }
     };
