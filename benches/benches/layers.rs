@@ -66,9 +66,10 @@ fn searched<B: FusedOps>(c: &mut Criterion, backend: &str) {
             bench.iter(|| {
                 let own = open.map(|gate| gate as f32);
                 let own = Tensor::<Autodiff<B>, 2>::from_floats([own], &device).require_grad();
+                let open = open.map(|gate| gate == 1);
                 let gates = OperationGates::Sampled {
-                    coefficients: gates::coefficients(own).squeeze_dim(0),
-                    open: open.map(|gate| gate == 1).to_vec(),
+                    coefficients: gates::coefficients(own, &open).squeeze_dim(0),
+                    open: open.to_vec(),
                     operations: space.operations().into(),
                 };
                 let context = TrainContext::new();

@@ -1,6 +1,6 @@
 //! Gates: sampled and expected, both with straight-through gradients, and the single path.
 
-use burn::tensor::{Tensor, activation::sigmoid, backend::Backend};
+use burn::tensor::{Tensor, TensorData, activation::sigmoid, backend::Backend};
 
 /// Uniform draws and probabilities are kept this far from 0 and 1 before their logarithm is taken.
 const EPSILON: f32 = f32::EPSILON;
@@ -84,29 +84,27 @@ pub fn single_path<B: Backend>(own: Tensor<B, 2>) -> Tensor<B, 2> {
 /// Coefficients of the operations in the output of a UMSA layer (Eq. 3):
 /// `c_i = g_i·Π_{j>i}(1 - g_j)` with the cumulative gates `g` of [`single_path`].
 ///
+/// As the gates' hard values are known, so are the coefficients and their derivatives, -1, 0 or 1, which are
+/// laid over the gates at once.
+///
 /// # Shapes
-/// - own: `[layers, operations]`, output: the same.
-pub fn coefficients<B: Backend>(own: Tensor<B, 2>) -> Tensor<B, 2> {
-    let operations = own.dims()[1];
-    let gates = single_path(own);
-    let mut closed: Option<Tensor<B, 2>> = None;
-    let mut out = Vec::with_capacity(operations);
-    for i in (0..operations).rev() {
-        let gate = gates.clone().narrow(1, i, 1);
-        let not = -gate.clone() + 1.0;
-        closed = Some(match closed {
-            Some(rest) => {
-                out.push(gate * rest.clone());
-                rest * not
-            }
-            None => {
-                out.push(gate);
-                not
-            }
-        });
-    }
-    out.reverse();
-    Tensor::cat(out, 1)
+/// - own: `[layers, operations]`, open: `layers·operations`, whether each of `own` is 1 or 0; output: as own.
+pub fn coefficients<B: Backend>(own: Tensor<B, 2>, open: &[bool]) -> Tensor<B, 2> {
+    let ([layers, operations], device) = (own.dims(), own.device());
+    let every = |of: fn(&[bool], usize, usize) -> i32, gates: usize| -> Vec<f32> {
+        let layer = |own: &[bool]| {
+            let pairs = (0..operations).flat_map(|op| (0..gates).map(move |gate| (op, gate)));
+            pairs.map(|(op, gate)| of(own, op, gate) as f32).collect::<Vec<_>>()
+        };
+        open.chunks(operations.max(1)).flat_map(layer).collect()
+    };
+    let value = |own: &[bool], op: usize, _| i32::from(Plan::new(own).open == Some(op));
+    let values = TensorData::new(every(value, 1), [layers, operations]);
+    let slopes = TensorData::new(every(derivative, operations), [layers, operations, operations]);
+    let soft = own.clone() - own.detach();
+    // Not a matrix product, whose factors a device may round.
+    let along = soft.unsqueeze_dim::<3>(1) * Tensor::from_data(slopes, &device);
+    Tensor::from_data(values, &device) + along.sum_dim(2).squeeze_dim::<2>(2)
 }
 
 /// What a step has to compute in a UMSA layer, given the hard values of its own gates ("One

@@ -152,14 +152,14 @@ fn coefficients_of_every_pattern<B: Backend>() {
             let own: Vec<f64> = bits.iter().map(|&bit| f64::from(u8::from(bit))).collect();
             let tensor = upload::<Autodiff<B>>(own.iter().copied()).require_grad();
             let rows = || tensor.clone().reshape([1, operations]);
-            assert_eq!(host(gates::coefficients(rows())), coefficients(&own), "{bits:?}");
+            assert_eq!(host(gates::coefficients(rows(), &bits)), coefficients(&own), "{bits:?}");
             let cumulative: Vec<f64> =
                 (0..operations).map(|i| own[..=i].iter().product()).collect();
             assert_eq!(host(gates::single_path(rows())), cumulative, "{bits:?}");
 
             let mut needed = Vec::new();
             for op in 0..operations {
-                let grads = gates::coefficients(rows()).narrow(1, op, 1).sum().backward();
+                let grads = gates::coefficients(rows(), &bits).narrow(1, op, 1).sum().backward();
                 let gradient = tensor.grad(&grads).map_or(vec![0.0; operations], host);
                 for (gate, gradient) in gradient.iter().enumerate() {
                     // The coefficients are polynomials of the gates.
@@ -177,6 +177,8 @@ fn coefficients_of_every_pattern<B: Backend>() {
             }
             let plan = gates::Plan::new(&bits);
             assert_eq!(plan.values, needed, "{bits:?}");
+            let (first, count) = (needed[0], needed.len());
+            assert!(needed.into_iter().eq(first..first + count), "{bits:?}: one after another");
             assert_eq!(plan.open, coefficients(&own).iter().position(|&c| c == 1.0), "{bits:?}");
         }
     }

@@ -1,6 +1,6 @@
 //! The searched attention layer.
 
-use std::sync::Arc;
+use std::{cell::OnceCell, sync::Arc};
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, activation::relu, backend::Backend};
@@ -56,7 +56,8 @@ pub struct Umsa<B: Backend> {
 /// The weights that a forward pass uses, in the graph or outside it.
 struct Weights<B: Backend> {
     msa: AttentionWeights<B>,
-    mix: Tensor<B, 2>,
+    /// The head distribution, once a convolution needs it.
+    mix: OnceCell<Tensor<B, 2>>,
     in_graph: bool,
 }
 
@@ -103,10 +104,20 @@ impl<B: Backend> Umsa<B> {
 }
 
 impl<B: FusedOps> Weights<B> {
-    fn of(layer: &Umsa<B>, in_graph: bool) -> Self {
-        let z = free(&layer.head_probs, in_graph);
-        let mix = mixing::head_distribution(z, layer.alpha);
-        Self { msa: layer.msa.weights(in_graph), mix, in_graph }
+    fn of(layer: &Umsa<B>) -> Self {
+        Self { msa: layer.msa.weights(true), mix: OnceCell::new(), in_graph: true }
+    }
+
+    /// The same outside the graph.
+    fn outside(self, layer: &Umsa<B>) -> Self {
+        let known = self.mix.into_inner().map(fused::constant).map(OnceCell::from);
+        Self { msa: layer.msa.weights(false), mix: known.unwrap_or_default(), in_graph: false }
+    }
+
+    fn mix(&self, layer: &Umsa<B>) -> Tensor<B, 2> {
+        let fresh =
+            || mixing::head_distribution(free(&layer.head_probs, self.in_graph), layer.alpha);
+        self.mix.get_or_init(fresh).clone()
     }
 
     /// Weight `[dim, dim]` and bias `[dim]` of V.
@@ -144,17 +155,23 @@ impl<B: FusedOps> Umsa<B> {
     ) -> Tensor<B, 3> {
         match gates {
             OperationGates::Fixed(Operation::Shortcut) if self.shortcut_adds_norm => x,
-            OperationGates::Fixed(operation) => self.open_operation(x, *operation, heads, mode).0,
+            OperationGates::Fixed(operation) => {
+                self.open_operation(x, *operation, heads, (&Weights::of(self), mode)).0
+            }
             OperationGates::Sampled { coefficients, open, operations } => {
                 let plan = gates::Plan::new(open);
                 let opened = plan.open.map_or(Operation::Shortcut, |index| operations[index]);
-                let (out, qkv) = self.open_operation(x.clone(), opened, heads, mode);
+                let weights = Weights::of(self);
+                let (out, qkv) = self.open_operation(x.clone(), opened, heads, (&weights, mode));
+                let around = (&weights.outside(self), mode);
                 let needed: Vec<Operation> = plan.values.iter().map(|&i| operations[i]).collect();
                 let heads = heads.map(|gates| fused::constant(gates.clone()));
                 let known = (opened, &out);
-                let values = self.values(fused::constant(x), &needed, known, (qkv, heads), mode);
-                let own = plan.values.iter().map(|&op| coefficients.clone().narrow(0, op, 1));
-                fused::with_coefficient_grads(out, Tensor::cat(own.collect(), 0), values)
+                let values = self.values(fused::constant(x), &needed, known, (qkv, heads), around);
+                // They follow one another, whatever is open.
+                let first = plan.values.first().copied().unwrap_or(0);
+                let own = coefficients.clone().narrow(0, first, plan.values.len());
+                fused::with_coefficient_grads(out, own, values)
             }
         }
     }
@@ -165,12 +182,12 @@ impl<B: FusedOps> Umsa<B> {
         x: Tensor<B, 3>,
         open: Operation,
         heads: Option<&Tensor<B, 1>>,
-        mode: &Mode<B>,
+        (weights, mode): (&Weights<B>, &Mode<B>),
     ) -> (Tensor<B, 3>, Option<Tensor<B, 3>>) {
         match open {
             Operation::Msa => {
-                let (out, qkv) =
-                    self.msa.layout.forward(x, &self.msa.weights(true).gated(heads.cloned()));
+                let gated = weights.msa.clone().gated(heads.cloned());
+                let (out, qkv) = self.msa.layout.forward(x, &gated);
                 (out, Some(qkv))
             }
             Operation::BConv(kernel) => match self.kernels().position(|k| k == kernel) {
@@ -178,9 +195,8 @@ impl<B: FusedOps> Umsa<B> {
                     (self.separate[index].forward(x, mode), None)
                 }
                 Some(index) => {
-                    let weights = Weights::of(self, true);
-                    let values = (kernel > 1).then(|| self.values_of(x.clone(), &weights));
-                    (self.convolution(index, x, values, &weights, mode), None)
+                    let values = (kernel > 1).then(|| self.values_of(x.clone(), weights));
+                    (self.convolution(index, x, values, weights, mode), None)
                 }
                 None => (x.detach().zeros_like(), None),
             },
@@ -195,9 +211,8 @@ impl<B: FusedOps> Umsa<B> {
         needed: &[Operation],
         (opened, out): (Operation, &Tensor<B, 3>),
         (qkv, heads): (Option<Tensor<B, 3>>, Option<Tensor<B, 1>>),
-        mode: &Mode<B>,
+        (weights, mode): (&Weights<B>, &Mode<B>),
     ) -> Vec<Tensor<B, 3>> {
-        let weights = Weights::of(self, false);
         // V serves every convolution; where attention is open it is a slice of Q, K, V.
         let shared = self.separate.is_empty();
         let qkv = qkv.filter(|_| shared && needed.iter().any(|op| indexes_values(*op)));
@@ -221,10 +236,10 @@ impl<B: FusedOps> Umsa<B> {
                 }
                 Operation::BConv(kernel) => {
                     let values = indexes_values(op).then(|| {
-                        shared.get_or_insert_with(|| self.values_of(x.clone(), &weights)).clone()
+                        shared.get_or_insert_with(|| self.values_of(x.clone(), weights)).clone()
                     });
                     match self.kernels().position(|k| k == kernel) {
-                        Some(index) => self.convolution(index, x.clone(), values, &weights, mode),
+                        Some(index) => self.convolution(index, x.clone(), values, weights, mode),
                         None => x.zeros_like(),
                     }
                 }
@@ -248,7 +263,7 @@ impl<B: FusedOps> Umsa<B> {
         mode: &Mode<B>,
     ) -> Tensor<B, 3> {
         let grid = self.grids[index];
-        let p = mixing::kernel_distribution(weights.mix.clone(), self.largest(), grid.kernel);
+        let p = mixing::kernel_distribution(weights.mix(self), self.largest(), grid.kernel);
         let dim = x.dims()[2];
         let heads = self.msa.heads();
         let d = dim / heads;

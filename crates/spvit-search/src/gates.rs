@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, TensorData, activation::sigmoid, backend::Backend};
+use burn::tensor::{Tensor, TensorData, Transaction, activation::sigmoid, backend::Backend};
 use spvit_core::gates;
 use spvit_layers::{BlockGates, Operation, OperationGates};
 
@@ -132,9 +132,7 @@ impl<B: Backend> Gates<B> {
     /// The gates with one number added to every threshold, so that a cost at the expected gates comes
     /// as near to its budget as it can without exceeding it, or any other's.
     pub fn projected(mut self, limits: &Limits) -> Self {
-        let operations = host(self.operations.val().detach());
-        let ffn = host(self.ffn.val().detach());
-        let heads = host(self.heads.val().detach());
+        let [operations, ffn, heads] = host(self.thresholds());
         let fits = |shift: f32| {
             let open = |threshold: &f32| threshold + shift > 0.0;
             let blocks = self.blocks(|block, [operation, hidden, head]| {
@@ -202,11 +200,11 @@ impl<B: Backend> Gates<B> {
         stretches
     }
 
-    /// A function of `[blocks, operations]` on every stretch of a flat tensor.
+    /// A function of `[blocks, operations]`, and of where they begin, on every stretch of a flat tensor.
     fn by_block(
         &self,
         own: Tensor<B, 1>,
-        function: fn(Tensor<B, 2>) -> Tensor<B, 2>,
+        function: impl Fn(Tensor<B, 2>, usize) -> Tensor<B, 2>,
     ) -> Tensor<B, 1> {
         let mut start = 0;
         let stretches = self.stretches().into_iter().filter(|stretch| stretch.operations > 0);
@@ -214,10 +212,14 @@ impl<B: Backend> Gates<B> {
             let count = blocks * operations;
             let part = own.clone().narrow(0, start, count).reshape([blocks, operations]);
             start += count;
-            function(part).reshape([count])
+            function(part, start - count).reshape([count])
         });
-        let parts: Vec<Tensor<B, 1>> = parts.collect();
-        if parts.is_empty() { own } else { Tensor::cat(parts, 0) }
+        let mut parts: Vec<Tensor<B, 1>> = parts.collect();
+        match parts.len() {
+            0 => own,
+            1 => parts.swap_remove(0),
+            _ => Tensor::cat(parts, 0),
+        }
     }
 
     /// Sampled gates of a training step (Eqs. 1 to 3), one draw per layer, shared by the batch.
@@ -231,8 +233,11 @@ impl<B: Backend> Gates<B> {
             Tensor::<B, 1>::from_data(TensorData::new(values, [count]), &device)
         };
         let own = gates::sample(self.operations.val(), flat(|block| &block.operations));
-        let open: Vec<bool> = host(own.clone()).into_iter().map(|gate| gate > 0.5).collect();
-        let coefficients = self.by_block(own, gates::coefficients);
+        let open: Vec<bool> = host([own.clone()])[0].iter().map(|&gate| gate > 0.5).collect();
+        let coefficients = self.by_block(own, |own, start| {
+            let count = own.shape().num_elements();
+            gates::coefficients(own, &open[start..start + count])
+        });
         let ffn = gates::sample(self.ffn.val(), flat(|block| &block.ffn));
         let some = !uniforms.iter().all(|block| block.heads.is_empty());
         let heads = some.then(|| gates::sample(self.heads.val(), flat(|block| &block.heads)));
@@ -274,19 +279,21 @@ impl<B: Backend> Gates<B> {
     /// out as the thresholds.
     pub fn expected(&self) -> (Tensor<B, 1>, Tensor<B, 1>) {
         let own = gates::expected(self.operations.val());
-        (self.by_block(own, gates::single_path), gates::expected(self.ffn.val()))
+        (self.by_block(own, |own, _| gates::single_path(own)), gates::expected(self.ffn.val()))
     }
 
     /// Probabilities `σ(θ)` of all gates, block by block.
     pub fn probabilities(&self) -> Vec<BlockProbabilities> {
-        let all = host(sigmoid(self.operations.val().detach()));
-        let ffn = host(sigmoid(self.ffn.val().detach()));
-        let heads = host(sigmoid(self.heads.val().detach()));
+        let [all, ffn, heads] = host(self.thresholds().map(sigmoid));
         self.blocks(|block, [operation, hidden, head]| BlockProbabilities {
             operations: all[operation..operation + block.operations.len()].to_vec(),
             ffn: ffn[hidden..hidden + block.hidden].to_vec(),
             heads: heads[head..head + block.heads].to_vec(),
         })
+    }
+
+    fn thresholds(&self) -> [Tensor<B, 1>; 3] {
+        [&self.operations, &self.ffn, &self.heads].map(|param| param.val().detach())
     }
 
     /// Something for every block, given where its operations, hidden dimensions and heads begin.
@@ -310,7 +317,16 @@ fn part<B: Backend>(
     all.as_ref().filter(|_| count > 0).map(|all| all.clone().narrow(0, start, count))
 }
 
-/// A tensor's values on the host.
-fn host<B: Backend>(tensor: Tensor<B, 1>) -> Vec<f32> {
-    tensor.into_data().iter::<f32>().collect()
+/// Tensors' values on the host, read at once: each reading waits for the device.
+fn host<B: Backend, const N: usize>(tensors: [Tensor<B, 1>; N]) -> [Vec<f32>; N] {
+    let there = tensors.each_ref().map(|tensor| tensor.dims()[0] > 0);
+    let some = tensors.into_iter().filter(|tensor| tensor.dims()[0] > 0);
+    let all = some.fold(None, |all: Option<Transaction<B>>, tensor| {
+        Some(all.unwrap_or_default().register(tensor))
+    });
+    let mut read = all.map_or_else(Vec::new, Transaction::execute).into_iter();
+    there.map(|there| {
+        let data = if there { read.next() } else { None };
+        data.map_or_else(Vec::new, |data| data.iter().collect())
+    })
 }

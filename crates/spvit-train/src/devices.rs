@@ -107,7 +107,7 @@ impl<B: TrainBackend> Devices<B> {
             let parts = like.iter().enumerate().flat_map(|(index, sized)| {
                 let group = groups.get(index);
                 sized.iter().map(move |&(id, size)| {
-                    let own = group.and_then(|group| group.get(id)).cloned();
+                    let own = group.and_then(|group| group.get(id));
                     own.unwrap_or_else(|| Tensor::zeros([size], device))
                 })
             });

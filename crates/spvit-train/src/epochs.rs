@@ -55,12 +55,16 @@ pub(crate) trait Training {
     /// Is told how many steps the phase has, before the first one.
     fn begin(&mut self, _steps: usize) {}
 
-    /// FLOPs at the expected gates and the budget, while searching.
+    /// Is told that an epoch's last step is taken, before its figures are asked for.
+    fn end_epoch(&mut self) {}
+
+    /// FLOPs at the expected gates and the budget, while searching; within an epoch perhaps of some steps
+    /// before.
     fn flops(&self) -> Option<(u64, u64)> {
         None
     }
 
-    /// Milliseconds at the expected gates and the budget, while searching within a time.
+    /// Milliseconds at the expected gates and the budget, while searching within a time; as [`Training::flops`].
     fn milliseconds(&self) -> Option<[f64; 2]> {
         None
     }
@@ -218,6 +222,7 @@ pub(crate) fn run<T: Training>(
             }
         }
 
+        subject.end_epoch();
         let last = at.epoch + 1 == training.epochs;
         let figures = match &validation {
             Some(images) => {

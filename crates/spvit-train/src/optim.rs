@@ -3,17 +3,37 @@
 use std::collections::{BTreeMap, HashMap};
 
 use burn::module::{AutodiffModule, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Tensor, TensorData, backend::AutodiffBackend};
+use burn::tensor::{
+    Shape, Tensor, TensorData, TensorMetadata, TensorPrimitive,
+    backend::{AutodiffBackend, Backend},
+    ops::FloatTensor,
+};
 use serde::{Deserialize, Serialize};
 use spvit_core::{AdamWStep, FusedOps, TrainBackend, fused};
 use spvit_layers::state::{Path, StateDict};
 
-/// Gradients by parameter, each flattened, in the order of the module's parameters.
+/// Gradients by parameter, in the order of the module's parameters.
 #[derive(Debug, Clone)]
 pub struct Gradients<B: FusedOps> {
     /// Identifiers are drawn at random in every process, and so give no order.
     order: Vec<ParamId>,
-    values: HashMap<ParamId, Tensor<B, 1>>,
+    /// Each in its parameter's shape, or flat.
+    values: HashMap<ParamId, FloatTensor<B>>,
+}
+
+fn primitive<B: Backend, const D: usize>(x: Tensor<B, D>) -> FloatTensor<B> {
+    x.into_primitive().tensor()
+}
+
+/// Values in a shape of as many.
+fn shaped<B: Backend, const D: usize>(x: FloatTensor<B>, shape: Shape) -> Tensor<B, D> {
+    let x = if x.shape() == shape { x } else { B::float_reshape(x, shape) };
+    Tensor::from_primitive(TensorPrimitive::Float(x))
+}
+
+fn flat<B: Backend>(x: FloatTensor<B>) -> Tensor<B, 1> {
+    let count = x.shape().num_elements();
+    shaped(x, [count].into())
 }
 
 impl<B: FusedOps> Gradients<B> {
@@ -25,24 +45,26 @@ impl<B: FusedOps> Gradients<B> {
     {
         struct Collector<'a, A: AutodiffBackend> {
             gradients: &'a mut A::Gradients,
-            found: Vec<(ParamId, Tensor<A::InnerBackend, 1>)>,
+            found: Vec<(ParamId, FloatTensor<A::InnerBackend>)>,
         }
         impl<A: AutodiffBackend> ModuleVisitor<A> for Collector<'_, A> {
             fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<A, D>>) {
                 if let Some(grad) = param.val().grad_remove(self.gradients) {
-                    let count = grad.shape().num_elements();
-                    self.found.push((param.id, grad.reshape([count])));
+                    self.found.push((param.id, primitive(grad)));
                 }
             }
         }
         let mut collector = Collector::<A> { gradients, found: Vec::new() };
         module.visit(&mut collector);
-        Self::of_values(collector.found)
+        Self {
+            order: collector.found.iter().map(|(id, _)| *id).collect(),
+            values: collector.found.into_iter().collect(),
+        }
     }
 
     /// The gradient of one parameter, flattened.
-    pub fn get(&self, id: ParamId) -> Option<&Tensor<B, 1>> {
-        self.values.get(&id)
+    pub fn get(&self, id: ParamId) -> Option<Tensor<B, 1>> {
+        self.values.get(&id).cloned().map(flat)
     }
 
     /// Adds another micro-batch's gradients.
@@ -51,7 +73,7 @@ impl<B: FusedOps> Gradients<B> {
         for id in order {
             let Some(grad) = values.remove(&id) else { continue };
             let sum = match self.values.remove(&id) {
-                Some(before) => before + grad,
+                Some(before) => B::float_add(before, grad),
                 None => {
                     self.order.push(id);
                     grad
@@ -68,47 +90,37 @@ impl<B: FusedOps> Gradients<B> {
 
     /// Gradients of these parameters, each of which comes once.
     pub(crate) fn of_values(values: impl IntoIterator<Item = (ParamId, Tensor<B, 1>)>) -> Self {
-        let values: Vec<_> = values.into_iter().collect();
-        Self {
-            order: values.iter().map(|(id, _)| *id).collect(),
-            values: values.into_iter().collect(),
-        }
+        let (order, values): (Vec<_>, Vec<_>) = values.into_iter().unzip();
+        let pairs = order.iter().copied().zip(values.into_iter().map(primitive));
+        Self { values: pairs.collect(), order }
     }
 
-    /// Of every gradient, in the module's order.
-    fn squared_norms(&self) -> Vec<f64> {
-        let squares: Vec<_> = self
-            .order
-            .iter()
-            .filter_map(|&id| self.get(id))
-            .cloned()
-            .map(fused::squared_norm)
-            .collect();
-        match squares.is_empty() {
-            true => Vec::new(),
-            false => Tensor::cat(squares, 0).into_data().iter().collect(),
+    /// The squared norm of all gradients together.
+    fn squared_norm(&self) -> f64 {
+        let all: Vec<_> = self.order.iter().filter_map(|&id| self.get(id)).collect();
+        match all.is_empty() {
+            true => 0.0,
+            false => fused::squared_norms(all).into_data().iter::<f64>().sum(),
         }
     }
 
     /// Multiplies all gradients.
     pub(crate) fn scale(&mut self, factor: f64) {
         for grad in self.values.values_mut() {
-            *grad = grad.clone() * factor;
+            *grad = B::float_mul_scalar(grad.clone(), factor.into());
         }
     }
 
     /// Whether no gradient is infinite or not a number.
     pub(crate) fn is_finite(&self) -> bool {
-        self.squared_norms().into_iter().all(f64::is_finite)
+        self.squared_norm().is_finite()
     }
 
     /// Scales all gradients so that their joint norm is at most `limit`; returns the norm.
     pub fn clip(&mut self, limit: f64) -> f64 {
-        let norm = self.squared_norms().into_iter().sum::<f64>().sqrt();
+        let norm = self.squared_norm().sqrt();
         if norm > limit {
-            for grad in self.values.values_mut() {
-                *grad = grad.clone() * (limit / (norm + 1e-6));
-            }
+            self.scale(limit / (norm + 1e-6));
         }
         norm
     }
@@ -152,7 +164,8 @@ pub struct AdamW<B: FusedOps> {
     config: AdamWConfig,
     without_decay: Vec<String>,
     count: i32,
-    moments: BTreeMap<String, [Tensor<B, 1>; 2]>,
+    /// Each in its parameter's shape, or flat.
+    moments: BTreeMap<String, [FloatTensor<B>; 2]>,
 }
 
 impl<B: FusedOps> AdamW<B> {
@@ -169,8 +182,8 @@ impl<B: FusedOps> AdamW<B> {
 
     /// The same on another device.
     pub fn on_device(&self, device: &B::Device) -> Self {
-        let moved = |(name, moments): (&String, &[Tensor<B, 1>; 2])| {
-            (name.clone(), moments.clone().map(|moment| moment.to_device(device)))
+        let moved = |(name, moments): (&String, &[FloatTensor<B>; 2])| {
+            (name.clone(), moments.clone().map(|moment| B::float_to_device(moment, device)))
         };
         Self { moments: self.moments.iter().map(moved).collect(), ..self.clone() }
     }
@@ -190,11 +203,11 @@ impl<B: FusedOps> AdamW<B> {
         })
     }
 
-    /// The moments, named after their parameters with the prefixes `first.` and `second.`.
+    /// The moments, each flattened, named after their parameters with the prefixes `first.` and `second.`.
     pub fn state(&self) -> StateDict {
         let entries = self.moments.iter().flat_map(|(name, moments)| {
             ["first", "second"].into_iter().zip(moments).map(move |(prefix, moment)| {
-                (format!("{prefix}.{name}"), moment.clone().into_data())
+                (format!("{prefix}.{name}"), flat::<B>(moment.clone()).into_data())
             })
         });
         entries.collect()
@@ -212,7 +225,7 @@ impl<B: FusedOps> AdamW<B> {
         for (name, first) in state {
             let Some(name) = name.strip_prefix("first.") else { continue };
             let Some(second) = state.get(&format!("second.{name}")) else { continue };
-            let load = |data: &TensorData| Tensor::from_data(data.clone(), device);
+            let load = |data: &TensorData| B::float_from_data(data.clone(), device);
             self.moments.insert(name.to_string(), [load(first), load(second)]);
         }
     }
@@ -247,12 +260,13 @@ where
         let last = name.rsplit('.').next().unwrap_or_default();
         let decays = D >= 2 && !self.optimiser.without_decay.iter().any(|name| name == last);
         param.map(|tensor| {
-            let shape = tensor.shape();
-            let flat = tensor.inner().reshape([shape.num_elements()]);
-            let zeros = || flat.zeros_like();
-            let grad = self.gradients.get(id).cloned().unwrap_or_else(zeros);
-            let [first, second] =
-                self.optimiser.moments.remove(&name).unwrap_or_else(|| [zeros(), zeros()]);
+            let tensor = tensor.inner();
+            let (shape, device) = (tensor.shape(), tensor.device());
+            let own = |x: FloatTensor<A::InnerBackend>| shaped::<_, D>(x, shape.clone());
+            let zeros = || Tensor::zeros(shape.clone(), &device);
+            let grad = self.gradients.values.get(&id).cloned().map_or_else(zeros, own);
+            let moments = self.optimiser.moments.remove(&name).map(|moments| moments.map(own));
+            let [first, second] = moments.unwrap_or_else(|| [zeros(), zeros()]);
             let step = AdamWStep {
                 learning_rate: self.learning_rate,
                 weight_decay: if decays { config.weight_decay } else { 0.0 },
@@ -260,9 +274,9 @@ where
                 epsilon: config.epsilon,
                 count: self.optimiser.count,
             };
-            let [flat, first, second] = fused::adamw_update([flat, first, second, grad], step);
-            self.optimiser.moments.insert(name, [first, second]);
-            Tensor::from_inner(flat.reshape(shape)).require_grad()
+            let [tensor, first, second] = fused::adamw_update([tensor, first, second, grad], step);
+            self.optimiser.moments.insert(name, [first, second].map(primitive));
+            Tensor::from_inner(tensor).require_grad()
         })
     }
 }

@@ -1,5 +1,7 @@
 //! The search: weights and thresholds, one backward pass, two optimisers.
 
+use std::time::{Duration, Instant};
+
 use burn::module::{AutodiffModule, Module};
 use burn::tensor::Tensor;
 use spvit_core::TrainBackend;
@@ -27,14 +29,18 @@ use crate::{
 /// How far the expected FLOPs may lie above the budget for an epoch to be chosen before the last.
 const NEAR: f64 = 1.05;
 
+/// How long progress may show the same cost.
+const SHOWN: Duration = Duration::from_millis(200);
+
 /// Prefixes of the optimisers' tensors in a checkpoint: of the weights', of the thresholds'.
 const OPTIMISERS: [&str; 2] = ["optimiser.", "threshold_optimiser."];
 
 /// A search in progress.
 pub(crate) struct Search<B: TrainBackend> {
     replicas: Replicas<B, SearchObjective>,
-    /// Cost at the expected gates, in the first budget's unit.
+    /// Cost at the expected gates, in the first budget's unit, as of then.
     cost: f64,
+    costed: Instant,
     shape: ModelConfig,
     config: RunConfig,
     steps: usize,
@@ -80,6 +86,7 @@ impl<B: TrainBackend> Search<B> {
         Self {
             replicas: Replicas::new(objective, Searched { model, gates }, groups, options, devices),
             cost,
+            costed: Instant::now(),
             shape: config.model.clone(),
             config: config.clone(),
             steps: 0,
@@ -178,8 +185,15 @@ impl<B: TrainBackend> Training for Search<B> {
                 gates: gates.projected(&limits),
             });
         }
-        self.cost = self.expected_cost();
+        // Thresholds are on the device, and to read them is to wait for it.
+        if self.costed.elapsed() >= SHOWN {
+            self.end_epoch();
+        }
         Ok(report)
+    }
+
+    fn end_epoch(&mut self) {
+        (self.cost, self.costed) = (self.expected_cost(), Instant::now());
     }
 
     fn begin(&mut self, steps: usize) {
@@ -251,7 +265,7 @@ impl<B: TrainBackend> Training for Search<B> {
         self.replicas.restore(Searched { model, gates }, scale, |group, optimiser| {
             optimiser.restore(steps, &under(state, OPTIMISERS[group]), device);
         });
-        self.cost = self.expected_cost();
+        self.end_epoch();
         Ok(())
     }
 

@@ -34,7 +34,7 @@ pub use activation::{Activation, ActivationOps, activate, gelu};
 pub use attention::{AttentionOps, AttentionState, self_attention, value_part};
 pub use batch_norm::{BatchNormOps, NormParameters, batch_norm};
 pub use bottleneck::{Bottleneck, BottleneckOps, bottleneck};
-pub use coefficients::{CoefficientOps, constant, squared_norm, with_coefficient_grads};
+pub use coefficients::{CoefficientOps, constant, squared_norms, with_coefficient_grads};
 pub use linear::{LinearOps, affine, sum};
 pub use memory::MemoryOps;
 pub use norm::{NormOps, layer_norm, rms_norm};

@@ -3,7 +3,7 @@
 use std::marker::PhantomData;
 
 use burn::module::AutodiffModule;
-use burn::tensor::{Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData, Transaction};
 use spvit_core::TrainBackend;
 use spvit_layers::{BatchStatistics, DropPath, TrainContext, apply_batch_statistics};
 
@@ -99,9 +99,12 @@ impl<B: TrainBackend, O: Objective<B>> Compute<'_, B, O> {
             let Loss { value, logits } = options.precision.within(loss);
             let scaled = if factor == 1.0 { value.clone() } else { value.clone() * factor };
             let mut gradients = scaled.backward();
+            // Both at once: each reading waits for the device.
+            let mut figures =
+                Transaction::default().register(value).register(logits).execute().into_iter();
             let report = StepReport {
-                loss: value.into_data().iter::<f64>().sum(),
-                correct: loss::correct(logits.into_data(), &labels),
+                loss: figures.next().map_or(f64::NAN, |value| value.iter::<f64>().sum()),
+                correct: figures.next().map_or(0, |logits| loss::correct(logits, &labels)),
             };
             let mut collector = Collector::<B> { gradients: &mut gradients, groups: Vec::new() };
             model.visit_groups(&mut collector);

@@ -79,7 +79,7 @@ fn by_name<B: FusedOps, M: Named<Autodiff<B>>>(module: &M, found: &Gradients<B>)
             &mut self,
             param: Param<Tensor<Autodiff<B>, D>>,
         ) -> Param<Tensor<Autodiff<B>, D>> {
-            let grad = self.0.get(param.id).cloned();
+            let grad = self.0.get(param.id);
             param.map(|value| match grad {
                 Some(grad) => Tensor::from_inner(grad.reshape(value.shape())),
                 None => value.detach().zeros_like(),
@@ -95,7 +95,7 @@ fn by_name<B: FusedOps, M: Named<Autodiff<B>>>(module: &M, found: &Gradients<B>)
 /// Gradients of thresholds by published name; zero where there is none.
 fn of_thresholds<B: FusedOps>(gates: &Gates<Autodiff<B>>, found: &Gradients<B>) -> StateDict {
     let mut gates = gates.clone();
-    let [operations, ffn] = [gates.operations.id, gates.ffn.id].map(|id| found.get(id).cloned());
+    let [operations, ffn] = [gates.operations.id, gates.ffn.id].map(|id| found.get(id));
     gates.operations = gates.operations.map(|value| match operations {
         Some(grad) => Tensor::from_inner(grad.reshape(value.shape())),
         None => value.detach().zeros_like(),

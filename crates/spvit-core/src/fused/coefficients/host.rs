@@ -37,4 +37,16 @@ impl<B: HostAccess> CoefficientOps for B {
             _ => plain::inner_products::<B>(grad, values),
         }
     }
+
+    fn squared_norms(vectors: Vec<FloatTensor<B>>) -> FloatTensor<B> {
+        let lent: Option<Vec<_>> = vectors.iter().map(B::lend).collect();
+        match lent {
+            Some(lent) => {
+                let squares: Vec<f32> = lent.iter().map(|vector| dot(vector, vector)).collect();
+                let shape = [squares.len()].into();
+                B::own(squares, shape)
+            }
+            None => plain::squared_norms::<B>(vectors),
+        }
+    }
 }

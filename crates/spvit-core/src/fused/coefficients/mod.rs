@@ -36,6 +36,11 @@ pub trait CoefficientOps: Backend {
     ) -> FloatTensor<Self> {
         plain::inner_products::<Self>(grad, values)
     }
+
+    /// Numbers that add up to the squared norm of all these vectors together.
+    fn squared_norms(vectors: Vec<FloatTensor<Self>>) -> FloatTensor<Self> {
+        plain::squared_norms::<Self>(vectors)
+    }
 }
 
 /// The tensor outside any graph, even if it is a parameter (of which `detach` makes another
@@ -61,10 +66,10 @@ pub fn with_coefficient_grads<B: FusedOps, const D: usize>(
     wrap(B::with_coefficient_grads(raw(x), raw(coefficients), values))
 }
 
-/// Inner product of a tensor with itself.
+/// Numbers that add up to the squared norm of all these vectors together: one, or one for each.
 ///
 /// # Shapes
-/// - x: `[n]`, output: `[1]`.
-pub fn squared_norm<B: FusedOps>(x: Tensor<B, 1>) -> Tensor<B, 1> {
-    wrap(B::inner_products(raw(x.clone()), vec![raw(x)]))
+/// - vectors: `[n]` each, at least one of them, output: `[numbers]`.
+pub fn squared_norms<B: FusedOps>(vectors: Vec<Tensor<B, 1>>) -> Tensor<B, 1> {
+    wrap(B::squared_norms(vectors.into_iter().map(raw).collect()))
 }

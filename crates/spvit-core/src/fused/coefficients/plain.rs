@@ -12,3 +12,9 @@ pub(super) fn inner_products<B: Backend>(
     let products = values.into_iter().map(|value| (grad.clone() * flat::<B>(value)).sum());
     raw(Tensor::cat(products.collect(), 0))
 }
+
+/// One number, for which all are copied side by side: two kernels for each would be more.
+pub(super) fn squared_norms<B: Backend>(vectors: Vec<FloatTensor<B>>) -> FloatTensor<B> {
+    let all = Tensor::cat(vectors.into_iter().map(flat::<B>).collect(), 0);
+    raw(all.square().sum())
+}

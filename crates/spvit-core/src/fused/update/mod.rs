@@ -35,7 +35,7 @@ impl AdamWStep {
 
 /// Updates of parameters, outside any graph.
 pub trait UpdateOps: Backend {
-    /// One AdamW update of a parameter `[n]` and its two moments (Loshchilov and Hutter, 2019), as
+    /// One AdamW update of a parameter of any shape and its two moments (Loshchilov and Hutter, 2019), as
     /// PyTorch computes it: decoupled decay, then the bias-corrected step.
     fn adamw_update(
         [parameter, first, second, grad]: [FloatTensor<Self>; 4],
@@ -51,11 +51,11 @@ impl<B: UpdateOps, C: CheckpointStrategy> UpdateOps for Autodiff<B, C> {}
 /// PyTorch computes it: decoupled decay, then the bias-corrected step.
 ///
 /// # Shapes
-/// - parameter, first and second moment, gradient, and the three outputs: `[n]`.
-pub fn adamw_update<B: FusedOps>(
-    [parameter, first, second, grad]: [Tensor<B, 1>; 4],
+/// - parameter, first and second moment, gradient, and the three outputs: any, all the same.
+pub fn adamw_update<B: FusedOps, const D: usize>(
+    [parameter, first, second, grad]: [Tensor<B, D>; 4],
     step: AdamWStep,
-) -> [Tensor<B, 1>; 3] {
+) -> [Tensor<B, D>; 3] {
     let inputs = [raw(parameter), raw(first), raw(second), raw(grad)];
     B::adamw_update(inputs, step).map(wrap)
 }
