@@ -141,7 +141,9 @@ impl<B: TrainBackend> Devices<B> {
         if self.processes.count() == 1 || own.is_empty() {
             return Ok(own);
         }
-        let values = own.swap_remove(0).into_data().iter().collect();
+        let values = own.swap_remove(0).into_data().convert::<f32>().into_vec::<f32>();
+        let values = values
+            .map_err(|error| TrainError::Processes { problem: format!("gradients: {error}") })?;
         let values = self.processes.sum(values, ordered::<B::InnerBackend>(&self.first))?;
         let devices = std::iter::once(&self.first).chain(&self.others);
         Ok(devices.map(|device| Tensor::from_floats(&values[..], device)).collect())

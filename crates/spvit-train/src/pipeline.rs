@@ -166,9 +166,12 @@ impl<'a, B: TrainBackend> Run<'a, B> {
     /// the first from a copy of the first one's ([`Processes::mirror`]).
     ///
     /// # Errors
-    /// [`TrainError::Processes`] if they have other images or another backend.
+    /// [`TrainError::Processes`] if they have other images, another dense model or teacher, or another backend.
     pub fn among(self, processes: Processes) -> Result<Self, TrainError> {
         processes.alike("the images", &self.images)?;
+        let dense = results::file_digest(&self.dense_path());
+        processes.alike("the dense weights", &dense.unwrap_or_default())?;
+        processes.alike("the teacher's weights", &self.teacher_digest().unwrap_or_default())?;
         processes.alike("the devices", &format!("{} {}", self.backend, self.devices.count()))?;
         Ok(Self { devices: self.devices.among(processes), ..self })
     }

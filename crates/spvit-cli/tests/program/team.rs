@@ -52,6 +52,15 @@ fn losses(place: &Place, run: &str) -> Vec<f64> {
     lines.map(|line| line["loss"].as_f64().unwrap()).collect()
 }
 
+/// Two runs have the same losses but for rounding.
+fn near(place: &Place, one: &str, other: &str) {
+    let [one, other] = [one, other].map(|run| losses(place, run));
+    assert_eq!(one.len(), other.len());
+    for (one, other) in one.into_iter().zip(other) {
+        assert!((one - other).abs() < 1e-4, "losses {one} and {other}");
+    }
+}
+
 #[test]
 fn two_processes_give_what_two_micro_batches_give() {
     let (place, options) = begin();
@@ -67,9 +76,7 @@ fn two_processes_give_what_two_micro_batches_give() {
     // Four replicas, summed in another order.
     succeed(together(&place, 2, &format!("run --out four{options} --devices flex,flex")));
     place.succeed(&format!("run --out parts{options} --set run.micro_batches=4"));
-    for (four, parts) in losses(&place, "four").into_iter().zip(losses(&place, "parts")) {
-        assert!((four - parts).abs() < 1e-4, "losses {four} and {parts}");
-    }
+    near(&place, "four", "parts");
 }
 
 /// Runs in two processes until a line that begins so shows, and gives their numbers by rank.
@@ -115,9 +122,7 @@ fn a_process_that_dies_ends_the_run_which_goes_on_in_one() {
     assert!(!child.wait().unwrap().success());
     assert!(!place.path("two/compact.safetensors").exists());
     place.succeed("run --resume two");
-    for (one, two) in losses(&place, "one").into_iter().zip(losses(&place, "two")) {
-        assert!((one - two).abs() < 1e-4, "losses {one} and {two}");
-    }
+    near(&place, "one", "two");
 }
 
 /// Any of them can be asked to stop; three go on, with what was there and no more.
@@ -131,11 +136,7 @@ fn a_process_that_is_interrupted_stops_all_with_a_checkpoint() {
     signal(&second, "-TERM");
     assert_eq!(child.wait().unwrap().code(), Some(130));
     succeed(together(&place, 3, "run --resume two"));
-    let [one, two] = ["one", "two"].map(|run| losses(&place, run));
-    assert_eq!(one.len(), two.len());
-    for (one, two) in one.into_iter().zip(two) {
-        assert!((one - two).abs() < 1e-4, "losses {one} and {two}");
-    }
+    near(&place, "one", "two");
 }
 
 #[test]

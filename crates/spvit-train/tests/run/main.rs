@@ -81,11 +81,8 @@ impl Observer for Stopper {
 /// The losses of a run's epochs.
 fn losses(root: &Path) -> Vec<f64> {
     let lines = std::fs::read_to_string(root.join("metrics.jsonl")).unwrap();
-    let loss = |line: &str| -> f64 {
-        let after = line.split_once("\"loss\":").unwrap().1;
-        after.split([',', '}']).next().unwrap().parse().unwrap()
-    };
-    lines.lines().map(loss).collect()
+    let lines = lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap());
+    lines.map(|line| line["loss"].as_f64().unwrap()).collect()
 }
 
 /// A finished run's models and metrics, without what names the folder.
