@@ -69,6 +69,7 @@ fn searched<B: FusedOps>(c: &mut Criterion, backend: &str) {
                 let open = open.map(|gate| gate == 1);
                 let gates = OperationGates::Sampled {
                     coefficients: gates::coefficients(own, &open).squeeze_dim(0),
+                    first: 0,
                     open: open.to_vec(),
                     operations: space.operations().into(),
                 };

@@ -4,7 +4,7 @@
 //!
 //! - [`gates`]: the straight-through sampled gate, the single path, the operations' coefficients and
 //!   the expected gate (Eqs. 1, 2, 3 and 12).
-//! - [`mixing`]: the head distribution `P` and the columns of it that a kernel size uses (Eq. 5).
+//! - [`mixing`]: the columns of the head distribution `P` that a kernel size uses (Eq. 5).
 //! - [`fused`]: layers' inner operations with their own backward pass, as a trait over
 //!   [`burn::tensor::backend::Backend`] with a default in plain tensor operations.
 //!

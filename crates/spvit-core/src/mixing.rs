@@ -1,19 +1,6 @@
-//! Head mixing: how the heads of an attention layer share the positions of a kernel (Eq. 5).
+//! Which part of the head distribution ([`crate::fused::head_distribution`]) a kernel uses.
 
 use burn::tensor::{Int, Tensor, backend::Backend};
-
-/// Head distribution `P = softmax over heads of z/α` (Eq. 5).
-///
-/// # Shapes
-/// - z: `[heads, k²]`, output: `[heads, k²]`, every column summing to 1.
-pub fn head_distribution<B: Backend>(z: Tensor<B, 2>, alpha: f64) -> Tensor<B, 2> {
-    let z = z / alpha;
-    let e = (z.clone() - z.detach().max_dim(0)).exp();
-    // A quotient's gradient would be inexact on Burn's ndarray backend, whose reciprocal of 32 or
-    // more values has 12 to 14 bits; this root's is exact everywhere.
-    let root = e.clone().sum_dim(0).powf_scalar(-0.5);
-    e * root.clone() * root
-}
 
 /// Columns of `P`, laid out for the largest kernel, that a kernel of size `kernel` uses: the
 /// centre ones, in the same column-major order (column `k` is row `k mod size`, column

@@ -2,7 +2,7 @@
 
 use burn::backend::{Autodiff, Flex, NdArray};
 use burn::tensor::{Tensor, backend::Backend};
-use spvit_core::{gates, mixing};
+use spvit_core::{FusedOps, fused, gates};
 
 macro_rules! on_both_backends {
     ($($name:ident),* $(,)?) => {
@@ -186,14 +186,14 @@ fn coefficients_of_every_pattern<B: Backend>() {
 
 /// Eq. 5 and its gradient, for as many columns as a kernel of side 7 has: Burn's backends take
 /// other paths from 32 values on.
-fn head_distribution<B: Backend>() {
+fn head_distribution<B: FusedOps>() {
     const HEADS: usize = 3;
     const COLUMNS: usize = 49;
     const ALPHA: f64 = 0.01;
     let values: Vec<f64> =
         (0..HEADS * COLUMNS).map(|n| 0.02 * ((n * n + 3 * n) as f64).sin()).collect();
     let z = upload::<Autodiff<B>>(values.iter().copied()).require_grad();
-    let p = mixing::head_distribution(z.clone().reshape([HEADS, COLUMNS]), ALPHA);
+    let p = fused::head_distribution(z.clone().reshape([HEADS, COLUMNS]), ALPHA);
     let weights = incoming(HEADS * COLUMNS);
     let weight = upload(weights.iter().copied()).reshape([HEADS, COLUMNS]);
     let grads = (p.clone() * weight).sum().backward();

@@ -19,9 +19,11 @@ pub enum OperationGates<B: Backend> {
     Fixed(Operation),
     /// Sampled gates, cheapest operation first.
     Sampled {
-        /// The operations' coefficients (Eq. 3, [`gates::coefficients`]), which carry the gates'
-        /// gradients, `[operations]`.
+        /// The coefficients of the operations of all layers (Eq. 3, [`gates::coefficients`]), which
+        /// carry the gates' gradients, `[operations of all]`.
         coefficients: Tensor<B, 1>,
+        /// Where this layer's own begin.
+        first: usize,
         /// The layer's own gates on the host, where they decide what is computed.
         open: Vec<bool>,
         /// The operations that they open.
@@ -87,12 +89,6 @@ impl<B: Backend> Umsa<B> {
         self.grids.iter().map(|grid| grid.kernel)
     }
 
-    /// Head distribution of one kernel of the layer, `[heads, k²]` (Eq. 5).
-    pub fn kernel_distribution(&self, index: usize) -> Tensor<B, 2> {
-        let p = mixing::head_distribution(self.head_probs.val(), self.alpha);
-        mixing::kernel_distribution(p, self.largest(), self.grids[index].kernel)
-    }
-
     /// Gives every head the same share of every kernel position (z = 1).
     pub fn reset_head_distribution(&mut self) {
         self.head_probs = self.head_probs.clone().map(|z| z.detach().ones_like());
@@ -116,7 +112,7 @@ impl<B: FusedOps> Weights<B> {
 
     fn mix(&self, layer: &Umsa<B>) -> Tensor<B, 2> {
         let fresh =
-            || mixing::head_distribution(free(&layer.head_probs, self.in_graph), layer.alpha);
+            || fused::head_distribution(free(&layer.head_probs, self.in_graph), layer.alpha);
         self.mix.get_or_init(fresh).clone()
     }
 
@@ -130,6 +126,12 @@ impl<B: FusedOps> Weights<B> {
 }
 
 impl<B: FusedOps> Umsa<B> {
+    /// Head distribution of one kernel of the layer, `[heads, k²]` (Eq. 5).
+    pub fn kernel_distribution(&self, index: usize) -> Tensor<B, 2> {
+        let p = fused::head_distribution(self.head_probs.val(), self.alpha);
+        mixing::kernel_distribution(p, self.largest(), self.grids[index].kernel)
+    }
+
     /// Computes the open operation with a graph, and without one the values of the others that a
     /// gate's gradient needs.
     ///
@@ -158,7 +160,7 @@ impl<B: FusedOps> Umsa<B> {
             OperationGates::Fixed(operation) => {
                 self.open_operation(x, *operation, heads, (&Weights::of(self), mode)).0
             }
-            OperationGates::Sampled { coefficients, open, operations } => {
+            OperationGates::Sampled { coefficients, first, open, operations } => {
                 let plan = gates::Plan::new(open);
                 let opened = plan.open.map_or(Operation::Shortcut, |index| operations[index]);
                 let weights = Weights::of(self);
@@ -169,9 +171,8 @@ impl<B: FusedOps> Umsa<B> {
                 let known = (opened, &out);
                 let values = self.values(fused::constant(x), &needed, known, (qkv, heads), around);
                 // They follow one another, whatever is open.
-                let first = plan.values.first().copied().unwrap_or(0);
-                let own = coefficients.clone().narrow(0, first, plan.values.len());
-                fused::with_coefficient_grads(out, own, values)
+                let first = first + plan.values.first().copied().unwrap_or(0);
+                fused::with_coefficient_grads(out, coefficients.clone(), first, values)
             }
         }
     }

@@ -210,16 +210,11 @@ impl<B: Backend> Gates<B> {
         let stretches = self.stretches().into_iter().filter(|stretch| stretch.operations > 0);
         let parts = stretches.map(|Stretch { blocks, operations }| {
             let count = blocks * operations;
-            let part = own.clone().narrow(0, start, count).reshape([blocks, operations]);
+            let part = within(own.clone(), start, count).reshape([blocks, operations]);
             start += count;
             function(part, start - count).reshape([count])
         });
-        let mut parts: Vec<Tensor<B, 1>> = parts.collect();
-        match parts.len() {
-            0 => own,
-            1 => parts.swap_remove(0),
-            _ => Tensor::cat(parts, 0),
-        }
+        joined(parts.collect()).unwrap_or(own)
     }
 
     /// Sampled gates of a training step (Eqs. 1 to 3), one draw per layer, shared by the batch.
@@ -247,7 +242,8 @@ impl<B: Backend> Gates<B> {
                 operation: match count {
                     0 => OperationGates::Fixed(block.least),
                     _ => OperationGates::Sampled {
-                        coefficients: coefficients.clone().narrow(0, first, count),
+                        coefficients: coefficients.clone(),
+                        first,
                         open: open[first..first + count].to_vec(),
                         operations: block.operations.clone(),
                     },
@@ -315,6 +311,23 @@ fn part<B: Backend>(
     count: usize,
 ) -> Option<Tensor<B, 1>> {
     all.as_ref().filter(|_| count > 0).map(|all| all.clone().narrow(0, start, count))
+}
+
+/// A part of a tensor, which is no slice where it is the whole: on a device each costs a copy, and two
+/// more in the backward pass.
+pub(crate) fn within<B: Backend>(x: Tensor<B, 1>, start: usize, count: usize) -> Tensor<B, 1> {
+    match x.dims() == [count] {
+        true => x,
+        false => x.narrow(0, start, count),
+    }
+}
+
+/// Parts one after another, none of nothing.
+pub(crate) fn joined<B: Backend>(mut parts: Vec<Tensor<B, 1>>) -> Option<Tensor<B, 1>> {
+    match parts.len() {
+        0 | 1 => parts.pop(),
+        _ => Some(Tensor::cat(parts, 0)),
+    }
 }
 
 /// Tensors' values on the host, read at once: each reading waits for the device.

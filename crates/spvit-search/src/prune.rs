@@ -2,6 +2,7 @@
 
 use burn::module::Param;
 use burn::tensor::{Int, Tensor, TensorData, backend::Backend};
+use spvit_core::FusedOps;
 use spvit_layers::{
     BottleneckConv, Ffn, Init, LayerScale, Linear, Mixer, ModelConfig, Msa, Operation, SearchVit,
     Umsa, Vit,
@@ -39,7 +40,7 @@ pub fn expand<B: Backend>(
 
 /// The compact form of an architecture with the weights of a search model of the same shape: equal
 /// to the search form in evaluation with the architecture's gates (Eqs. 17 and 18).
-pub fn prune<B: Backend>(search: &SearchVit<B>, architecture: &Architecture) -> Vit<B> {
+pub fn prune<B: FusedOps>(search: &SearchVit<B>, architecture: &Architecture) -> Vit<B> {
     let device = search.device();
     let config = &architecture.model;
     let mut compact = Vit::new(config, &architecture.block_configs(), &mut Init::new(0, &device));
@@ -227,7 +228,7 @@ fn add_bias<B: Backend>(linear: &mut Linear<B>, constant: &Tensor<B, 1>) -> bool
 
 /// Eq. 17: the kernel and bias from the heads of V, the 1×1 convolution from those of the output
 /// projection.
-fn fill<B: Backend>(bconv: &mut BottleneckConv<B>, umsa: &Umsa<B>, index: usize, kernel: usize) {
+fn fill<B: FusedOps>(bconv: &mut BottleneckConv<B>, umsa: &Umsa<B>, index: usize, kernel: usize) {
     let p = umsa.kernel_distribution(index).detach();
     let [heads, positions] = p.dims();
     let msa = &umsa.msa;

@@ -15,6 +15,9 @@ mod attention;
 mod batch_norm;
 mod bottleneck;
 mod coefficients;
+#[cfg(feature = "cube")]
+mod cube;
+mod distribution;
 mod graph;
 #[cfg(feature = "host")]
 mod host;
@@ -35,6 +38,7 @@ pub use attention::{AttentionOps, AttentionState, self_attention, value_part};
 pub use batch_norm::{BatchNormOps, NormParameters, batch_norm};
 pub use bottleneck::{Bottleneck, BottleneckOps, bottleneck};
 pub use coefficients::{CoefficientOps, constant, squared_norms, with_coefficient_grads};
+pub use distribution::{DistributionOps, head_distribution};
 pub use linear::{LinearOps, affine, sum};
 pub use memory::MemoryOps;
 pub use norm::{NormOps, layer_norm, rms_norm};
@@ -57,6 +61,7 @@ pub trait FusedOps:
     + BatchNormOps
     + BottleneckOps
     + CoefficientOps
+    + DistributionOps
     + LinearOps
     + MemoryOps
     + NormOps
@@ -74,6 +79,8 @@ impl<B> FusedOps for B where
         + BatchNormOps
         + BottleneckOps
         + CoefficientOps
+        + DistributionOps
+        + DistributionOps
         + LinearOps
         + MemoryOps
         + NormOps
@@ -98,12 +105,9 @@ macro_rules! run_the_defaults {
             $(#[$feature])* impl AttentionOps for $backend {}
             $(#[$feature])* impl BatchNormOps for $backend {}
             $(#[$feature])* impl BottleneckOps for $backend {}
-            $(#[$feature])* impl CoefficientOps for $backend {}
             $(#[$feature])* impl LinearOps for $backend {}
-            $(#[$feature])* impl NormOps for $backend {}
             $(#[$feature])* impl PoolOps for $backend {}
             $(#[$feature])* impl PrecisionOps for $backend {}
-            $(#[$feature])* impl ShiftOps for $backend {}
             $(#[$feature])* impl TokenOps for $backend {}
             $(#[$feature])* impl UpdateOps for $backend {}
         )*
@@ -122,6 +126,15 @@ run_the_defaults!(
     #[cfg(feature = "tch")]
     burn::backend::LibTorch,
 );
+
+#[cfg(feature = "tch")]
+impl CoefficientOps for burn::backend::LibTorch {}
+#[cfg(feature = "tch")]
+impl DistributionOps for burn::backend::LibTorch {}
+#[cfg(feature = "tch")]
+impl NormOps for burn::backend::LibTorch {}
+#[cfg(feature = "tch")]
+impl ShiftOps for burn::backend::LibTorch {}
 
 fn raw<B: Backend, const D: usize>(x: Tensor<B, D>) -> FloatTensor<B> {
     x.into_primitive().tensor()

@@ -17,6 +17,8 @@ pub use measured::{
 };
 pub use unit::{Budget, CostModel, Unit};
 
+use crate::gates::{joined, within};
+
 /// Costs of the choices of one block.
 #[derive(Debug, Clone, PartialEq)]
 pub struct BlockCost {
@@ -305,17 +307,20 @@ impl CostTable {
         }
         // Gates are 0 or 1, so that counting them first is exact in float32, and what is left is a
         // sum of few terms: the budget term squares its small difference to the target.
-        let mut start = 0;
         let gated = || self.blocks.iter().filter(|block| block.ffn_gates() > 0);
-        let counts = gated().map(|block| {
-            let count = ffn.clone().narrow(0, start, block.hidden).sum();
-            start += block.hidden;
-            count
+        let hidden: Vec<usize> = gated().map(|block| block.hidden).collect();
+        let mut start = 0;
+        // Neighbours of one width together.
+        let counts = hidden.chunk_by(|a, b| a == b).map(|alike| {
+            let (blocks, hidden) = (alike.len(), alike[0]);
+            let gates = within(ffn.clone(), start, blocks * hidden).reshape([blocks, hidden]);
+            start += blocks * hidden;
+            gates.sum_dim(1).reshape([blocks])
         });
         let counts: Vec<Tensor<B, 1>> = counts.collect();
         let dims = gated().map(|block| scaled(block.hidden_dimension)).collect();
         let chosen = (!steps.is_empty()).then(|| (operations * upload(steps)).sum());
-        let kept = (!counts.is_empty()).then(|| (Tensor::cat(counts, 0) * upload(dims)).sum());
+        let kept = joined(counts).map(|counts| (counts * upload(dims)).sum());
         let sum = chosen.into_iter().chain(kept).reduce(|a, b| a + b);
         sum.unwrap_or_else(|| Tensor::zeros([1], &device)) + f64::from(scaled(fixed))
     }

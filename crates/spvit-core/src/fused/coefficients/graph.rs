@@ -1,16 +1,16 @@
 //! [`CoefficientOps`] in a graph.
 
 use burn::backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy};
-use burn::tensor::{backend::AutodiffBackend, ops::FloatTensor};
+use burn::tensor::{TensorMetadata, backend::AutodiffBackend, ops::FloatTensor};
 
 use super::CoefficientOps;
 use crate::fused::graph::{backward_step, record};
 
 backward_step! {
-    CoefficientGrads of CoefficientOps, 2 parents, keeping Vec<FloatTensor<B>> =>
-    |grad, values, [_, for_gates]| [
+    CoefficientGrads of CoefficientOps, 2 parents, keeping (Vec<FloatTensor<B>>, [usize; 2]) =>
+    |grad, (values, place), [_, for_gates]| [
         Some(grad.clone()),
-        for_gates.then(|| B::inner_products(grad, values)),
+        for_gates.then(|| B::inner_products(grad, values, place)),
     ]
 }
 
@@ -22,9 +22,11 @@ impl<B: CoefficientOps, C: CheckpointStrategy> CoefficientOps for Autodiff<B, C>
     fn with_coefficient_grads(
         x: FloatTensor<Self>,
         coefficients: FloatTensor<Self>,
+        first: usize,
         values: Vec<FloatTensor<Self>>,
     ) -> FloatTensor<Self> {
         let values = values.into_iter().map(|value| value.primitive).collect();
-        record!(CoefficientGrads, C, [x, coefficients], values, x.primitive)
+        let state = (values, [first, coefficients.primitive.shape().num_elements()]);
+        record!(CoefficientGrads, C, [x, coefficients], state, x.primitive)
     }
 }

@@ -26,15 +26,21 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 }
 
 impl<B: HostAccess> CoefficientOps for B {
-    fn inner_products(grad: FloatTensor<B>, values: Vec<FloatTensor<B>>) -> FloatTensor<B> {
+    fn inner_products(
+        grad: FloatTensor<B>,
+        values: Vec<FloatTensor<B>>,
+        [first, count]: [usize; 2],
+    ) -> FloatTensor<B> {
         let lent: Option<Vec<_>> = values.iter().map(B::lend).collect();
         match (B::lend(&grad), lent) {
             (Some(grad), Some(lent)) => {
-                let dots: Vec<f32> = lent.iter().map(|value| dot(&grad, value)).collect();
-                let shape = [dots.len()].into();
-                B::own(dots, shape)
+                let mut dots = vec![0.0; count];
+                for (place, value) in dots[first..].iter_mut().zip(&lent) {
+                    *place = dot(&grad, value);
+                }
+                B::own(dots, [count].into())
             }
-            _ => plain::inner_products::<B>(grad, values),
+            _ => plain::inner_products::<B>(grad, values, [first, count]),
         }
     }
 

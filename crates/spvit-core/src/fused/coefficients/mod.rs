@@ -1,5 +1,7 @@
 //! Gradients of an operation's coefficient from values outside the graph.
 
+#[cfg(feature = "cube")]
+mod cube;
 mod graph;
 #[cfg(feature = "host")]
 mod host;
@@ -19,22 +21,25 @@ pub trait CoefficientOps: Backend {
         x
     }
 
-    /// `x`, unchanged, in a graph where the i-th coefficient's gradient is `⟨grad, values_i⟩`:
-    /// as if `Σ_i (c_i - c_i)·values_i` had been added. Without a graph this is `x`.
+    /// `x`, unchanged, in a graph where the gradient of coefficient `first + i` is `⟨grad, values_i⟩`:
+    /// as if `Σ_i (c_{first+i} - c_{first+i})·values_i` had been added. Without a graph this is `x`.
     fn with_coefficient_grads(
         x: FloatTensor<Self>,
         _coefficients: FloatTensor<Self>,
+        _first: usize,
         _values: Vec<FloatTensor<Self>>,
     ) -> FloatTensor<Self> {
         x
     }
 
-    /// Inner products of `grad` with each value, `[values]`.
+    /// Inner products of `grad` with each value, from `first` on among `count` numbers, of which the
+    /// others are 0: `[count]`.
     fn inner_products(
         grad: FloatTensor<Self>,
         values: Vec<FloatTensor<Self>>,
+        [first, count]: [usize; 2],
     ) -> FloatTensor<Self> {
-        plain::inner_products::<Self>(grad, values)
+        plain::inner_products::<Self>(grad, values, [first, count])
     }
 
     /// Numbers that add up to the squared norm of all these vectors together.
@@ -52,18 +57,20 @@ pub fn constant<B: FusedOps, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
     wrap(B::constant(raw(x)))
 }
 
-/// `x`, unchanged, in a graph where the i-th coefficient's gradient is `⟨grad, values_i⟩`: as if
-/// `Σ_i (c_i - c_i)·values_i` had been added, so that closed operations of Eq. 3 need no graph.
+/// `x`, unchanged, in a graph where the gradient of coefficient `first + i` is `⟨grad, values_i⟩`: as
+/// if `Σ_i (c_{first+i} - c_{first+i})·values_i` had been added, so that closed operations of Eq. 3
+/// need no graph, and layers need no slices of what holds the coefficients of all.
 ///
 /// # Shapes
-/// - x and values: any, all the same, coefficients: `[values]`, output: as x.
+/// - x and values: any, all the same, coefficients: `[n]`, at least `first + values`, output: as x.
 pub fn with_coefficient_grads<B: FusedOps, const D: usize>(
     x: Tensor<B, D>,
     coefficients: Tensor<B, 1>,
+    first: usize,
     values: Vec<Tensor<B, D>>,
 ) -> Tensor<B, D> {
     let values = values.into_iter().map(raw).collect();
-    wrap(B::with_coefficient_grads(raw(x), raw(coefficients), values))
+    wrap(B::with_coefficient_grads(raw(x), raw(coefficients), first, values))
 }
 
 /// Numbers that add up to the squared norm of all these vectors together: one, or one for each.

@@ -1,5 +1,7 @@
 //! Normalisation of every token over its channels.
 
+#[cfg(feature = "cube")]
+mod cube;
 mod graph;
 #[cfg(feature = "host")]
 mod host;

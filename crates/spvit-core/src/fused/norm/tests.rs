@@ -7,12 +7,15 @@ use crate::fused::{
 };
 
 fn fused_equals_plain<B: FusedOps>() {
-    check::<B>(
-        "layer norm",
-        &[&[3, 7, 19], &[19], &[19]],
-        |x| Autodiff::<B>::affine_layer_norm(x[0].clone(), x[1].clone(), x[2].clone(), 1e-6),
-        |x| plain::layer_norm::<Autodiff<B>>(x[0].clone(), x[1].clone(), x[2].clone(), 1e-6),
-    );
+    // Narrow rows, wide ones, and more of them than a kernel has partial sums.
+    for [rows, width] in [[21, 19], [5, 1100], [2600, 7]] {
+        check::<B>(
+            "layer norm",
+            &[&[rows, width], &[width], &[width]],
+            |x| Autodiff::<B>::affine_layer_norm(x[0].clone(), x[1].clone(), x[2].clone(), 1e-6),
+            |x| plain::layer_norm::<Autodiff<B>>(x[0].clone(), x[1].clone(), x[2].clone(), 1e-6),
+        );
+    }
     check::<B>(
         "root mean square norm",
         &[&[3, 7, 19], &[19]],
@@ -29,6 +32,12 @@ fn fused_equals_plain_on_flex() {
 #[test]
 fn fused_equals_plain_on_ndarray() {
     fused_equals_plain::<NdArray>();
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn fused_equals_plain_on_wgpu() {
+    fused_equals_plain::<burn::backend::Wgpu>();
 }
 
 #[test]

@@ -2,7 +2,7 @@
 ///
 /// Tokens are row-major. Kernel positions are column-major, as in the published DeiT code:
 /// position `k` reads the token at `(y + k mod kernel - kernel/2, x + k div kernel - kernel/2)`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Grid {
     /// Rows of the map.
     pub height: usize,

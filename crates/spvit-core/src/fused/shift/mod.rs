@@ -1,6 +1,8 @@
 //! Convolution by indexing (Eq. 7): values mixed over heads, or finished products, shifted and
 //! added.
 
+#[cfg(feature = "cube")]
+mod cube;
 mod graph;
 mod grid;
 #[cfg(feature = "host")]

@@ -1,0 +1,19 @@
+//! [`DistributionOps`] in a graph.
+
+use burn::backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy};
+use burn::tensor::ops::FloatTensor;
+
+use super::DistributionOps;
+use crate::fused::graph::{backward_step, record};
+
+backward_step! {
+    HeadDistribution of DistributionOps, 1 parents, keeping (FloatTensor<B>, f64) =>
+    |grad, (p, alpha), _| [Some(B::head_distribution_backward(p, grad, alpha))]
+}
+
+impl<B: DistributionOps, C: CheckpointStrategy> DistributionOps for Autodiff<B, C> {
+    fn head_distribution(z: FloatTensor<Self>, alpha: f64) -> FloatTensor<Self> {
+        let p = B::head_distribution(z.primitive.clone(), alpha);
+        record!(HeadDistribution, C, [z], (p.clone(), alpha), p)
+    }
+}

@@ -1,0 +1,349 @@
+//! [`NormOps`] in kernels of CubeCL: a row for a cube at a time, whose units hold its values.
+
+use burn::tensor::{Shape, ops::FloatTensor};
+use burn_cubecl::{
+    BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement, tensor::CubeTensor,
+};
+use burn_fusion::Fusion;
+use cubecl::prelude::*;
+
+use super::{NormOps, plain};
+use crate::fused::cube::{CubeFloat, cube_sum, register, served};
+
+/// Channels that a unit holds at most.
+const HELD: usize = 16;
+/// Units of a cube at most.
+const UNITS: usize = 256;
+/// Cubes of a backward pass at most: each has sums of its own for the weight's gradient.
+const SUMS: usize = 1024;
+/// Columns and lanes of the cubes that add those up.
+const COLUMNS: u32 = 32;
+const LANES: u32 = 8;
+
+impl<R, F, I, BT> NormOps for Fusion<CubeBackend<R, F, I, BT>>
+where
+    R: CubeRuntime,
+    F: FloatElement,
+    I: IntElement,
+    BT: BoolElement,
+{
+    fn affine_layer_norm(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        bias: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> FloatTensor<Self> {
+        match Split::of([&x, &weight, &bias]) {
+            Some(split) => layer_norm(x, weight, bias, epsilon as f32, split),
+            None => plain::layer_norm::<Self>(x, weight, bias, epsilon),
+        }
+    }
+
+    fn affine_layer_norm_backward(
+        x: FloatTensor<Self>,
+        weight: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        epsilon: f64,
+    ) -> [FloatTensor<Self>; 3] {
+        match Split::of([&x, &weight, &grad]) {
+            Some(split) => layer_norm_backward(x, weight, grad, epsilon as f32, split),
+            None => plain::layer_norm_backward::<Self>(x, weight, grad, epsilon),
+        }
+    }
+}
+
+/// How rows are shared among units.
+#[derive(Clone, Copy)]
+struct Split {
+    rows: usize,
+    width: usize,
+    units: usize,
+}
+
+impl Split {
+    /// None where the plain operations have to serve.
+    fn of<R: CubeRuntime>(tensors: [&CubeFloat<R>; 3]) -> Option<Self> {
+        let shape = &tensors[0].shape;
+        let width = *shape.as_slice().last()?;
+        // Fewer units than channels: adding up over a cube costs more than a few values a unit.
+        let units = (width.next_power_of_two() / 4).clamp(32, UNITS);
+        let fits = served(tensors) && width <= units * HELD;
+        fits.then(|| Self { rows: shape.num_elements() / width, width, units })
+    }
+
+    fn dim(&self) -> CubeDim {
+        CubeDim::new_1d(self.units as u32)
+    }
+
+    /// At most this many cubes, of which each takes every so manieth row.
+    fn cubes(&self, most: usize) -> CubeCount {
+        CubeCount::Static(self.rows.min(most) as u32, 1, 1)
+    }
+
+    fn held(&self) -> usize {
+        self.width.div_ceil(self.units)
+    }
+}
+
+fn layer_norm<R: CubeRuntime>(
+    x: CubeFloat<R>,
+    weight: CubeFloat<R>,
+    bias: CubeFloat<R>,
+    epsilon: f32,
+    split: Split,
+) -> CubeFloat<R> {
+    let shape = x.shape.clone();
+    let launch = move |[x, weight, bias]: [CubeTensor<R>; 3], [output]: [CubeTensor<R>; 1]| {
+        let client = x.client.clone();
+        layer_norm_kernel::launch::<R>(
+            &client,
+            split.cubes(u16::MAX as usize),
+            split.dim(),
+            x.into_array_arg(),
+            weight.into_array_arg(),
+            bias.into_array_arg(),
+            output.into_array_arg(),
+            epsilon,
+            split.rows,
+            split.width,
+            split.units,
+            split.held(),
+        );
+    };
+    let [output] = register("layer norm", [x, weight, bias], [shape], launch);
+    output
+}
+
+fn layer_norm_backward<R: CubeRuntime>(
+    x: CubeFloat<R>,
+    weight: CubeFloat<R>,
+    grad: CubeFloat<R>,
+    epsilon: f32,
+    split: Split,
+) -> [CubeFloat<R>; 3] {
+    let Split { rows, width, units } = split;
+    let sums = rows.min(SUMS);
+    let shapes = [x.shape.clone(), Shape::new([sums, 2 * width])];
+    let launch = move |[x, weight, grad]: [CubeTensor<R>; 3],
+                       [x_grad, sums]: [CubeTensor<R>; 2]| {
+        let client = x.client.clone();
+        layer_norm_backward_kernel::launch::<R>(
+            &client,
+            split.cubes(SUMS),
+            split.dim(),
+            x.into_array_arg(),
+            weight.into_array_arg(),
+            grad.into_array_arg(),
+            x_grad.into_array_arg(),
+            sums.into_array_arg(),
+            epsilon,
+            rows,
+            width,
+            units,
+            split.held(),
+        );
+    };
+    let [x_grad, all] = register("layer norm's gradient", [x, weight, grad], shapes, launch);
+    let launch = move |[all]: [CubeTensor<R>; 1], [weight, bias]: [CubeTensor<R>; 2]| {
+        let client = all.client.clone();
+        column_sums_kernel::launch::<R>(
+            &client,
+            CubeCount::Static((2 * width).div_ceil(COLUMNS as usize) as u32, 1, 1),
+            CubeDim::new_2d(COLUMNS, LANES),
+            all.into_array_arg(),
+            weight.into_array_arg(),
+            bias.into_array_arg(),
+            sums,
+            width,
+        );
+    };
+    let vector = || Shape::new([width]);
+    let [weight, bias] = register("sums over rows", [all], [vector(), vector()], launch);
+    [x_grad, weight, bias]
+}
+
+/// The values of a row that a unit holds (0 beyond the row's end), and the row's mean.
+#[cube]
+fn load_row(
+    x: &Array<f32>,
+    start: usize,
+    values: &mut Array<f32>,
+    shared: &mut SharedMemory<f32>,
+    #[comptime] width: usize,
+    #[comptime] units: usize,
+    #[comptime] held: usize,
+) -> f32 {
+    let mut sum = 0.0f32;
+    #[unroll]
+    for i in 0..held {
+        let column = UNIT_POS_X as usize + i * units;
+        let mut value = 0.0f32;
+        if column < width {
+            value = x[start + column];
+        }
+        values[i] = value;
+        sum += value;
+    }
+    cube_sum(sum, shared, units) / (width as f32)
+}
+
+/// Normalises what [`load_row`] gave; the inverse of the standard deviation.
+#[cube]
+fn normalise(
+    values: &mut Array<f32>,
+    mean: f32,
+    epsilon: f32,
+    shared: &mut SharedMemory<f32>,
+    #[comptime] width: usize,
+    #[comptime] units: usize,
+    #[comptime] held: usize,
+) -> f32 {
+    let mut squares = 0.0f32;
+    #[unroll]
+    for i in 0..held {
+        if UNIT_POS_X as usize + i * units < width {
+            let centred = values[i] - mean;
+            values[i] = centred;
+            squares += centred * centred;
+        }
+    }
+    let variance = cube_sum(squares, shared, units) / (width as f32);
+    let inverse = 1.0f32 / (variance + epsilon).sqrt();
+    #[unroll]
+    for i in 0..held {
+        values[i] *= inverse;
+    }
+    inverse
+}
+
+#[cube(launch)]
+fn layer_norm_kernel(
+    x: &Array<f32>,
+    weight: &Array<f32>,
+    bias: &Array<f32>,
+    output: &mut Array<f32>,
+    epsilon: f32,
+    rows: usize,
+    #[comptime] width: usize,
+    #[comptime] units: usize,
+    #[comptime] held: usize,
+) {
+    let mut shared = SharedMemory::<f32>::new(units);
+    let mut values = Array::<f32>::new(held);
+    let mut row = CUBE_POS_X as usize;
+    while row < rows {
+        let start = row * width;
+        let mean = load_row(x, start, &mut values, &mut shared, width, units, held);
+        normalise(&mut values, mean, epsilon, &mut shared, width, units, held);
+        #[unroll]
+        for i in 0..held {
+            let column = UNIT_POS_X as usize + i * units;
+            if column < width {
+                output[start + column] = values[i] * weight[column] + bias[column];
+            }
+        }
+        row += CUBE_COUNT_X as usize;
+    }
+}
+
+#[cube(launch)]
+fn layer_norm_backward_kernel(
+    x: &Array<f32>,
+    weight: &Array<f32>,
+    grad: &Array<f32>,
+    x_grad: &mut Array<f32>,
+    sums: &mut Array<f32>,
+    epsilon: f32,
+    rows: usize,
+    #[comptime] width: usize,
+    #[comptime] units: usize,
+    #[comptime] held: usize,
+) {
+    let mut shared = SharedMemory::<f32>::new(units);
+    let mut normal = Array::<f32>::new(held);
+    let mut scaled = Array::<f32>::new(held);
+    let mut weight_grad = Array::<f32>::new(held);
+    let mut bias_grad = Array::<f32>::new(held);
+    #[unroll]
+    for i in 0..held {
+        weight_grad[i] = 0.0f32;
+        bias_grad[i] = 0.0f32;
+    }
+    let mut row = CUBE_POS_X as usize;
+    while row < rows {
+        let start = row * width;
+        let mean = load_row(x, start, &mut normal, &mut shared, width, units, held);
+        let inverse = normalise(&mut normal, mean, epsilon, &mut shared, width, units, held);
+        let mut sum = 0.0f32;
+        let mut along = 0.0f32;
+        #[unroll]
+        for i in 0..held {
+            let column = UNIT_POS_X as usize + i * units;
+            let mut product = 0.0f32;
+            if column < width {
+                let slope = grad[start + column];
+                weight_grad[i] += slope * normal[i];
+                bias_grad[i] += slope;
+                product = slope * weight[column];
+            }
+            scaled[i] = product;
+            sum += product;
+            along += product * normal[i];
+        }
+        let mean = cube_sum(sum, &mut shared, units) / (width as f32);
+        let along = cube_sum(along, &mut shared, units) / (width as f32);
+        #[unroll]
+        for i in 0..held {
+            let column = UNIT_POS_X as usize + i * units;
+            if column < width {
+                x_grad[start + column] = (scaled[i] - mean - normal[i] * along) * inverse;
+            }
+        }
+        row += CUBE_COUNT_X as usize;
+    }
+    let start = CUBE_POS_X as usize * (2 * width);
+    #[unroll]
+    for i in 0..held {
+        let column = UNIT_POS_X as usize + i * units;
+        if column < width {
+            sums[start + column] = weight_grad[i];
+            sums[start + width + column] = bias_grad[i];
+        }
+    }
+}
+
+/// Sums over the rows of `[rows, 2·width]`, of which each half is an output.
+#[cube(launch)]
+fn column_sums_kernel(
+    x: &Array<f32>,
+    first: &mut Array<f32>,
+    second: &mut Array<f32>,
+    rows: usize,
+    #[comptime] width: usize,
+) {
+    let column = (CUBE_POS_X * CUBE_DIM_X + UNIT_POS_X) as usize;
+    let lanes = CUBE_DIM_Y as usize;
+    let columns = CUBE_DIM_X as usize;
+    let mut sum = 0.0f32;
+    if column < 2 * width {
+        let mut row = UNIT_POS_Y as usize;
+        while row < rows {
+            sum += x[row * (2 * width) + column];
+            row += lanes;
+        }
+    }
+    let mut shared = SharedMemory::<f32>::new(comptime!((COLUMNS * LANES) as usize));
+    shared[UNIT_POS_Y as usize * columns + UNIT_POS_X as usize] = sum;
+    sync_cube();
+    if UNIT_POS_Y == 0 {
+        let mut total = 0.0f32;
+        for lane in 0..lanes {
+            total += shared[lane * columns + UNIT_POS_X as usize];
+        }
+        if column < width {
+            first[column] = total;
+        } else if column < 2 * width {
+            second[column - width] = total;
+        }
+    }
+}
