@@ -1,11 +1,7 @@
 //! What a dense model loses with each of its parts, measured before a search.
 
 use burn::module::{AutodiffModule, Module};
-use burn::tensor::{
-    Tensor,
-    activation::{log_softmax, softmax},
-    backend::Backend,
-};
+use burn::tensor::{Tensor, TensorData, Transaction, activation::softmax, backend::Backend};
 use nalgebra::DMatrix;
 use spvit_core::{FusedOps, TrainBackend, fused};
 use spvit_layers::{Block, LayerScale, Linear, Mixer, Mode, Vit};
@@ -115,10 +111,24 @@ fn rest<B: FusedOps>(model: &Vit<B>, x: Tensor<B, 3>, from: usize) -> Tensor<B, 
     model.classify(x).mean()
 }
 
-/// `Σ KL(p ‖ q)` of logits `[batch, classes]`.
+/// `Σ KL(p ‖ q)` of logits `[batch, classes]`, one wait for the device. On the host: Burn's fusion of
+/// these operations panics on a GPU now and then, by the kernels around it.
 pub(crate) fn divergence<B: Backend>(p: Tensor<B, 2>, q: Tensor<B, 2>) -> f64 {
-    let logs = log_softmax(p.clone(), 1) - log_softmax(q, 1);
-    (softmax(p, 1) * logs).sum().into_data().iter::<f64>().sum()
+    let classes = p.dims()[1];
+    let read = Transaction::default().register(p).register(q).execute();
+    let [p, q] = [0, 1].map(|index| {
+        let data: Option<&TensorData> = read.get(index);
+        let logits: Vec<f64> = data.map_or_else(Vec::new, |data| data.iter().collect());
+        logits.chunks(classes).flat_map(log_probabilities).collect::<Vec<f64>>()
+    });
+    p.iter().zip(&q).map(|(p, q)| p.exp() * (p - q)).sum()
+}
+
+/// Logarithms of the softmax of one image's logits.
+fn log_probabilities(logits: &[f64]) -> Vec<f64> {
+    let most = logits.iter().copied().fold(f64::MIN, f64::max);
+    let sum: f64 = logits.iter().map(|x| (x - most).exp()).sum();
+    logits.iter().map(|x| x - most - sum.ln()).collect()
 }
 
 /// A branch that is its mean over all tokens of all images.

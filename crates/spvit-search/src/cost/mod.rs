@@ -322,6 +322,7 @@ impl CostTable {
         let chosen = (!steps.is_empty()).then(|| (operations * upload(steps)).sum());
         let kept = joined(counts).map(|counts| (counts * upload(dims)).sum());
         let sum = chosen.into_iter().chain(kept).reduce(|a, b| a + b);
-        sum.unwrap_or_else(|| Tensor::zeros([1], &device)) + f64::from(scaled(fixed))
+        // Not zeros and what is fixed: of those, Burn's fusion on a GPU reads what nobody wrote.
+        sum.map_or_else(|| upload(vec![scaled(fixed)]), |sum| sum + f64::from(scaled(fixed)))
     }
 }
