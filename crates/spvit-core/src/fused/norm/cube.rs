@@ -75,7 +75,7 @@ impl Split {
         CubeDim::new_1d(self.units as u32)
     }
 
-    /// At most this many cubes, of which each takes every so manieth row.
+    /// At most this many cubes, which share the rows.
     fn cubes(&self, most: usize) -> CubeCount {
         CubeCount::Static(self.rows.min(most) as u32, 1, 1)
     }
