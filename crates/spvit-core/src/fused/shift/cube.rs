@@ -180,30 +180,61 @@ impl Sizes {
     }
 }
 
-/// `x[start + stride·m]` for the token `m` that kernel position `row + side·column` reads for `token`,
-/// 0 off the map ([`Grid::neighbour`]).
+/// `x[start + stride·m]` for the token `m` that kernel position `k` reads for `token`, 0 off the map
+/// ([`Grid::neighbour`]).
 #[cube]
 fn neighbour(
     x: &Array<f32>,
     token: usize,
-    row: usize,
-    column: usize,
+    k: usize,
     start: usize,
     stride: usize,
     #[comptime] grid: Grid,
 ) -> f32 {
     let half = comptime!(grid.kernel / 2);
-    let y = token / grid.width + row;
-    let x_at = token % grid.width + column;
-    let inside = y >= half
-        && y < comptime!(grid.height + half)
-        && x_at >= half
-        && x_at < comptime!(grid.width + half);
+    let row = token / grid.width + k % grid.kernel;
+    let column = token % grid.width + k / grid.kernel;
+    let inside = row >= half
+        && row < comptime!(grid.height + half)
+        && column >= half
+        && column < comptime!(grid.width + half);
     let mut value = 0.0f32;
     if inside {
-        value = x[start + ((y - half) * grid.width + x_at - half) * stride];
+        value = x[start + ((row - half) * grid.width + column - half) * stride];
     }
     value
+}
+
+/// The token of place `i` of `[b, n, d]`.
+#[cube]
+fn token_of(i: usize, #[comptime] sizes: Sizes) -> usize {
+    (i / sizes.d) % comptime!(sizes.grid.tokens())
+}
+
+/// Where the map of the image of place `i` of `[b, n, d]` begins in `[b, s + n, parts·d]`, at the same of
+/// the d numbers.
+#[cube]
+fn map_of(i: usize, parts: usize, #[comptime] sizes: Sizes) -> usize {
+    let Sizes { skipped, d, grid } = sizes;
+    let image = i / comptime!(d * grid.tokens());
+    (image * comptime!(skipped + grid.tokens()) + skipped) * (parts * d) + i % d
+}
+
+/// What of `grad` `[b, n, d]` comes back through kernel position `k` to place `i` of `[b, s + n, parts·d]`.
+#[cube]
+fn returned(grad: &Array<f32>, i: usize, k: usize, parts: usize, #[comptime] sizes: Sizes) -> f32 {
+    let Sizes { skipped, d, grid } = sizes;
+    let row = i / (parts * d);
+    let rows = comptime!(skipped + grid.tokens());
+    let place = row % rows;
+    let mut slope = 0.0f32;
+    if place >= skipped {
+        let start = row / rows * comptime!(grid.tokens() * d) + i % d;
+        // The tokens that read this one lie where it would read with the kernel turned.
+        let turned = comptime!(grid.positions() - 1) - k;
+        slope = neighbour(grad, place - skipped, turned, start, d, grid);
+    }
+    slope
 }
 
 #[cube(launch)]
@@ -215,20 +246,16 @@ fn mix_shift_kernel(
     #[comptime] sizes: Sizes,
     #[comptime] heads: usize,
 ) {
-    let Sizes { skipped, d, grid, .. } = sizes;
+    let Sizes { d, grid, .. } = sizes;
     let positions = comptime!(grid.positions());
     let all = (CUBE_COUNT_X * CUBE_DIM_X) as usize;
     let mut i = ABSOLUTE_POS;
     while i < outputs {
-        let token = (i / d) % comptime!(grid.tokens());
-        let image = i / comptime!(d * grid.tokens());
-        let start = (image * comptime!(skipped + grid.tokens()) + skipped) * (heads * d) + i % d;
+        let (token, start) = (token_of(i, sizes), map_of(i, heads, sizes));
         let mut sum = 0.0f32;
         for k in 0..positions {
-            let (row, column) = (k % grid.kernel, k / grid.kernel);
             for h in 0..heads {
-                let at = start + h * d;
-                let value = neighbour(v, token, row, column, at, heads * d, grid);
+                let value = neighbour(v, token, k, start + h * d, heads * d, grid);
                 sum += p[h * positions + k] * value;
             }
         }
@@ -246,24 +273,14 @@ fn mix_shift_backward_kernel(
     #[comptime] sizes: Sizes,
     #[comptime] heads: usize,
 ) {
-    let Sizes { skipped, d, grid, .. } = sizes;
-    let positions = comptime!(grid.positions());
-    let rows = comptime!(skipped + grid.tokens());
+    let positions = comptime!(sizes.grid.positions());
     let all = (CUBE_COUNT_X * CUBE_DIM_X) as usize;
     let mut i = ABSOLUTE_POS;
     while i < inputs {
-        let h = (i / d) % heads;
-        let place = (i / (heads * d)) % rows;
+        let h = (i / sizes.d) % heads;
         let mut sum = 0.0f32;
-        if place >= skipped {
-            let start = i / (heads * d * rows) * comptime!(grid.tokens() * d) + i % d;
-            for k in 0..positions {
-                // The tokens that read this one lie where it would read with the kernel turned.
-                let turned = positions - 1 - k;
-                let (row, column) = (turned % grid.kernel, turned / grid.kernel);
-                let slope = neighbour(grad, place - skipped, row, column, start, d, grid);
-                sum += p[h * positions + k] * slope;
-            }
+        for k in 0..positions {
+            sum += p[h * positions + k] * returned(grad, i, k, heads, sizes);
         }
         v_grad[i] = sum;
         i += all;
@@ -280,20 +297,16 @@ fn partial_shares_kernel(
     #[comptime] sizes: Sizes,
     #[comptime] heads: usize,
 ) {
-    let Sizes { skipped, d, grid, .. } = sizes;
+    let Sizes { d, grid, .. } = sizes;
     let positions = comptime!(grid.positions());
     let h = CUBE_POS_Y as usize / positions;
     let k = CUBE_POS_Y as usize % positions;
-    let (row, column) = (k % grid.kernel, k / grid.kernel);
     let all = (CUBE_COUNT_X * CUBE_DIM_X) as usize;
     let mut sum = 0.0f32;
     let mut i = (CUBE_POS_X * CUBE_DIM_X + UNIT_POS_X) as usize;
     while i < outputs {
-        let token = (i / d) % comptime!(grid.tokens());
-        let image = i / comptime!(d * grid.tokens());
-        let first = (image * comptime!(skipped + grid.tokens()) + skipped) * (heads * d);
-        let start = first + h * d + i % d;
-        sum += grad[i] * neighbour(v, token, row, column, start, heads * d, grid);
+        let start = map_of(i, heads, sizes) + h * d;
+        sum += grad[i] * neighbour(v, token_of(i, sizes), k, start, heads * d, grid);
         i += all;
     }
     let mut shared = SharedMemory::<f32>::new(comptime!(UNITS as usize));
@@ -322,19 +335,15 @@ fn shift_sum_kernel(
     outputs: usize,
     #[comptime] sizes: Sizes,
 ) {
-    let Sizes { skipped, d, grid, .. } = sizes;
+    let Sizes { d, grid, .. } = sizes;
     let positions = comptime!(grid.positions());
     let all = (CUBE_COUNT_X * CUBE_DIM_X) as usize;
     let mut i = ABSOLUTE_POS;
     while i < outputs {
-        let token = (i / d) % comptime!(grid.tokens());
-        let image = i / comptime!(d * grid.tokens());
-        let start =
-            (image * comptime!(skipped + grid.tokens()) + skipped) * (positions * d) + i % d;
+        let (token, start) = (token_of(i, sizes), map_of(i, positions, sizes));
         let mut sum = 0.0f32;
         for k in 0..positions {
-            let (row, column) = (k % grid.kernel, k / grid.kernel);
-            sum += neighbour(u, token, row, column, start + k * d, positions * d, grid);
+            sum += neighbour(u, token, k, start + k * d, positions * d, grid);
         }
         output[i] = sum;
         i += all;
@@ -348,21 +357,11 @@ fn shift_sum_backward_kernel(
     inputs: usize,
     #[comptime] sizes: Sizes,
 ) {
-    let Sizes { skipped, d, grid, .. } = sizes;
-    let positions = comptime!(grid.positions());
-    let rows = comptime!(skipped + grid.tokens());
+    let positions = comptime!(sizes.grid.positions());
     let all = (CUBE_COUNT_X * CUBE_DIM_X) as usize;
     let mut i = ABSOLUTE_POS;
     while i < inputs {
-        let turned = positions - 1 - (i / d) % positions;
-        let place = (i / (positions * d)) % rows;
-        let mut slope = 0.0f32;
-        if place >= skipped {
-            let start = i / (positions * d * rows) * comptime!(grid.tokens() * d) + i % d;
-            let (row, column) = (turned % grid.kernel, turned / grid.kernel);
-            slope = neighbour(grad, place - skipped, row, column, start, d, grid);
-        }
-        u_grad[i] = slope;
+        u_grad[i] = returned(grad, i, (i / sizes.d) % positions, positions, sizes);
         i += all;
     }
 }
