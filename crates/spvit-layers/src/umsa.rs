@@ -266,20 +266,16 @@ impl<B: FusedOps> Umsa<B> {
         let grid = self.grids[index];
         let p = mixing::kernel_distribution(weights.mix(self), self.largest(), grid.kernel);
         let dim = x.dims()[2];
-        let heads = self.msa.heads();
-        let d = dim / heads;
-        let share = p.clone().sum_dim(1);
-
+        let d = dim / self.msa.heads();
         let (w, b) = weights.value();
         let beta = match b {
-            Some(b) => (b.reshape([heads, d]) * share.clone()).sum_dim(0).squeeze_dim::<1>(0),
+            Some(b) => fused::head_sum(b.reshape([1, dim]), p.clone()).reshape([d]),
             None => Tensor::zeros([d], &x.device()),
         };
         let u = match values {
-            Some(values) => fused::mix_shift(values, p, grid),
+            Some(values) => fused::mix_shift(values, p.clone(), grid),
             None => {
-                let w = w.reshape([dim, heads, d]);
-                let mixed = (w * p.reshape([1, heads, 1])).sum_dim(1).squeeze_dim::<2>(1);
+                let mixed = fused::head_sum(w, p.clone());
                 fused::shift_sum(fused::affine(x.clone(), mixed, None), grid)
             }
         };
@@ -287,8 +283,9 @@ impl<B: FusedOps> Umsa<B> {
         let [weight, bias] = [&bn.weight, &bn.bias].map(|param| free(param, weights.in_graph));
         let normal = bn.normalise(u, [beta, weight, bias], mode);
         let (w, b) = weights.msa.proj.clone();
-        let w = (w.reshape([heads, d, dim]) * share.reshape([heads, 1, 1])).sum_dim(0);
-        let out = fused::affine(relu(normal), w.squeeze_dim::<2>(0), b);
+        // A head's rows lie together: to the sum they are one row of all heads.
+        let w = fused::head_sum(w.reshape([1, dim * dim]), p).reshape([d, dim]);
+        let out = fused::affine(relu(normal), w, b);
         with_prefix_of(x, out)
     }
 }

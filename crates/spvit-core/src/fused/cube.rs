@@ -28,6 +28,10 @@ type Reader<R> = CubeBackend<R, f32, i32, u8>;
 /// Units of a cube where each computes elements of its own.
 pub(super) const UNITS: u32 = 256;
 
+/// Columns and lanes of a cube that adds up columns.
+pub(super) const COLUMNS: u32 = 32;
+pub(super) const LANES: u32 = 8;
+
 /// Cubes for that many elements; a unit takes more than one where they would be too many.
 pub(super) fn cubes(elements: usize) -> CubeCount {
     CubeCount::Static(elements.div_ceil(UNITS as usize).min(u16::MAX as usize) as u32, 1, 1)
@@ -101,6 +105,70 @@ where
         }
         (self.launch)(inputs, outputs);
     }
+}
+
+/// Sums over the rows of `[rows, 2·width]`, the two halves `[width]` apart.
+pub(super) fn column_sums<R: CubeRuntime>(all: CubeFloat<R>) -> [CubeFloat<R>; 2] {
+    let (rows, width) = (all.shape[0], all.shape[1] / 2);
+    let launch = move |[all]: [CubeTensor<R>; 1], [first, second]: [CubeTensor<R>; 2]| {
+        let client = all.client.clone();
+        column_sums_kernel::launch::<R>(
+            &client,
+            CubeCount::Static((2 * width).div_ceil(COLUMNS as usize) as u32, 1, 1),
+            CubeDim::new_2d(COLUMNS, LANES),
+            all.into_array_arg(),
+            first.into_array_arg(),
+            second.into_array_arg(),
+            rows,
+            width,
+        );
+    };
+    let vector = || Shape::new([width]);
+    register("sums over rows", [all], [vector(), vector()], launch)
+}
+
+#[cube(launch)]
+fn column_sums_kernel(
+    x: &Array<f32>,
+    first: &mut Array<f32>,
+    second: &mut Array<f32>,
+    rows: usize,
+    #[comptime] width: usize,
+) {
+    let mut shared = SharedMemory::<f32>::new(comptime!((COLUMNS * LANES) as usize));
+    let column = (CUBE_POS_X * CUBE_DIM_X + UNIT_POS_X) as usize;
+    let mut sum = 0.0f32;
+    if column < 2 * width {
+        let mut row = UNIT_POS_Y as usize;
+        while row < rows {
+            sum += x[row * (2 * width) + column];
+            row += CUBE_DIM_Y as usize;
+        }
+    }
+    let sum = column_sum(sum, &mut shared);
+    if UNIT_POS_Y == 0 {
+        if column < width {
+            first[column] = sum;
+        } else if column < 2 * width {
+            second[column - width] = sum;
+        }
+    }
+}
+
+/// Sum of a value over the lanes of a cube of [`COLUMNS`] times [`LANES`] units; every unit has its
+/// column's.
+#[cube]
+pub(super) fn column_sum(value: f32, shared: &mut SharedMemory<f32>) -> f32 {
+    let columns = CUBE_DIM_X as usize;
+    // Others may still read the sums before these.
+    sync_cube();
+    shared[UNIT_POS_Y as usize * columns + UNIT_POS_X as usize] = value;
+    sync_cube();
+    let mut sum = 0.0f32;
+    for lane in 0..CUBE_DIM_Y as usize {
+        sum += shared[lane * columns + UNIT_POS_X as usize];
+    }
+    sum
 }
 
 /// Sum of a value over the units of a cube of one dimension, whose number is a power of two;

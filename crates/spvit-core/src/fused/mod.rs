@@ -38,7 +38,7 @@ pub use attention::{AttentionOps, AttentionState, self_attention, value_part};
 pub use batch_norm::{BatchNormOps, NormParameters, batch_norm};
 pub use bottleneck::{Bottleneck, BottleneckOps, bottleneck};
 pub use coefficients::{CoefficientOps, constant, squared_norms, with_coefficient_grads};
-pub use distribution::{DistributionOps, head_distribution};
+pub use distribution::{DistributionOps, head_distribution, head_sum};
 pub use linear::{LinearOps, affine, sum};
 pub use memory::MemoryOps;
 pub use norm::{NormOps, layer_norm, rms_norm};
@@ -80,7 +80,6 @@ impl<B> FusedOps for B where
         + BottleneckOps
         + CoefficientOps
         + DistributionOps
-        + DistributionOps
         + LinearOps
         + MemoryOps
         + NormOps
@@ -103,7 +102,6 @@ macro_rules! run_the_defaults {
         $(
             $(#[$feature])* impl ActivationOps for $backend {}
             $(#[$feature])* impl AttentionOps for $backend {}
-            $(#[$feature])* impl BatchNormOps for $backend {}
             $(#[$feature])* impl BottleneckOps for $backend {}
             $(#[$feature])* impl LinearOps for $backend {}
             $(#[$feature])* impl PoolOps for $backend {}
@@ -127,6 +125,8 @@ run_the_defaults!(
     burn::backend::LibTorch,
 );
 
+#[cfg(feature = "tch")]
+impl BatchNormOps for burn::backend::LibTorch {}
 #[cfg(feature = "tch")]
 impl CoefficientOps for burn::backend::LibTorch {}
 #[cfg(feature = "tch")]

@@ -1,6 +1,8 @@
 //! Batch normalisation of bottleneck convolutions in training (Eqs. 8 and 9); in evaluation it is
 //! folded.
 
+#[cfg(feature = "cube")]
+mod cube;
 mod graph;
 #[cfg(feature = "host")]
 mod host;

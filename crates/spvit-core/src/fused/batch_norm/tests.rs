@@ -63,3 +63,9 @@ fn fused_equals_plain_on_flex() {
 fn fused_equals_plain_on_ndarray() {
     fused_equals_plain::<NdArray>();
 }
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn fused_equals_plain_on_wgpu() {
+    fused_equals_plain::<burn::backend::Wgpu>();
+}

@@ -1,6 +1,6 @@
-//! [`DistributionOps`] in kernels of CubeCL: a unit for each position.
+//! [`DistributionOps`] in kernels of CubeCL: a unit for each position, or for each number of a sum.
 
-use burn::tensor::ops::FloatTensor;
+use burn::tensor::{Shape, ops::FloatTensor};
 use burn_cubecl::{
     BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement, tensor::CubeTensor,
 };
@@ -8,7 +8,7 @@ use burn_fusion::Fusion;
 use cubecl::prelude::*;
 
 use super::{DistributionOps, plain};
-use crate::fused::cube::{UNITS, cubes, register, served};
+use crate::fused::cube::{UNITS, cube_sum, cubes, register, served};
 
 impl<R, F, I, BT> DistributionOps for Fusion<CubeBackend<R, F, I, BT>>
 where
@@ -66,6 +66,152 @@ where
         };
         let [z_grad] = register("head distribution's gradient", [p, grad], [shape], launch);
         z_grad
+    }
+
+    fn head_sum(w: FloatTensor<Self>, p: FloatTensor<Self>) -> FloatTensor<Self> {
+        if !served([&w, &p]) {
+            return plain::head_sum::<Self>(w, p);
+        }
+        let (heads, positions) = (p.shape[0], p.shape[1]);
+        let d = w.shape[1] / heads;
+        let outputs = w.shape[0] * d;
+        let launch = move |[w, p]: [CubeTensor<R>; 2], [output]: [CubeTensor<R>; 1]| {
+            head_sum_kernel::launch::<R>(
+                &w.client.clone(),
+                cubes(outputs),
+                CubeDim::new_1d(UNITS),
+                w.into_array_arg(),
+                p.into_array_arg(),
+                output.into_array_arg(),
+                outputs,
+                d,
+                heads,
+                positions,
+            );
+        };
+        let shape = Shape::new([w.shape[0], d]);
+        let [output] = register("sum over heads", [w, p], [shape], launch);
+        output
+    }
+
+    fn head_sum_backward(
+        w: FloatTensor<Self>,
+        p: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 2] {
+        if !served([&w, &p, &grad]) {
+            return plain::head_sum_backward::<Self>(w, p, grad);
+        }
+        let (heads, positions) = (p.shape[0], p.shape[1]);
+        let d = w.shape[1] / heads;
+        let shapes = [w.shape.clone(), p.shape.clone()];
+        let (inputs, outputs) = (shapes[0].num_elements(), grad.shape.num_elements());
+        let launch = move |[w, p, grad]: [CubeTensor<R>; 3],
+                           [w_grad, p_grad]: [CubeTensor<R>; 2]| {
+            let client = w.client.clone();
+            spread_kernel::launch::<R>(
+                &client,
+                cubes(inputs),
+                CubeDim::new_1d(UNITS),
+                p.into_array_arg(),
+                grad.clone().into_array_arg(),
+                w_grad.into_array_arg(),
+                inputs,
+                d,
+                heads,
+                positions,
+            );
+            share_gradient_kernel::launch::<R>(
+                &client,
+                CubeCount::Static(heads as u32, 1, 1),
+                CubeDim::new_1d(UNITS),
+                w.into_array_arg(),
+                grad.into_array_arg(),
+                p_grad.into_array_arg(),
+                outputs,
+                d,
+                positions,
+            );
+        };
+        register("sum over heads' gradients", [w, p, grad], shapes, launch)
+    }
+}
+
+/// A head's share of all positions.
+#[cube]
+fn share(p: &Array<f32>, h: usize, #[comptime] positions: usize) -> f32 {
+    let mut share = 0.0f32;
+    for k in 0..positions {
+        share += p[h * positions + k];
+    }
+    share
+}
+
+#[cube(launch)]
+fn head_sum_kernel(
+    w: &Array<f32>,
+    p: &Array<f32>,
+    output: &mut Array<f32>,
+    outputs: usize,
+    d: usize,
+    #[comptime] heads: usize,
+    #[comptime] positions: usize,
+) {
+    let all = (CUBE_COUNT_X * CUBE_DIM_X) as usize;
+    let mut i = ABSOLUTE_POS;
+    while i < outputs {
+        let start = i / d * (heads * d) + i % d;
+        let mut sum = 0.0f32;
+        for h in 0..heads {
+            sum += share(p, h, positions) * w[start + h * d];
+        }
+        output[i] = sum;
+        i += all;
+    }
+}
+
+#[cube(launch)]
+fn spread_kernel(
+    p: &Array<f32>,
+    grad: &Array<f32>,
+    w_grad: &mut Array<f32>,
+    inputs: usize,
+    d: usize,
+    #[comptime] heads: usize,
+    #[comptime] positions: usize,
+) {
+    let all = (CUBE_COUNT_X * CUBE_DIM_X) as usize;
+    let mut i = ABSOLUTE_POS;
+    while i < inputs {
+        let (row, h) = (i / (heads * d), i / d % heads);
+        w_grad[i] = share(p, h, positions) * grad[row * d + i % d];
+        i += all;
+    }
+}
+
+/// A head for a cube; all its positions have the same gradient.
+#[cube(launch)]
+fn share_gradient_kernel(
+    w: &Array<f32>,
+    grad: &Array<f32>,
+    p_grad: &mut Array<f32>,
+    outputs: usize,
+    d: usize,
+    #[comptime] positions: usize,
+) {
+    let (h, heads) = (CUBE_POS_X as usize, CUBE_COUNT_X as usize);
+    let mut sum = 0.0f32;
+    let mut i = UNIT_POS_X as usize;
+    while i < outputs {
+        sum += grad[i] * w[i / d * (heads * d) + h * d + i % d];
+        i += CUBE_DIM_X as usize;
+    }
+    let mut shared = SharedMemory::<f32>::new(comptime!(UNITS as usize));
+    let sum = cube_sum(sum, &mut shared, comptime!(UNITS as usize));
+    let mut k = UNIT_POS_X as usize;
+    while k < positions {
+        p_grad[h * positions + k] = sum;
+        k += CUBE_DIM_X as usize;
     }
 }
 

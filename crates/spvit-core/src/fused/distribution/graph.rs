@@ -11,9 +11,20 @@ backward_step! {
     |grad, (p, alpha), _| [Some(B::head_distribution_backward(p, grad, alpha))]
 }
 
+backward_step! {
+    HeadSum of DistributionOps, 2 parents, keeping [FloatTensor<B>; 2] =>
+    |grad, [w, p], _| B::head_sum_backward(w, p, grad).map(Some)
+}
+
 impl<B: DistributionOps, C: CheckpointStrategy> DistributionOps for Autodiff<B, C> {
     fn head_distribution(z: FloatTensor<Self>, alpha: f64) -> FloatTensor<Self> {
         let p = B::head_distribution(z.primitive.clone(), alpha);
         record!(HeadDistribution, C, [z], (p.clone(), alpha), p)
+    }
+
+    fn head_sum(w: FloatTensor<Self>, p: FloatTensor<Self>) -> FloatTensor<Self> {
+        let inner = [w.primitive.clone(), p.primitive.clone()];
+        let output = B::head_sum(w.primitive.clone(), p.primitive.clone());
+        record!(HeadSum, C, [w, p], inner, output)
     }
 }

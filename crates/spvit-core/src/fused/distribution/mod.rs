@@ -1,4 +1,5 @@
-//! How heads share the positions of a kernel (Eq. 5).
+//! How heads share the positions of a kernel (Eq. 5), and what heads' weights add up to by their
+//! shares (Eqs. 8 and 9).
 
 #[cfg(feature = "cube")]
 mod cube;
@@ -29,6 +30,20 @@ pub trait DistributionOps: Backend {
     ) -> FloatTensor<Self> {
         plain::head_distribution_backward::<Self>(p, grad, alpha)
     }
+
+    /// `y = Σ_h (Σ_k P[h, k])·w_h`: w `[n, heads·d]`, P `[heads, k²]` to `[n, d]`.
+    fn head_sum(w: FloatTensor<Self>, p: FloatTensor<Self>) -> FloatTensor<Self> {
+        plain::head_sum::<Self>(w, p)
+    }
+
+    /// Gradients of [`DistributionOps::head_sum`] for w and P.
+    fn head_sum_backward(
+        w: FloatTensor<Self>,
+        p: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+    ) -> [FloatTensor<Self>; 2] {
+        plain::head_sum_backward::<Self>(w, p, grad)
+    }
 }
 
 /// Head distribution `P = softmax over heads of z/α` (Eq. 5).
@@ -37,4 +52,12 @@ pub trait DistributionOps: Backend {
 /// - z: `[heads, k²]`, output: `[heads, k²]`, every column summing to 1.
 pub fn head_distribution<B: FusedOps>(z: Tensor<B, 2>, alpha: f64) -> Tensor<B, 2> {
     wrap(B::head_distribution(raw(z), alpha))
+}
+
+/// Sum over heads, each by its share of all kernel positions: `y = Σ_h (Σ_k P[h, k])·w_h`.
+///
+/// # Shapes
+/// - w: `[n, heads·d]`, p: `[heads, k²]`, output: `[n, d]`.
+pub fn head_sum<B: FusedOps>(w: Tensor<B, 2>, p: Tensor<B, 2>) -> Tensor<B, 2> {
+    wrap(B::head_sum(raw(w), raw(p)))
 }

@@ -1,6 +1,6 @@
 //! [`DistributionOps`](super::DistributionOps) in plain tensor operations.
 
-use burn::tensor::{backend::Backend, ops::FloatTensor};
+use burn::tensor::{Tensor, backend::Backend, ops::FloatTensor};
 
 use crate::fused::{plain::inverse_root, raw, wrap};
 
@@ -20,4 +20,30 @@ pub(super) fn head_distribution_backward<B: Backend>(
     let (p, grad) = (wrap::<B, 2>(p), wrap::<B, 2>(grad));
     let mean = (p.clone() * grad.clone()).sum_dim(0);
     raw(p * (grad - mean) / alpha)
+}
+
+pub(super) fn head_sum<B: Backend>(w: FloatTensor<B>, p: FloatTensor<B>) -> FloatTensor<B> {
+    let (w, shares) = by_head::<B>(w, p);
+    raw((w * shares).sum_dim(1).squeeze_dim::<2>(1))
+}
+
+pub(super) fn head_sum_backward<B: Backend>(
+    w: FloatTensor<B>,
+    p: FloatTensor<B>,
+    grad: FloatTensor<B>,
+) -> [FloatTensor<B>; 2] {
+    let positions = wrap::<B, 2>(p.clone()).dims()[1];
+    let (w, shares) = by_head::<B>(w, p);
+    let [n, heads, d] = w.dims();
+    let grad = wrap::<B, 2>(grad).reshape([n, 1, d]);
+    let w_grad = (grad.clone() * shares).reshape([n, heads * d]);
+    let along = (w * grad).sum_dim(2).sum_dim(0).reshape([heads, 1]);
+    [raw(w_grad), raw(along.repeat_dim(1, positions))]
+}
+
+/// `[n, heads, d]` of w, and every head's share `[1, heads, 1]`.
+fn by_head<B: Backend>(w: FloatTensor<B>, p: FloatTensor<B>) -> (Tensor<B, 3>, Tensor<B, 3>) {
+    let (w, p) = (wrap::<B, 2>(w), wrap::<B, 2>(p));
+    let ([n, width], [heads, _]) = (w.dims(), p.dims());
+    (w.reshape([n, heads, width / heads]), p.sum_dim(1).reshape([1, heads, 1]))
 }

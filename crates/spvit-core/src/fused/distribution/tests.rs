@@ -12,6 +12,14 @@ fn fused_equals_plain<B: FusedOps>() {
             |x| plain::head_distribution::<Autodiff<B>>(x[0].clone(), alpha),
         );
     }
+    for [n, heads, d, positions] in [[1, 3, 700, 9], [17, 4, 5, 1]] {
+        check::<B>(
+            "sum over heads",
+            &[&[n, heads * d], &[heads, positions]],
+            |x| Autodiff::<B>::head_sum(x[0].clone(), x[1].clone()),
+            |x| plain::head_sum::<Autodiff<B>>(x[0].clone(), x[1].clone()),
+        );
+    }
 }
 
 #[test]

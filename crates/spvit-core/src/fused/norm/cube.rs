@@ -8,7 +8,7 @@ use burn_fusion::Fusion;
 use cubecl::prelude::*;
 
 use super::{NormOps, plain};
-use crate::fused::cube::{CubeFloat, cube_sum, register, served};
+use crate::fused::cube::{CubeFloat, column_sums, cube_sum, register, served};
 
 /// Channels that a unit holds at most.
 const HELD: usize = 16;
@@ -16,9 +16,6 @@ const HELD: usize = 16;
 const UNITS: usize = 256;
 /// Cubes of a backward pass at most: each has sums of its own for the weight's gradient.
 const SUMS: usize = 1024;
-/// Columns and lanes of the cubes that add those up.
-const COLUMNS: u32 = 32;
-const LANES: u32 = 8;
 
 impl<R, F, I, BT> NormOps for Fusion<CubeBackend<R, F, I, BT>>
 where
@@ -144,21 +141,7 @@ fn layer_norm_backward<R: CubeRuntime>(
         );
     };
     let [x_grad, all] = register("layer norm's gradient", [x, weight, grad], shapes, launch);
-    let launch = move |[all]: [CubeTensor<R>; 1], [weight, bias]: [CubeTensor<R>; 2]| {
-        let client = all.client.clone();
-        column_sums_kernel::launch::<R>(
-            &client,
-            CubeCount::Static((2 * width).div_ceil(COLUMNS as usize) as u32, 1, 1),
-            CubeDim::new_2d(COLUMNS, LANES),
-            all.into_array_arg(),
-            weight.into_array_arg(),
-            bias.into_array_arg(),
-            sums,
-            width,
-        );
-    };
-    let vector = || Shape::new([width]);
-    let [weight, bias] = register("sums over rows", [all], [vector(), vector()], launch);
+    let [weight, bias] = column_sums(all);
     [x_grad, weight, bias]
 }
 
@@ -308,42 +291,6 @@ fn layer_norm_backward_kernel(
         if column < width {
             sums[start + column] = weight_grad[i];
             sums[start + width + column] = bias_grad[i];
-        }
-    }
-}
-
-/// Sums over the rows of `[rows, 2·width]`, of which each half is an output.
-#[cube(launch)]
-fn column_sums_kernel(
-    x: &Array<f32>,
-    first: &mut Array<f32>,
-    second: &mut Array<f32>,
-    rows: usize,
-    #[comptime] width: usize,
-) {
-    let column = (CUBE_POS_X * CUBE_DIM_X + UNIT_POS_X) as usize;
-    let lanes = CUBE_DIM_Y as usize;
-    let columns = CUBE_DIM_X as usize;
-    let mut sum = 0.0f32;
-    if column < 2 * width {
-        let mut row = UNIT_POS_Y as usize;
-        while row < rows {
-            sum += x[row * (2 * width) + column];
-            row += lanes;
-        }
-    }
-    let mut shared = SharedMemory::<f32>::new(comptime!((COLUMNS * LANES) as usize));
-    shared[UNIT_POS_Y as usize * columns + UNIT_POS_X as usize] = sum;
-    sync_cube();
-    if UNIT_POS_Y == 0 {
-        let mut total = 0.0f32;
-        for lane in 0..lanes {
-            total += shared[lane * columns + UNIT_POS_X as usize];
-        }
-        if column < width {
-            first[column] = total;
-        } else if column < 2 * width {
-            second[column - width] = total;
         }
     }
 }
