@@ -7,15 +7,27 @@ use std::fmt;
 
 use burn::tensor::{DType, Shape};
 use burn_cubecl::{
-    CubeBackend, CubeRuntime, fusion::FusionCubeRuntime, kernel::into_contiguous,
-    ops::numeric::empty_device_contiguous_dtype, tensor::CubeTensor,
+    BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement, fusion::FusionCubeRuntime,
+    kernel::into_contiguous, ops::numeric::empty_device_contiguous_dtype, tensor::CubeTensor,
 };
 use burn_fusion::{
-    FusionRuntime, FusionTensor,
+    Fusion, FusionRuntime, FusionTensor,
     stream::{Operation, OperationStreams},
 };
 use burn_ir::{CustomOpIr, HandleContainer, OperationIr, TensorIr};
 use cubecl::prelude::*;
+
+use super::PrecisionOps;
+
+/// Types are cast by the backend itself.
+impl<R, F, I, BT> PrecisionOps for Fusion<CubeBackend<R, F, I, BT>>
+where
+    R: CubeRuntime,
+    F: FloatElement,
+    I: IntElement,
+    BT: BoolElement,
+{
+}
 
 /// A float tensor of `Fusion<CubeBackend<R, ..>>`.
 pub(super) type CubeFloat<R> = FusionTensor<FusionCubeRuntime<R>>;
@@ -31,6 +43,9 @@ pub(super) const UNITS: u32 = 256;
 /// Columns and lanes of a cube that adds up columns.
 pub(super) const COLUMNS: u32 = 32;
 pub(super) const LANES: u32 = 8;
+
+/// Values of a row that a unit holds at most.
+const HELD: usize = 16;
 
 /// Cubes for that many elements; a unit takes more than one where they would be too many.
 pub(super) fn cubes(elements: usize) -> CubeCount {
@@ -171,6 +186,37 @@ pub(super) fn column_sum(value: f32, shared: &mut SharedMemory<f32>) -> f32 {
     sum
 }
 
+/// How a cube's units share the values of a row: what a kernel is compiled for, which any number of
+/// rows runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct RowSplit {
+    pub(super) width: usize,
+    pub(super) units: usize,
+    /// Values that a unit holds.
+    pub(super) held: usize,
+}
+
+impl RowSplit {
+    /// That of the last dimension, and how many rows there are; none where a row is too long.
+    pub(super) fn of(shape: &Shape) -> Option<(Self, usize)> {
+        let width = *shape.as_slice().last()?;
+        // Fewer units than values: adding up over a cube costs more than a few values a unit.
+        let units = (width.next_power_of_two() / 4).clamp(32, UNITS as usize);
+        let held = width.div_ceil(units);
+        let fits = width > 0 && held <= HELD;
+        fits.then(|| (Self { width, units, held }, shape.num_elements() / width))
+    }
+
+    pub(super) fn dim(&self) -> CubeDim {
+        CubeDim::new_1d(self.units as u32)
+    }
+}
+
+/// Cubes that share so many rows, at most as many as said.
+pub(super) fn row_cubes(rows: usize, most: usize) -> CubeCount {
+    CubeCount::Static(rows.min(most) as u32, 1, 1)
+}
+
 /// Sum of a value over the units of a cube of one dimension, whose number is a power of two;
 /// every unit has the sum.
 #[cube]
@@ -179,8 +225,28 @@ pub(super) fn cube_sum(
     shared: &mut SharedMemory<f32>,
     #[comptime] units: usize,
 ) -> f32 {
+    cube_fold(value, shared, units, false)
+}
+
+/// The greatest value, as [`cube_sum`].
+#[cube]
+pub(super) fn cube_max(
+    value: f32,
+    shared: &mut SharedMemory<f32>,
+    #[comptime] units: usize,
+) -> f32 {
+    cube_fold(value, shared, units, true)
+}
+
+#[cube]
+fn cube_fold(
+    value: f32,
+    shared: &mut SharedMemory<f32>,
+    #[comptime] units: usize,
+    #[comptime] greatest: bool,
+) -> f32 {
     let unit = UNIT_POS_X as usize;
-    // Others may still read the sum before this one.
+    // Others may still read what came of the values before these.
     sync_cube();
     shared[unit] = value;
     sync_cube();
@@ -190,7 +256,11 @@ pub(super) fn cube_sum(
         let half = comptime!(units >> (step + 1));
         if unit < half {
             let other = shared[unit + half];
-            shared[unit] += other;
+            if greatest {
+                shared[unit] = max(shared[unit], other);
+            } else {
+                shared[unit] += other;
+            }
         }
         sync_cube();
     }

@@ -101,11 +101,9 @@ macro_rules! run_the_defaults {
     ($($(#[$feature:meta])* $backend:ty),* $(,)?) => {
         $(
             $(#[$feature])* impl ActivationOps for $backend {}
-            $(#[$feature])* impl AttentionOps for $backend {}
             $(#[$feature])* impl BottleneckOps for $backend {}
             $(#[$feature])* impl LinearOps for $backend {}
             $(#[$feature])* impl PoolOps for $backend {}
-            $(#[$feature])* impl PrecisionOps for $backend {}
             $(#[$feature])* impl TokenOps for $backend {}
             $(#[$feature])* impl UpdateOps for $backend {}
         )*
@@ -126,6 +124,8 @@ run_the_defaults!(
 );
 
 #[cfg(feature = "tch")]
+impl AttentionOps for burn::backend::LibTorch {}
+#[cfg(feature = "tch")]
 impl BatchNormOps for burn::backend::LibTorch {}
 #[cfg(feature = "tch")]
 impl CoefficientOps for burn::backend::LibTorch {}
@@ -133,6 +133,8 @@ impl CoefficientOps for burn::backend::LibTorch {}
 impl DistributionOps for burn::backend::LibTorch {}
 #[cfg(feature = "tch")]
 impl NormOps for burn::backend::LibTorch {}
+#[cfg(feature = "tch")]
+impl PrecisionOps for burn::backend::LibTorch {}
 #[cfg(feature = "tch")]
 impl ShiftOps for burn::backend::LibTorch {}
 

@@ -1,5 +1,7 @@
 //! Multi-head self-attention without its projections.
 
+#[cfg(feature = "cube")]
+mod cube;
 mod graph;
 #[cfg(feature = "host")]
 mod host;

@@ -8,12 +8,14 @@ use crate::fused::{
 };
 
 fn fused_equals_plain<B: FusedOps>() {
-    check::<B>(
-        "attention",
-        &[&[3, 7, 3 * 3 * 4]],
-        |x| Autodiff::<B>::self_attention(x[0].clone(), 3, None).0,
-        |x| plain::self_attention::<Autodiff<B>>(x[0].clone(), 3, None, Precision::F32).0,
-    );
+    for shape in [[3, 7, 3 * 3 * 4], [1, 150, 3 * 3 * 2]] {
+        check::<B>(
+            &format!("attention, {shape:?}"),
+            &[&shape],
+            |x| Autodiff::<B>::self_attention(x[0].clone(), 3, None).0,
+            |x| plain::self_attention::<Autodiff<B>>(x[0].clone(), 3, None, Precision::F32).0,
+        );
+    }
     // One group for all items; one for each; and as many as images have windows.
     for (items, groups) in [(5, 1), (3, 3), (8, 4), (20, 2)] {
         check::<B>(
@@ -66,6 +68,12 @@ fn fused_equals_plain_on_flex() {
 #[test]
 fn fused_equals_plain_on_ndarray() {
     fused_equals_plain::<NdArray>();
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn fused_equals_plain_on_wgpu() {
+    fused_equals_plain::<burn::backend::Wgpu>();
 }
 
 type Graph = Autodiff<Flex>;

@@ -8,12 +8,8 @@ use burn_fusion::Fusion;
 use cubecl::prelude::*;
 
 use super::{NormOps, plain};
-use crate::fused::cube::{CubeFloat, column_sums, cube_sum, register, served};
+use crate::fused::cube::{CubeFloat, RowSplit, column_sums, cube_sum, register, row_cubes, served};
 
-/// Channels that a unit holds at most.
-const HELD: usize = 16;
-/// Units of a cube at most.
-const UNITS: usize = 256;
 /// Cubes of a backward pass at most: each has sums of its own for the weight's gradient.
 const SUMS: usize = 1024;
 
@@ -30,7 +26,7 @@ where
         bias: FloatTensor<Self>,
         epsilon: f64,
     ) -> FloatTensor<Self> {
-        match Split::of([&x, &weight, &bias]) {
+        match split_of([&x, &weight, &bias]) {
             Some(split) => layer_norm(x, weight, bias, epsilon as f32, split),
             None => plain::layer_norm::<Self>(x, weight, bias, epsilon),
         }
@@ -42,44 +38,16 @@ where
         grad: FloatTensor<Self>,
         epsilon: f64,
     ) -> [FloatTensor<Self>; 3] {
-        match Split::of([&x, &weight, &grad]) {
+        match split_of([&x, &weight, &grad]) {
             Some(split) => layer_norm_backward(x, weight, grad, epsilon as f32, split),
             None => plain::layer_norm_backward::<Self>(x, weight, grad, epsilon),
         }
     }
 }
 
-/// How rows are shared among units.
-#[derive(Clone, Copy)]
-struct Split {
-    rows: usize,
-    width: usize,
-    units: usize,
-}
-
-impl Split {
-    /// None where the plain operations have to serve.
-    fn of<R: CubeRuntime>(tensors: [&CubeFloat<R>; 3]) -> Option<Self> {
-        let shape = &tensors[0].shape;
-        let width = *shape.as_slice().last()?;
-        // Fewer units than channels: adding up over a cube costs more than a few values a unit.
-        let units = (width.next_power_of_two() / 4).clamp(32, UNITS);
-        let fits = served(tensors) && width <= units * HELD;
-        fits.then(|| Self { rows: shape.num_elements() / width, width, units })
-    }
-
-    fn dim(&self) -> CubeDim {
-        CubeDim::new_1d(self.units as u32)
-    }
-
-    /// At most this many cubes, which share the rows.
-    fn cubes(&self, most: usize) -> CubeCount {
-        CubeCount::Static(self.rows.min(most) as u32, 1, 1)
-    }
-
-    fn held(&self) -> usize {
-        self.width.div_ceil(self.units)
-    }
+/// None where the plain operations have to serve.
+fn split_of<R: CubeRuntime>(tensors: [&CubeFloat<R>; 3]) -> Option<(RowSplit, usize)> {
+    RowSplit::of(&tensors[0].shape).filter(|_| served(tensors))
 }
 
 fn layer_norm<R: CubeRuntime>(
@@ -87,24 +55,22 @@ fn layer_norm<R: CubeRuntime>(
     weight: CubeFloat<R>,
     bias: CubeFloat<R>,
     epsilon: f32,
-    split: Split,
+    (split, rows): (RowSplit, usize),
 ) -> CubeFloat<R> {
     let shape = x.shape.clone();
     let launch = move |[x, weight, bias]: [CubeTensor<R>; 3], [output]: [CubeTensor<R>; 1]| {
         let client = x.client.clone();
         layer_norm_kernel::launch::<R>(
             &client,
-            split.cubes(u16::MAX as usize),
+            row_cubes(rows, u16::MAX as usize),
             split.dim(),
             x.into_array_arg(),
             weight.into_array_arg(),
             bias.into_array_arg(),
             output.into_array_arg(),
             epsilon,
-            split.rows,
-            split.width,
-            split.units,
-            split.held(),
+            rows,
+            split,
         );
     };
     let [output] = register("layer norm", [x, weight, bias], [shape], launch);
@@ -116,17 +82,15 @@ fn layer_norm_backward<R: CubeRuntime>(
     weight: CubeFloat<R>,
     grad: CubeFloat<R>,
     epsilon: f32,
-    split: Split,
+    (split, rows): (RowSplit, usize),
 ) -> [CubeFloat<R>; 3] {
-    let Split { rows, width, units } = split;
-    let sums = rows.min(SUMS);
-    let shapes = [x.shape.clone(), Shape::new([sums, 2 * width])];
+    let shapes = [x.shape.clone(), Shape::new([rows.min(SUMS), 2 * split.width])];
     let launch = move |[x, weight, grad]: [CubeTensor<R>; 3],
                        [x_grad, sums]: [CubeTensor<R>; 2]| {
         let client = x.client.clone();
         layer_norm_backward_kernel::launch::<R>(
             &client,
-            split.cubes(SUMS),
+            row_cubes(rows, SUMS),
             split.dim(),
             x.into_array_arg(),
             weight.into_array_arg(),
@@ -135,9 +99,7 @@ fn layer_norm_backward<R: CubeRuntime>(
             sums.into_array_arg(),
             epsilon,
             rows,
-            width,
-            units,
-            split.held(),
+            split,
         );
     };
     let [x_grad, all] = register("layer norm's gradient", [x, weight, grad], shapes, launch);
@@ -152,10 +114,9 @@ fn load_row(
     start: usize,
     values: &mut Array<f32>,
     shared: &mut SharedMemory<f32>,
-    #[comptime] width: usize,
-    #[comptime] units: usize,
-    #[comptime] held: usize,
+    #[comptime] split: RowSplit,
 ) -> f32 {
+    let RowSplit { width, units, held } = split;
     let mut sum = 0.0f32;
     #[unroll]
     for i in 0..held {
@@ -177,10 +138,9 @@ fn normalise(
     mean: f32,
     epsilon: f32,
     shared: &mut SharedMemory<f32>,
-    #[comptime] width: usize,
-    #[comptime] units: usize,
-    #[comptime] held: usize,
+    #[comptime] split: RowSplit,
 ) -> f32 {
+    let RowSplit { width, units, held } = split;
     let mut squares = 0.0f32;
     #[unroll]
     for i in 0..held {
@@ -207,17 +167,16 @@ fn layer_norm_kernel(
     output: &mut Array<f32>,
     epsilon: f32,
     rows: usize,
-    #[comptime] width: usize,
-    #[comptime] units: usize,
-    #[comptime] held: usize,
+    #[comptime] split: RowSplit,
 ) {
+    let RowSplit { width, units, held } = split;
     let mut shared = SharedMemory::<f32>::new(units);
     let mut values = Array::<f32>::new(held);
     let mut row = CUBE_POS_X as usize;
     while row < rows {
         let start = row * width;
-        let mean = load_row(x, start, &mut values, &mut shared, width, units, held);
-        normalise(&mut values, mean, epsilon, &mut shared, width, units, held);
+        let mean = load_row(x, start, &mut values, &mut shared, split);
+        normalise(&mut values, mean, epsilon, &mut shared, split);
         #[unroll]
         for i in 0..held {
             let column = UNIT_POS_X as usize + i * units;
@@ -238,10 +197,9 @@ fn layer_norm_backward_kernel(
     sums: &mut Array<f32>,
     epsilon: f32,
     rows: usize,
-    #[comptime] width: usize,
-    #[comptime] units: usize,
-    #[comptime] held: usize,
+    #[comptime] split: RowSplit,
 ) {
+    let RowSplit { width, units, held } = split;
     let mut shared = SharedMemory::<f32>::new(units);
     let mut normal = Array::<f32>::new(held);
     let mut scaled = Array::<f32>::new(held);
@@ -255,8 +213,8 @@ fn layer_norm_backward_kernel(
     let mut row = CUBE_POS_X as usize;
     while row < rows {
         let start = row * width;
-        let mean = load_row(x, start, &mut normal, &mut shared, width, units, held);
-        let inverse = normalise(&mut normal, mean, epsilon, &mut shared, width, units, held);
+        let mean = load_row(x, start, &mut normal, &mut shared, split);
+        let inverse = normalise(&mut normal, mean, epsilon, &mut shared, split);
         let mut sum = 0.0f32;
         let mut along = 0.0f32;
         #[unroll]
