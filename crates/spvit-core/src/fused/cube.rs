@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use burn::tensor::{DType, Shape};
+use burn::tensor::{DType, Device, Shape};
 use burn_cubecl::{
     BoolElement, CubeBackend, CubeRuntime, FloatElement, IntElement, fusion::FusionCubeRuntime,
     kernel::into_contiguous, ops::numeric::empty_device_contiguous_dtype, tensor::CubeTensor,
@@ -17,16 +17,51 @@ use burn_fusion::{
 use burn_ir::{CustomOpIr, HandleContainer, OperationIr, TensorIr};
 use cubecl::prelude::*;
 
-use super::PrecisionOps;
+use super::{
+    ActivationOps, BottleneckOps, LinearOps, MemoryOps, PoolOps, PrecisionOps, TokenOps, UpdateOps,
+};
 
-/// Types are cast by the backend itself.
-impl<R, F, I, BT> PrecisionOps for Fusion<CubeBackend<R, F, I, BT>>
+/// Operations that need no kernel of ours.
+macro_rules! run_the_defaults {
+    ($($ops:ident),* $(,)?) => {
+        $(
+            impl<R, F, I, BT> $ops for Fusion<CubeBackend<R, F, I, BT>>
+            where
+                R: CubeRuntime,
+                F: FloatElement,
+                I: IntElement,
+                BT: BoolElement,
+            {
+            }
+        )*
+    };
+}
+
+run_the_defaults!(
+    ActivationOps,
+    BottleneckOps,
+    LinearOps,
+    PoolOps,
+    PrecisionOps,
+    TokenOps,
+    UpdateOps,
+);
+
+impl<R, F, I, BT> MemoryOps for Fusion<CubeBackend<R, F, I, BT>>
 where
     R: CubeRuntime,
     F: FloatElement,
     I: IntElement,
     BT: BoolElement,
 {
+    // CubeCL gives no buffer that is larger than a page of its memory.
+    fn largest_piece(device: &Device<Self>) -> Option<u64> {
+        Some(R::client(device).properties().memory.max_page_size)
+    }
+
+    fn reserved(device: &Device<Self>) -> Option<u64> {
+        R::client(device).memory_usage().ok().map(|usage| usage.bytes_reserved)
+    }
 }
 
 /// A float tensor of `Fusion<CubeBackend<R, ..>>`.

@@ -28,37 +28,3 @@ impl<B: MemoryOps, C: CheckpointStrategy> MemoryOps for Autodiff<B, C> {
 
 #[cfg(feature = "host")]
 impl<B: super::host::HostAccess> MemoryOps for B {}
-
-#[cfg(feature = "tch")]
-impl MemoryOps for burn::backend::LibTorch {}
-
-/// Backends of CubeCL, which gives no buffer that is larger than a page of its memory.
-macro_rules! by_page {
-    ($($(#[$feature:meta])* $backend:ty => $runtime:ty),* $(,)?) => {
-        $(
-            $(#[$feature])* impl MemoryOps for $backend {
-                fn largest_piece(device: &Self::Device) -> Option<u64> {
-                    use burn::cubecl::Runtime;
-                    Some(<$runtime>::client(device).properties().memory.max_page_size)
-                }
-
-                fn reserved(device: &Self::Device) -> Option<u64> {
-                    use burn::cubecl::Runtime;
-                    let usage = <$runtime>::client(device).memory_usage();
-                    usage.ok().map(|usage| usage.bytes_reserved)
-                }
-            }
-        )*
-    };
-}
-
-by_page!(
-    #[cfg(feature = "cuda")]
-    burn::backend::Cuda => burn::cubecl::cuda::CudaRuntime,
-    #[cfg(feature = "cuda")]
-    burn::backend::Cuda<burn::tensor::bf16> => burn::cubecl::cuda::CudaRuntime,
-    #[cfg(feature = "wgpu")]
-    burn::backend::Wgpu => burn::cubecl::wgpu::WgpuRuntime,
-    #[cfg(feature = "vulkan")]
-    burn::backend::Vulkan => burn::cubecl::wgpu::WgpuRuntime,
-);

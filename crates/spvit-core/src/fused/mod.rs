@@ -3,8 +3,9 @@
 //! A folder holds one kind of operation: its trait over [`Backend`] and the functions on
 //! [`Tensor`]s that layers call (`mod.rs`), the default in plain tensor operations (`plain.rs`), one
 //! node of an autodiff graph for each forward and backward pair (`graph.rs`), kernels over slices
-//! for the backends on a CPU (`host.rs`), and tests that hold them against each other. `pool.rs` says on
-//! which threads work runs that calls many of them, `memory.rs` what a device holds.
+//! for the backends on a CPU (`host.rs`), kernels of CubeCL for those on GPUs (`cube.rs`), and tests that
+//! hold them against each other. `pool.rs` says on which threads work runs that calls many of them,
+//! `memory.rs` what a device holds.
 //!
 //! [`FusedOps`] is their sum. A backend without kernels of its own is a line in this file, and runs
 //! the defaults. A method and its `_backward` are overridden together. In the traits' docs, leading
@@ -97,46 +98,30 @@ pub trait TrainBackend: AutodiffBackend<InnerBackend: FusedOps> + FusedOps {}
 impl<B> TrainBackend for B where B: AutodiffBackend<InnerBackend: FusedOps> + FusedOps {}
 
 /// Backends that run the defaults.
+#[cfg(feature = "tch")]
 macro_rules! run_the_defaults {
-    ($($(#[$feature:meta])* $backend:ty),* $(,)?) => {
+    ($($backend:ty),* $(,)?) => {
         $(
-            $(#[$feature])* impl ActivationOps for $backend {}
-            $(#[$feature])* impl BottleneckOps for $backend {}
-            $(#[$feature])* impl LinearOps for $backend {}
-            $(#[$feature])* impl PoolOps for $backend {}
-            $(#[$feature])* impl TokenOps for $backend {}
-            $(#[$feature])* impl UpdateOps for $backend {}
+            impl ActivationOps for $backend {}
+            impl AttentionOps for $backend {}
+            impl BatchNormOps for $backend {}
+            impl BottleneckOps for $backend {}
+            impl CoefficientOps for $backend {}
+            impl DistributionOps for $backend {}
+            impl LinearOps for $backend {}
+            impl MemoryOps for $backend {}
+            impl NormOps for $backend {}
+            impl PoolOps for $backend {}
+            impl PrecisionOps for $backend {}
+            impl ShiftOps for $backend {}
+            impl TokenOps for $backend {}
+            impl UpdateOps for $backend {}
         )*
     };
 }
 
-run_the_defaults!(
-    #[cfg(feature = "cuda")]
-    burn::backend::Cuda,
-    #[cfg(feature = "cuda")]
-    burn::backend::Cuda<burn::tensor::bf16>,
-    #[cfg(feature = "wgpu")]
-    burn::backend::Wgpu,
-    #[cfg(feature = "vulkan")]
-    burn::backend::Vulkan,
-    #[cfg(feature = "tch")]
-    burn::backend::LibTorch,
-);
-
 #[cfg(feature = "tch")]
-impl AttentionOps for burn::backend::LibTorch {}
-#[cfg(feature = "tch")]
-impl BatchNormOps for burn::backend::LibTorch {}
-#[cfg(feature = "tch")]
-impl CoefficientOps for burn::backend::LibTorch {}
-#[cfg(feature = "tch")]
-impl DistributionOps for burn::backend::LibTorch {}
-#[cfg(feature = "tch")]
-impl NormOps for burn::backend::LibTorch {}
-#[cfg(feature = "tch")]
-impl PrecisionOps for burn::backend::LibTorch {}
-#[cfg(feature = "tch")]
-impl ShiftOps for burn::backend::LibTorch {}
+run_the_defaults!(burn::backend::LibTorch);
 
 fn raw<B: Backend, const D: usize>(x: Tensor<B, D>) -> FloatTensor<B> {
     x.into_primitive().tensor()
