@@ -181,6 +181,39 @@ fn lane_of_part(rows: usize, length: usize) -> (usize, usize) {
     (start + UNIT_POS_Y as usize, min(start + length, rows))
 }
 
+/// The first (`start` 0) or second (`start` width) sums of all parts together, for the unit's column.
+#[cube]
+fn all_parts(
+    sums: &Array<f32>,
+    start: usize,
+    shared: &mut SharedMemory<f32>,
+    #[comptime] width: usize,
+) -> f32 {
+    let column = column();
+    let mut sum = 0.0f32;
+    if column < width {
+        let mut part = UNIT_POS_Y as usize;
+        while part < CUBE_COUNT_Y as usize {
+            sum += sums[part * (2 * width) + start + column];
+            part += CUBE_DIM_Y as usize;
+        }
+    }
+    column_sum(sum, shared)
+}
+
+/// What the input of a column is centred by before the offset is added, and the inverse of its
+/// standard deviation.
+#[cube]
+fn standard(
+    offset: &Array<f32>,
+    mean: &Array<f32>,
+    variance: &Array<f32>,
+    epsilon: f32,
+    column: usize,
+) -> (f32, f32) {
+    (mean[column] - offset[column], 1.0f32 / (variance[column] + epsilon).sqrt())
+}
+
 /// Sum of every part, and of its squared distances from its own mean.
 #[cube(launch)]
 fn statistics_kernel(
@@ -239,15 +272,7 @@ fn batch_norm_kernel(
     let column = column();
     let parts = CUBE_COUNT_Y as usize;
     let count = rows as f32;
-    let mut sum = 0.0f32;
-    if column < width {
-        let mut part = UNIT_POS_Y as usize;
-        while part < parts {
-            sum += sums[part * (2 * width) + column];
-            part += CUBE_DIM_Y as usize;
-        }
-    }
-    let mean = column_sum(sum, &mut shared) / count;
+    let mean = all_parts(sums, 0, &mut shared, width) / count;
     // Of all rows around the mean: of each part around its own, and of its mean.
     let mut squares = 0.0f32;
     if column < width {
@@ -298,8 +323,7 @@ fn gradient_sums_kernel(
     let mut sum = 0.0f32;
     let mut along = 0.0f32;
     if column < width {
-        let centre = mean[column] - offset[column];
-        let inverse = 1.0f32 / (variance[column] + epsilon).sqrt();
+        let (centre, inverse) = standard(offset, mean, variance, epsilon, column);
         let (first, end) = lane_of_part(rows, length);
         let mut row = first;
         while row < end {
@@ -336,23 +360,11 @@ fn batch_norm_backward_kernel(
 ) {
     let mut shared = SharedMemory::<f32>::new(comptime!((COLUMNS * LANES) as usize));
     let column = column();
-    let mut sum = 0.0f32;
-    let mut along = 0.0f32;
-    if column < width {
-        let mut part = UNIT_POS_Y as usize;
-        while part < CUBE_COUNT_Y as usize {
-            let place = part * (2 * width) + column;
-            sum += sums[place];
-            along += sums[place + width];
-            part += CUBE_DIM_Y as usize;
-        }
-    }
     let count = rows as f32;
-    let sum = column_sum(sum, &mut shared) / count;
-    let along = column_sum(along, &mut shared) / count;
+    let sum = all_parts(sums, 0, &mut shared, width) / count;
+    let along = all_parts(sums, width, &mut shared, width) / count;
     if column < width {
-        let centre = mean[column] - offset[column];
-        let inverse = 1.0f32 / (variance[column] + epsilon).sqrt();
+        let (centre, inverse) = standard(offset, mean, variance, epsilon, column);
         let scale = inverse * weight[column];
         let (first, end) = lane_of_part(rows, length);
         let mut row = first;

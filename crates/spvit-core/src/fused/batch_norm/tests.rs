@@ -25,20 +25,24 @@ fn seen<B: FusedOps>(
 }
 
 fn fused_equals_plain<B: FusedOps>() {
-    check::<B>(
-        "batch norm",
-        &[&[3, 7, 19], &[19], &[19], &[19]],
-        |x| {
-            seen::<Autodiff<B>>(
-                Autodiff::<B>::batch_norm(x[0].clone(), parameters(&x), 1e-5),
-                &x[1],
-            )
-        },
-        |x| {
-            let outputs = plain::batch_norm::<Autodiff<B>>(x[0].clone(), parameters(&x), 1e-5);
-            seen::<Autodiff<B>>(outputs, &x[1])
-        },
-    );
+    // The second has more rows and columns than one cube of a GPU's kernels takes.
+    for shape in [[3, 7, 19], [5, 41, 45]] {
+        let vector = &shape[2..];
+        check::<B>(
+            &format!("batch norm, {shape:?}"),
+            &[&shape, vector, vector, vector],
+            |x| {
+                seen::<Autodiff<B>>(
+                    Autodiff::<B>::batch_norm(x[0].clone(), parameters(&x), 1e-5),
+                    &x[1],
+                )
+            },
+            |x| {
+                let outputs = plain::batch_norm::<Autodiff<B>>(x[0].clone(), parameters(&x), 1e-5);
+                seen::<Autodiff<B>>(outputs, &x[1])
+            },
+        );
+    }
     let (x, grad) = (raw(wave::<B, 3>([2, 12, 6], 0.4)), raw(wave::<B, 3>([2, 12, 6], 0.7)));
     let [offset, weight, bias] = [0.9, 0.3, 0.2].map(|f| raw(wave::<B, 1>([6], f)));
     let parameters = NormParameters::<B> { offset, weight, bias };
