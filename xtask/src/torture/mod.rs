@@ -10,7 +10,9 @@ mod kills;
 mod place;
 
 use std::{
+    collections::BTreeMap,
     path::{Path, PathBuf},
+    sync::atomic::{AtomicUsize, Ordering},
     time::Instant,
 };
 
@@ -147,7 +149,36 @@ fn stop_in(
     Err(Failure::new(format!("no run could be stopped in its {phase}")))
 }
 
-/// Tries everything and prints the table.
+/// A kind's row in the table.
+struct Row {
+    tried: usize,
+    passed: usize,
+    skipped: Option<String>,
+    seconds: f64,
+}
+
+/// Tries all cases of a kind.
+fn try_kind(place: &Place, kind: usize, arguments: &Arguments) -> Row {
+    let (name, counts, case) = KINDS[kind];
+    let began = Instant::now();
+    let (mut tried, mut passed, mut skipped) = (0, 0, None);
+    for number in 0..counts[usize::from(arguments.long)] {
+        let mut dice = Dice::new(arguments.seed ^ ((number as u64 + 1) << 24));
+        match case(place, &mut dice, number) {
+            Verdict::Skipped(reason) => skipped = Some(reason),
+            Verdict::Passed => (tried, passed) = (tried + 1, passed + 1),
+            Verdict::Failed(problem) => {
+                tried += 1;
+                println!("{name}, seed {}, case {number}: {problem}", arguments.seed);
+            }
+        }
+    }
+    let seconds = began.elapsed().as_secs_f64();
+    eprintln!("{name}: {passed} of {tried} in {seconds:.0} s");
+    Row { tried, passed, skipped, seconds }
+}
+
+/// Tries everything, in two places at a time, as much of it is waiting, and prints the table.
 pub fn run(arguments: &Arguments) -> Result<(), Failure> {
     let program = match &arguments.program {
         Some(program) => program.clone(),
@@ -157,36 +188,38 @@ pub fn run(arguments: &Arguments) -> Result<(), Failure> {
             release().join("spvit")
         }
     };
-    let place = Place::new(&program)?;
-    prepare(&place)?;
-    let mut rows = Vec::new();
     let wanted = |name: &str| arguments.only.as_ref().is_none_or(|only| name.contains(only));
-    for (name, counts, case) in KINDS.into_iter().filter(|(name, ..)| wanted(name)) {
-        let began = Instant::now();
-        let (mut tried, mut passed, mut skipped) = (0, 0, None);
-        for number in 0..counts[usize::from(arguments.long)] {
-            let mut dice = Dice::new(arguments.seed ^ ((number as u64 + 1) << 24));
-            match case(&place, &mut dice, number) {
-                Verdict::Skipped(reason) => skipped = Some(reason),
-                Verdict::Passed => (tried, passed) = (tried + 1, passed + 1),
-                Verdict::Failed(problem) => {
-                    tried += 1;
-                    println!("{name}, seed {}, case {number}: {problem}", arguments.seed);
+    let next = AtomicUsize::new(0);
+    let in_a_place = |name: &str| {
+        let place = Place::new(&program, name)?;
+        prepare(&place)?;
+        let mut rows = Vec::new();
+        loop {
+            let kind = next.fetch_add(1, Ordering::Relaxed);
+            match KINDS.get(kind) {
+                None => return Ok(rows),
+                Some((name, ..)) if wanted(name) => {
+                    rows.push((kind, try_kind(&place, kind, arguments)));
                 }
+                Some(_) => {}
             }
         }
-        let seconds = began.elapsed().as_secs_f64();
-        eprintln!("{name}: {passed} of {tried} in {seconds:.0} s");
-        rows.push((name, tried, passed, skipped, seconds));
-    }
-    println!("\n{:28} {:>6} {:>7} {:>7}", "kind", "tried", "passed", "s");
-    for (name, tried, passed, skipped, seconds) in &rows {
-        let note = skipped.as_ref().map(|reason| format!("  ({reason})")).unwrap_or_default();
-        println!("{name:28} {tried:6} {passed:7} {seconds:7.0}{note}");
-    }
-    let [tried, passed] = [1, 2].map(|column| {
-        rows.iter().map(|row| if column == 1 { row.1 } else { row.2 }).sum::<usize>()
+    };
+    let (here, there) = std::thread::scope(|scope| {
+        let beside = scope.spawn(|| in_a_place("b"));
+        (in_a_place("a"), beside.join())
     });
+    let there: Result<_, Failure> =
+        there.unwrap_or_else(|_| Err(Failure::new("the cases beside these panicked")));
+    let rows: BTreeMap<usize, Row> = here?.into_iter().chain(there?).collect();
+
+    println!("\n{:28} {:>6} {:>7} {:>7}", "kind", "tried", "passed", "s");
+    for (&kind, Row { tried, passed, skipped, seconds }) in &rows {
+        let note = skipped.as_ref().map(|reason| format!("  ({reason})")).unwrap_or_default();
+        println!("{:28} {tried:6} {passed:7} {seconds:7.0}{note}", KINDS[kind].0);
+    }
+    let tried: usize = rows.values().map(|row| row.tried).sum();
+    let passed: usize = rows.values().map(|row| row.passed).sum();
     println!("{:28} {tried:6} {passed:7}", "all");
     match tried - passed {
         0 => Ok(()),

@@ -81,8 +81,10 @@ pub struct Place {
 }
 
 impl Place {
-    pub fn new(program: &Path) -> Result<Self, Failure> {
-        let root = std::env::temp_dir().join(format!("spvit-torture-{}", std::process::id()));
+    /// A new one of this name, where no other of this process has it.
+    pub fn new(program: &Path, name: &str) -> Result<Self, Failure> {
+        let root =
+            std::env::temp_dir().join(format!("spvit-torture-{}-{name}", std::process::id()));
         let failed = |error: std::io::Error| Failure::new(format!("{}: {error}", root.display()));
         fs::create_dir_all(&root).map_err(failed)?;
         let program = program.canonicalize().map_err(failed)?;
