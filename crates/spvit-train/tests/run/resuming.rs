@@ -11,9 +11,11 @@ use crate::{Stopper, config, finish, results, run};
 /// Two epochs of five steps in each phase, on few images, as published.
 pub fn short(more: &[&str]) -> RunConfig {
     let mut settings = vec![
-        "data.train_limit=320",
+        "data.train_limit=80",
         "data.test_limit=100",
-        "data.validation=100",
+        "data.validation=50",
+        "search.batch_size=16",
+        "finetune.batch_size=16",
         "search.epochs=2",
         "search.start=constant",
         "search.projected=false",

@@ -12,10 +12,10 @@ use crate::{Stopper, finish, results, resuming::short, run};
 pub const MEASURED: [&str; 7] = [
     "search.heads=true",
     "search.start=importance",
-    "search.start_images=120",
+    "search.start_images=60",
     "search.trial_steps=2",
     "finetune.init=dense",
-    "finetune.refit=120",
+    "finetune.refit=60",
     "search.budget=0.4",
 ];
 
