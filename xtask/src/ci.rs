@@ -23,7 +23,7 @@ pub fn test() -> Result<(), Failure> {
 /// Every check whose name has this in it, each with its time.
 pub fn all(only: &str) -> Result<(), Failure> {
     type Check = fn() -> Result<(), Failure>;
-    let checks: [(&str, Check); 13] = [
+    let checks: [(&str, Check); 14] = [
         ("format", || run(cargo().args(["fmt", "--all", "--check"]))),
         ("tests", test),
         ("the README's and the book's commands", texts),
@@ -37,6 +37,7 @@ pub fn all(only: &str) -> Result<(), Failure> {
             tests.args(["test", "--release", "--workspace", "--features", "spvit-cli/mpi"]);
             run(tests.args(["--test", "program", "team::"]))
         }),
+        ("software Vulkan", software_vulkan),
         ("lints", || {
             let lint = ["clippy", "--release", "--workspace", "--all-targets"];
             run(cargo().args(lint).args(["--", "-D", "warnings"]))
@@ -61,6 +62,22 @@ pub fn all(only: &str) -> Result<(), Failure> {
     }
     println!("all checks passed: {}", times.join(", "));
     Ok(())
+}
+
+/// GPU kernels, stored cases, steps and a run on Vulkan, which is software where there is no GPU. Most of the
+/// time goes into compiling kernels, so that unoptimised programs are the quickest way; and what does not
+/// depend on kernels stays out.
+fn software_vulkan() -> Result<(), Failure> {
+    let mut tests = cargo();
+    tests.args(["test", "--profile", "quick"]);
+    tests.args(["-p", "spvit-core", "-p", "spvit-search", "-p", "spvit-train"]);
+    tests.args(["--features", "spvit-core/vulkan,spvit-search/wgpu,spvit-train/wgpu"]);
+    tests.args(["--lib", "--test", "suite", "--test", "parity", "--test", "run", "--", "wgpu"]);
+    for part in ["families", "forms", "importance"] {
+        tests.args(["--skip", part]);
+    }
+    // CubeCL's threads, unoptimised, need more than the usual 2 MiB.
+    run(tests.env("RUST_MIN_STACK", (32 << 20).to_string()))
 }
 
 /// Few images and steps.

@@ -112,7 +112,7 @@ impl<B: FusedOps> Gradients<B> {
     }
 
     /// Whether no gradient is infinite or not a number.
-    pub(crate) fn is_finite(&self) -> bool {
+    pub fn is_finite(&self) -> bool {
         self.squared_norm().is_finite()
     }
 

@@ -4,6 +4,8 @@ mod accumulating;
 mod averaging;
 mod bundled;
 mod fronts;
+#[cfg(feature = "wgpu")]
+mod gpu;
 mod holding;
 mod precise;
 mod processes;
