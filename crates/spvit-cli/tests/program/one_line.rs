@@ -260,7 +260,13 @@ fn budgets_are_shares_flops_or_parameters() {
     let summary: Value = serde_json::from_slice(&summary).unwrap();
     let compact = summary["models"][2]["parameters"].as_u64().unwrap();
     assert!((199_000..=200_000).contains(&compact), "{compact}");
-    for (budget, words) in [("5 s", "1.8 ms"), ("0%", "60%"), ("120%", "60%"), ("many", "60%")] {
+    for (budget, words) in [
+        ("5 s", "1.8 ms"),
+        ("0%", "60%"),
+        ("120%", "60%"),
+        ("many", "60%"),
+        ("1e99G", "--budget: search.budget ="),
+    ] {
         let output = run(budget, "wrong");
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
         assert_eq!(output.status.code(), Some(USAGE), "{budget}: {said}");

@@ -1,6 +1,7 @@
 //! From what a person says to a configuration with every value, and where each comes from.
 
 use std::{
+    cmp::Reverse,
     collections::BTreeMap,
     path::{Path, PathBuf},
 };
@@ -53,6 +54,14 @@ impl Given {
     /// [`TrainError`] naming the file, setting, weights or images.
     pub fn resolve(&self) -> Result<Resolved, TrainError> {
         let (own, sources) = self.own()?;
+        self.resolved(own, sources.clone()).map_err(|error| self.blamed(error, &sources))
+    }
+
+    fn resolved(
+        &self,
+        own: Table,
+        sources: BTreeMap<String, String>,
+    ) -> Result<Resolved, TrainError> {
         let by_file = self.file.as_deref().map(text::read_table).transpose()?;
         let shape = by_file.is_some_and(|table| text::has_shape(&table))
             || sources.contains_key("model.preset");
@@ -110,8 +119,11 @@ impl Given {
         }
         own.retain(|key, _| USED.contains(&key));
         let base = with_shape(model)?;
-        let files = loose || is_image_files(&self.layered(&base, &[], &own)?);
-        self.layered(&base, &fit::preprocessing(model, input, files), &own)
+        let layered = |defaults: &[fit::Default]| {
+            self.layered(&base, defaults, &own).map_err(|error| self.blamed(error, &sources))
+        };
+        let files = loose || is_image_files(&layered(&[])?);
+        layered(&fit::preprocessing(model, input, files))
     }
 
     /// What is given, by the file and by settings over it, and where each value comes from.
@@ -153,6 +165,21 @@ impl Given {
         }
         text::merge(&mut whole, own.clone());
         text::parse_table(whole, &self.source_name())
+    }
+
+    /// An error about a value that was given names the file or option that gave it.
+    fn blamed(&self, error: TrainError, sources: &BTreeMap<String, String>) -> TrainError {
+        match error {
+            TrainError::Config { source_name, problem } if source_name == self.source_name() => {
+                // The first that it speaks of, and of two such as `search.budget` and `search.budgets` the longer.
+                let spoken = sources.iter().filter_map(|(key, name)| {
+                    Some((problem.find(key.as_str())?, Reverse(key.len()), name))
+                });
+                let source_name = spoken.min().map_or(source_name, |(.., name)| name.clone());
+                TrainError::Config { source_name, problem }
+            }
+            other => other,
+        }
     }
 
     fn source_name(&self) -> String {
