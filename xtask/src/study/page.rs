@@ -82,38 +82,43 @@ pub fn table(records: &Records) -> String {
         None => "–".into(),
     };
     let mut text = String::new();
-    let mut last = None;
-    for summary in summaries(records) {
-        if last != Some(summary.budget) {
-            last = Some(summary.budget);
-            text += &format!("\n**{:.0} % of the FLOPs**\n\n", 100.0 * summary.budget);
-            text += "| | what it is | FLOPs % | parameters | latency % | cut, not tuned % | \
-                     validation % | test % | seeds | images before / after the cut |\n";
-            text += "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n";
+    for part in summaries(records).chunk_by(|a, b| a.budget == b.budget) {
+        text += &format!("\n**{:.0} % of the FLOPs**\n\n", 100.0 * part[0].budget);
+        text += "| | what it is | FLOPs % | parameters | latency % | cut, not tuned % | \
+                 validation % | test % | seeds | images before / after the cut |\n";
+        text += "| --- | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: |\n";
+        let mut impossible: Vec<(&str, Vec<&str>)> = Vec::new();
+        for summary in part {
+            let Row { name, about, group, .. } = summary.row;
+            let Some(first) = summary.figures.first() else {
+                let why = summary.impossible.unwrap_or_default();
+                match impossible.iter_mut().find(|(other, _)| *other == why) {
+                    Some((_, names)) => names.push(name),
+                    None => impossible.push((why, vec![name])),
+                }
+                continue;
+            };
+            let name = match group {
+                Group::Own => format!("**{name}**"),
+                Group::Rival => name.to_string(),
+                Group::Ablation => format!("*{name}*"),
+            };
+            text += &format!(
+                "| {name} | {about} | {} | {} | {} | {} | {} | {} | {} | {} / {} |\n",
+                percent(summary.of(|figures| Some(figures.share))),
+                first.parameters,
+                percent(summary.of(|figures| figures.latency)),
+                percent(summary.of(|figures| figures.before)),
+                percent(summary.of(|figures| Some(figures.validation))),
+                percent(summary.of(|figures| Some(figures.test))),
+                summary.figures.len(),
+                first.images[0],
+                first.images[1],
+            );
         }
-        let Row { name, about, group, .. } = summary.row;
-        let name = match group {
-            Group::Own => format!("**{name}**"),
-            Group::Rival => name.to_string(),
-            Group::Ablation => format!("*{name}*"),
-        };
-        let Some(first) = summary.figures.first() else {
-            let why = summary.impossible.unwrap_or_default();
-            text += &format!("| {name} | {about}: {why} | – | – | – | – | – | – | | |\n");
-            continue;
-        };
-        text += &format!(
-            "| {name} | {about} | {} | {} | {} | {} | {} | {} | {} | {} / {} |\n",
-            percent(summary.of(|figures| Some(figures.share))),
-            first.parameters,
-            percent(summary.of(|figures| figures.latency)),
-            percent(summary.of(|figures| figures.before)),
-            percent(summary.of(|figures| Some(figures.validation))),
-            percent(summary.of(|figures| Some(figures.test))),
-            summary.figures.len(),
-            first.images[0],
-            first.images[1],
-        );
+        for (why, names) in impossible {
+            text += &format!("\nNo model ({}): {why}.\n", names.join("; "));
+        }
     }
     text
 }
