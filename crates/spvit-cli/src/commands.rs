@@ -92,12 +92,10 @@ impl Task {
 }
 
 fn on_run(task: Task, arguments: &RunArguments) -> Result<(), Failure> {
-    if arguments.dry_run {
-        return rehearse(task, arguments);
-    }
     let team = Team::join()?;
     let rank = team.processes.rank();
     let result = match rank {
+        0 if arguments.dry_run => rehearse(task, arguments, &team),
         0 => lead(task, arguments, &team),
         _ => follow(task, arguments, &team).map_err(|failure| failure.of_process(rank)),
     };
@@ -169,7 +167,13 @@ fn lead(task: Task, arguments: &RunArguments, team: &Team) -> Result<(), Failure
 }
 
 /// Checks and times a run, in a folder that is gone afterwards.
-fn rehearse(task: Task, arguments: &RunArguments) -> Result<(), Failure> {
+fn rehearse(task: Task, arguments: &RunArguments, team: &Team) -> Result<(), Failure> {
+    let count = team.processes.count();
+    if count > 1 {
+        // Those that wait for the first one's steps would make them slower.
+        let problem = format!("--dry-run times one process, and {count} were started; start one");
+        return Err(Failure::usage(problem));
+    }
     if !matches!(task, Task::Whole | Task::Search) {
         let problem = "--dry-run belongs to `spvit run` and `spvit search`";
         return Err(Failure::usage(problem));
@@ -181,8 +185,7 @@ fn rehearse(task: Task, arguments: &RunArguments) -> Result<(), Failure> {
     notes.iter().for_each(tell);
     let root = arguments.out.clone().unwrap_or_else(|| "runs".into());
     let (task, devices) = (Task::Rehearse, arguments.devices());
-    let work =
-        OnRun { task, config, folder, data, devices: devices.clone(), team: &Team::default() };
+    let work = OnRun { task, config, folder, data, devices: devices.clone(), team };
     match dispatch_all(&devices, work)? {
         End::Planned(plan) => plan::show(&plan, &root),
         _ => Ok(()),

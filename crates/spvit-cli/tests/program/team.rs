@@ -142,7 +142,11 @@ fn a_process_that_is_interrupted_stops_all_with_a_checkpoint() {
 #[test]
 fn what_is_wrong_is_said_once() {
     let place = Place::new();
-    let wrong = [("run --config no.toml --out run", 2), ("finetune --resume nothing", 2)];
+    let wrong = [
+        ("run --config no.toml --out run", 2),
+        ("finetune --resume nothing", 2),
+        ("run --dry-run", 2),
+    ];
     for (line, code) in wrong {
         let output = together(&place, 2, line).output().unwrap();
         let said = errors(&output);
