@@ -19,7 +19,7 @@ fn following(teacher: &Path, more: &[&str]) -> RunConfig {
 }
 
 /// Writes a fresh dense model: `[side, patch, channels, classes, dim, depth, heads]`.
-fn model(path: &Path, shape: [usize; 7], seed: u64) -> (Vit<Flex>, Architecture) {
+pub fn model(path: &Path, shape: [usize; 7], seed: u64) -> (Vit<Flex>, Architecture) {
     let shape: ModelConfig = VitConfig::deit(shape).into();
     let blocks = shape.dense_blocks();
     let model = Vit::new(&shape, &blocks, &mut Init::new(seed, &Default::default()));
