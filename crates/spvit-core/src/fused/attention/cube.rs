@@ -1,5 +1,6 @@
 //! [`AttentionOps`] with kernels of CubeCL around the products: one that parts Q, K and V, one that
-//! puts their gradients together, and softmax with its backward pass, a row for a cube at a time.
+//! puts their gradients together, and softmax with its backward pass, a row for a cube at a time. The backward
+//! pass computes the scores once more.
 
 use burn::tensor::{
     Shape,
@@ -37,10 +38,10 @@ where
         };
         let [q, k, v] = part(qkv, sizes);
         let scores = Self::float_matmul(q, Self::float_transpose(k));
-        let p = softmax(scores, bias, sizes.scale(), split);
-        let output = Self::float_swap_dims(Self::float_matmul(p.clone(), v), 1, 2);
+        let p = softmax(scores, bias.clone(), sizes.scale(), split);
+        let output = Self::float_swap_dims(Self::float_matmul(p, v), 1, 2);
         let shape = Shape::new([sizes.batch, sizes.tokens, heads * sizes.d]);
-        (Self::float_reshape(output, shape), AttentionState::new(p))
+        (Self::float_reshape(output, shape), AttentionState::Bias(bias))
     }
 
     fn self_attention_backward(
@@ -51,18 +52,26 @@ where
         groups: Option<usize>,
     ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>) {
         let sizes = Sizes::of(&qkv.shape, heads);
-        let Some(split) = sizes.split().filter(|_| served([&qkv, &state.saved, &grad])) else {
+        let own = match &state {
+            AttentionState::Bias(bias)
+                if served([&qkv, &grad]) && bias.iter().all(|bias| served([bias])) =>
+            {
+                sizes.split().map(|split| (split, bias.clone()))
+            }
+            _ => None,
+        };
+        let Some((split, bias)) = own else {
             let of = (heads, groups);
             return plain::self_attention_backward::<Self>(qkv, state, grad, of, Precision::F32);
         };
         let Sizes { batch, tokens, d, .. } = sizes;
         let [q, k, v] = part(qkv, sizes);
-        let p = state.saved;
+        let scores = Self::float_matmul(q.clone(), Self::float_transpose(k.clone()));
         let grad = Self::float_reshape(grad, Shape::new([batch, tokens, heads, d]));
         let grad = Self::float_swap_dims(grad, 1, 2);
-        let v_grad = Self::float_matmul(Self::float_transpose(p.clone()), grad.clone());
-        let p_grad = Self::float_matmul(grad, Self::float_transpose(v));
-        let s_grad = softmax_backward(p, p_grad, sizes.scale(), split);
+        let p_grad = Self::float_matmul(grad.clone(), Self::float_transpose(v));
+        let [p, s_grad] = softmax_backward(scores, bias, p_grad, sizes.scale(), split);
+        let v_grad = Self::float_matmul(Self::float_transpose(p), grad);
         let bias_grad = groups.map(|groups| {
             let by_group = Shape::new([batch / groups, groups * heads * tokens * tokens]);
             let sum = Self::float_sum_dim(Self::float_reshape(s_grad.clone(), by_group), 0);
@@ -187,30 +196,40 @@ fn softmax<R: CubeRuntime>(
     p
 }
 
-/// Gradient of [`softmax`] for the scores.
+/// What [`softmax`] gives, and the gradient for the scores of one for it.
 fn softmax_backward<R: CubeRuntime>(
-    p: CubeFloat<R>,
+    scores: CubeFloat<R>,
+    bias: Option<CubeFloat<R>>,
     grad: CubeFloat<R>,
     scale: f64,
     split: RowSplit,
-) -> CubeFloat<R> {
-    let shape = p.shape.clone();
+) -> [CubeFloat<R>; 2] {
+    let shape = scores.shape.clone();
     let rows = shape.num_elements() / split.width;
-    let launch = move |[p, grad]: [CubeTensor<R>; 2], [s_grad]: [CubeTensor<R>; 1]| {
+    let bias_rows = bias.as_ref().map_or(1, |bias| bias.shape.num_elements() / split.width);
+    let inputs = [scores, grad].into_iter().chain(bias).collect();
+    let launch = move |inputs: Vec<CubeTensor<R>>, [p, s_grad]: [CubeTensor<R>; 2]| {
+        let client = p.client.clone();
+        let mut inputs = inputs.into_iter().map(CubeTensor::into_array_arg);
+        let (scores, grad) = inputs.next().zip(inputs.next()).expect("scores and their gradient");
+        let mut bias = SequenceArg::new();
+        inputs.for_each(|input| bias.push(input));
         softmax_backward_kernel::launch::<R>(
-            &p.client.clone(),
+            &client,
             row_cubes(rows, u16::MAX as usize),
             split.dim(),
+            scores,
+            bias,
+            grad,
             p.into_array_arg(),
-            grad.into_array_arg(),
             s_grad.into_array_arg(),
             scale as f32,
             rows,
+            bias_rows,
             split,
         );
     };
-    let [s_grad] = register("softmax's gradient", [p, grad], [shape], launch);
-    s_grad
+    register_all("softmax's gradient", inputs, [shape.clone(), shape], launch)
 }
 
 /// Where element `i` of `[b, heads, t, d]` of Q lies in `[b, t, 3·heads·d]`; those of K and V lie
@@ -266,6 +285,48 @@ fn join_kernel(
     }
 }
 
+/// The scaled and biased scores of a row, less the greatest of them, as powers of e in `values`, of which each
+/// unit has its own; gives the sum of all.
+#[cube]
+fn softmax_row(
+    scores: &Array<f32>,
+    bias: &Sequence<Array<f32>>,
+    values: &mut Array<f32>,
+    shared: &mut SharedMemory<f32>,
+    scale: f32,
+    row: usize,
+    bias_rows: usize,
+    #[comptime] split: RowSplit,
+) -> f32 {
+    let RowSplit { width, units, held } = split;
+    // Every unit has a value of the row, the first at least.
+    let mut most = f32::min_value();
+    #[unroll]
+    for i in 0..held {
+        let column = UNIT_POS_X as usize + i * units;
+        if column < width {
+            let mut value = scores[row * width + column] * scale;
+            #[unroll]
+            for of in 0..bias.len() {
+                value += bias.index(of)[row % bias_rows * width + column];
+            }
+            values[i] = value;
+            most = max(most, value);
+        }
+    }
+    let most = cube_max(most, shared, units);
+    let mut sum = 0.0f32;
+    #[unroll]
+    for i in 0..held {
+        if UNIT_POS_X as usize + i * units < width {
+            let value = (values[i] - most).exp();
+            values[i] = value;
+            sum += value;
+        }
+    }
+    cube_sum(sum, shared, units)
+}
+
 #[cube(launch)]
 fn softmax_kernel(
     scores: &Array<f32>,
@@ -281,38 +342,12 @@ fn softmax_kernel(
     let mut values = Array::<f32>::new(held);
     let mut row = CUBE_POS_X as usize;
     while row < rows {
-        let start = row * width;
-        // Every unit has a value of the row, the first at least.
-        let mut most = f32::min_value();
+        let sum = softmax_row(scores, bias, &mut values, &mut shared, scale, row, bias_rows, split);
         #[unroll]
         for i in 0..held {
             let column = UNIT_POS_X as usize + i * units;
             if column < width {
-                let mut value = scores[start + column] * scale;
-                #[unroll]
-                for of in 0..bias.len() {
-                    value += bias.index(of)[row % bias_rows * width + column];
-                }
-                values[i] = value;
-                most = max(most, value);
-            }
-        }
-        let most = cube_max(most, &mut shared, units);
-        let mut sum = 0.0f32;
-        #[unroll]
-        for i in 0..held {
-            if UNIT_POS_X as usize + i * units < width {
-                let value = (values[i] - most).exp();
-                values[i] = value;
-                sum += value;
-            }
-        }
-        let sum = cube_sum(sum, &mut shared, units);
-        #[unroll]
-        for i in 0..held {
-            let column = UNIT_POS_X as usize + i * units;
-            if column < width {
-                p[start + column] = values[i] / sum;
+                p[row * width + column] = values[i] / sum;
             }
         }
         row += CUBE_COUNT_X as usize;
@@ -321,28 +356,32 @@ fn softmax_kernel(
 
 #[cube(launch)]
 fn softmax_backward_kernel(
-    p: &Array<f32>,
+    scores: &Array<f32>,
+    bias: &Sequence<Array<f32>>,
     grad: &Array<f32>,
+    p: &mut Array<f32>,
     s_grad: &mut Array<f32>,
     scale: f32,
     rows: usize,
+    bias_rows: usize,
     #[comptime] split: RowSplit,
 ) {
     let RowSplit { width, units, held } = split;
     let mut shared = SharedMemory::<f32>::new(units);
-    let mut shares = Array::<f32>::new(held);
+    let mut values = Array::<f32>::new(held);
     let mut slopes = Array::<f32>::new(held);
     let mut row = CUBE_POS_X as usize;
     while row < rows {
         let start = row * width;
+        let sum = softmax_row(scores, bias, &mut values, &mut shared, scale, row, bias_rows, split);
         let mut along = 0.0f32;
         #[unroll]
         for i in 0..held {
             let column = UNIT_POS_X as usize + i * units;
             if column < width {
-                shares[i] = p[start + column];
+                values[i] = values[i] / sum;
                 slopes[i] = grad[start + column];
-                along += shares[i] * slopes[i];
+                along += values[i] * slopes[i];
             }
         }
         let along = cube_sum(along, &mut shared, units);
@@ -350,7 +389,8 @@ fn softmax_backward_kernel(
         for i in 0..held {
             let column = UNIT_POS_X as usize + i * units;
             if column < width {
-                s_grad[start + column] = (slopes[i] - along) * shares[i] * scale;
+                p[start + column] = values[i];
+                s_grad[start + column] = (slopes[i] - along) * values[i] * scale;
             }
         }
         row += CUBE_COUNT_X as usize;

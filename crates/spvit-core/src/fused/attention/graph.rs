@@ -35,9 +35,9 @@ impl<B: AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
             low => plain::self_attention::<B>(own.clone(), heads, inner, low),
         };
         let bias = bias.unwrap_or_else(|| absent::<B, C>(&B::float_device(&qkv.primitive)));
-        let outside = AttentionState {
-            saved: Self::from_inner(state.saved.clone()),
-            others: state.others.iter().cloned().map(Self::from_inner).collect(),
+        let outside = match state.clone() {
+            AttentionState::Probabilities(p) => AttentionState::Probabilities(Self::from_inner(p)),
+            AttentionState::Bias(bias) => AttentionState::Bias(bias.map(Self::from_inner)),
         };
         let kept = (own, state, heads, groups, precision);
         (record!(Attention, C, [qkv, bias], kept, output), outside)

@@ -335,7 +335,7 @@ impl<B: HostAccess> AttentionOps for B {
                 let own = Forward { qkv: &qkv, dims: [b, t, width], heads, bias: bias.as_deref() };
                 let (y, p) = own.with_probabilities();
                 let p = B::own(p, [b, heads, t, t].into());
-                (B::own(y, [b, t, width].into()), AttentionState::new(p))
+                (B::own(y, [b, t, width].into()), AttentionState::Probabilities(p))
             },
             plain::self_attention::<B>(qkv, heads, bias, Precision::F32)
         )
@@ -366,7 +366,10 @@ impl<B: HostAccess> AttentionOps for B {
     ) -> (FloatTensor<B>, Option<FloatTensor<B>>) {
         let shape = qkv.shape();
         let [b, t, width] = [shape[0], shape[1], shape[2] / 3];
-        let p = state.saved.clone();
+        let AttentionState::Probabilities(p) = state.clone() else {
+            let of = (heads, groups);
+            return plain::self_attention_backward::<B>(qkv, state, grad, of, Precision::F32);
+        };
         lent!(
             (qkv, p, grad) => {
                 let (dx, bias) = backward(&qkv, &p, &grad, [b, t, width], heads, groups);

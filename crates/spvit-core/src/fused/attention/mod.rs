@@ -13,21 +13,14 @@ use burn::tensor::{Tensor, backend::Backend, ops::FloatTensor};
 
 use super::{FusedOps, Precision, PrecisionOps, raw, wrap};
 
-/// What [`AttentionOps::self_attention`] keeps for its backward pass. Only the implementation that
-/// made it knows what it holds: the probabilities, or the sums and the output of a flash kernel.
+/// What [`AttentionOps::self_attention`] keeps for its backward pass, besides Q, K and V.
 #[derive(Debug, Clone)]
-pub struct AttentionState<B: Backend> {
-    /// What is always kept.
-    pub saved: FloatTensor<B>,
-    /// What else.
-    pub others: Vec<FloatTensor<B>>,
-}
-
-impl<B: Backend> AttentionState<B> {
-    /// A state of one tensor.
-    pub fn new(saved: FloatTensor<B>) -> Self {
-        Self { saved, others: Vec::new() }
-    }
+pub enum AttentionState<B: Backend> {
+    /// The probabilities `[b, heads, t, t]`.
+    Probabilities(FloatTensor<B>),
+    /// The bias, if there is one: the backward pass computes the probabilities once more. On a device, that is a
+    /// product of some hundredths of a step, and a step no longer holds the probabilities of all blocks.
+    Bias(Option<FloatTensor<B>>),
 }
 
 /// Self-attention with its own backward pass.

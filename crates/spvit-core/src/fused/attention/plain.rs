@@ -1,5 +1,4 @@
-//! [`AttentionOps`](super::AttentionOps) in plain tensor operations. The state is the probabilities
-//! `[b, heads, t, t]`.
+//! [`AttentionOps`](super::AttentionOps) in plain tensor operations. The state is the bias.
 
 use burn::tensor::{Tensor, activation::softmax, ops::FloatTensor};
 
@@ -22,6 +21,24 @@ fn raised<B: PrecisionOps, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
     wrap(B::raised(raw(x)))
 }
 
+/// Of Q and K that are rounded as `precision` says, as are the probabilities.
+fn probabilities<B: PrecisionOps>(
+    q: Tensor<B, 4>,
+    k: Tensor<B, 4>,
+    bias: Option<FloatTensor<B>>,
+    precision: Precision,
+) -> Tensor<B, 4> {
+    let [b, heads, t, d] = q.dims();
+    let mut scores = raised(q.matmul(k.transpose())) * (d as f64).powf(-0.5);
+    if let Some(bias) = bias.map(wrap::<B, 4>) {
+        let groups = bias.dims()[0];
+        let by_group = scores.reshape([b / groups, groups, heads * t, t]);
+        let sum = by_group + bias.reshape([1, groups, heads * t, t]);
+        scores = sum.reshape([b, heads, t, t]);
+    }
+    lowered(softmax(scores, 3), precision)
+}
+
 /// Of Q, K and V that are rounded as `precision` says.
 pub(super) fn self_attention<B: PrecisionOps>(
     qkv: FloatTensor<B>,
@@ -31,17 +48,9 @@ pub(super) fn self_attention<B: PrecisionOps>(
 ) -> (FloatTensor<B>, AttentionState<B>) {
     let [q, k, v] = split_heads::<B>(wrap(qkv), heads);
     let [b, _, t, d] = q.dims();
-    let scale = (d as f64).powf(-0.5);
-    let mut scores = raised(q.matmul(k.transpose())) * scale;
-    if let Some(bias) = bias.map(wrap::<B, 4>) {
-        let groups = bias.dims()[0];
-        let by_group = scores.reshape([b / groups, groups, heads * t, t]);
-        let sum = by_group + bias.reshape([1, groups, heads * t, t]);
-        scores = sum.reshape([b, heads, t, t]);
-    }
-    let p = lowered(softmax(scores, 3), precision);
-    let out = raised(p.clone().matmul(v)).swap_dims(1, 2).reshape([b, t, heads * d]);
-    (raw(out), AttentionState::new(raw(p)))
+    let p = probabilities(q, k, bias.clone(), precision);
+    let out = raised(p.matmul(v)).swap_dims(1, 2).reshape([b, t, heads * d]);
+    (raw(out), AttentionState::Bias(bias))
 }
 
 pub(super) fn self_attention_backward<B: PrecisionOps>(
@@ -54,7 +63,10 @@ pub(super) fn self_attention_backward<B: PrecisionOps>(
     let [q, k, v] = split_heads::<B>(wrap(qkv), heads);
     let [b, _, t, d] = q.dims();
     let scale = (d as f64).powf(-0.5);
-    let p: Tensor<B, 4> = wrap(state.saved);
+    let p = match state {
+        AttentionState::Probabilities(p) => wrap(p),
+        AttentionState::Bias(bias) => probabilities(q.clone(), k.clone(), bias, precision),
+    };
     let grad = wrap::<B, 3>(grad).reshape([b, t, heads, d]).swap_dims(1, 2);
     let grad = lowered(grad, precision);
     let v_grad = p.clone().transpose().matmul(grad.clone());

@@ -1,7 +1,7 @@
 use burn::backend::{Autodiff, Flex, NdArray};
 use burn::tensor::Tensor;
 
-use super::{AttentionOps, plain};
+use super::{AttentionOps, AttentionState, plain};
 use crate::fused::{
     FusedOps, Precision, raw, self_attention,
     testing::{check, close, wave},
@@ -36,19 +36,27 @@ fn fused_equals_plain<B: FusedOps>() {
     let (qkv, grad) = (wave::<B, 3>([20, 9, 18], 0.4), wave::<B, 3>([20, 9, 6], 0.3));
     for groups in [None, Some(1), Some(4)] {
         let bias = groups.map(|groups| raw(wave::<B, 4>([groups, 2, 9, 9], 0.7)));
-        let (_, state) = B::self_attention(raw(qkv.clone()), 2, bias);
-        let (a, b) = plain::self_attention_backward::<B>(
-            raw(qkv.clone()),
-            state.clone(),
-            raw(grad.clone()),
-            (2, groups),
-            Precision::F32,
-        );
-        let (c, d) =
-            B::self_attention_backward(raw(qkv.clone()), state, raw(grad.clone()), 2, groups);
-        close::<B>("plain backward", a, c);
-        assert_eq!((b.is_some(), d.is_some()), (groups.is_some(), groups.is_some()));
-        b.zip(d).into_iter().for_each(|(b, d)| close::<B>("plain backward, bias", b, d));
+        let (_, own) = B::self_attention(raw(qkv.clone()), 2, bias.clone());
+        let backward = |state| {
+            B::self_attention_backward(raw(qkv.clone()), state, raw(grad.clone()), 2, groups)
+        };
+        let (c, d) = backward(own.clone());
+        // Both take what either has kept.
+        for state in [own, AttentionState::Bias(bias)] {
+            let plain = plain::self_attention_backward::<B>(
+                raw(qkv.clone()),
+                state.clone(),
+                raw(grad.clone()),
+                (2, groups),
+                Precision::F32,
+            );
+            for (x, bias) in [plain, backward(state)] {
+                close::<B>("backward", x, c.clone());
+                assert_eq!((bias.is_some(), d.is_some()), (groups.is_some(), groups.is_some()));
+                let both = bias.zip(d.clone());
+                both.into_iter().for_each(|(x, y)| close::<B>("backward, bias", x, y));
+            }
+        }
     }
     for (bias, skipped) in [(true, 1), (true, 0), (false, 2)] {
         let bias = bias.then(|| raw(wave::<B, 1>([6], 0.9)));
