@@ -1,6 +1,8 @@
 //! What the benchmarks measure: training steps and forward passes of whole models.
 
 mod layer;
+#[cfg(feature = "wgpu")]
+mod trace;
 
 use burn::module::AutodiffModule;
 use burn::tensor::{Distribution, Tensor};
@@ -16,6 +18,8 @@ use spvit_train::{
 };
 
 pub use layer::LayerLoad;
+#[cfg(feature = "wgpu")]
+pub use trace::traced;
 
 /// The released DeiT-Ti architecture's mix of operations, shortened or lengthened to a depth: two
 /// cheap convolutions first, attention in the middle, convolutions of both sizes at the end.

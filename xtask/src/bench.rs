@@ -1,6 +1,7 @@
 //! Benchmarks: criterion by backend, and steps in turn with PyTorch's.
 
 mod count;
+mod trace;
 
 use std::{
     io::{BufRead, BufReader, Write},
@@ -45,7 +46,7 @@ pub struct Arguments {
     #[arg(long, conflicts_with_all = ["against_pytorch", "in_turn", "scaling", "latency"])]
     runtimes: bool,
     /// Count the kernels that a dense, a search and a fine-tuning step and both forward passes launch, and
-    /// the memory that they reserve, on cuda, vulkan or wgpu
+    /// the memory that they reserve, on cuda, vulkan or wgpu; on wgpu, the bytes that they read and write, too
     #[arg(long, conflicts_with_all = ["against_pytorch", "in_turn", "scaling", "latency", "runtimes"])]
     count: bool,
     /// Shapes and batch sizes of the comparison and the count

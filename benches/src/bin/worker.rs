@@ -3,6 +3,7 @@
 //! process's peak resident memory in MiB, or with what it reserves on a GPU, which gives nothing back.
 
 use std::io::{BufRead, Write};
+use std::path::PathBuf;
 use std::time::Instant;
 
 use burn::backend::Autodiff;
@@ -33,6 +34,9 @@ struct Arguments {
     /// Patches of a side of the layer's map.
     #[arg(long, default_value_t = 14)]
     side: usize,
+    /// Folder where wgpu writes down what it is told to do, on wgpu.
+    #[arg(long)]
+    trace: Option<PathBuf>,
 }
 
 /// Takes the step with this name, if there is one.
@@ -50,7 +54,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         #[cfg(feature = "cuda")]
         "cuda-bf16" => serve::<Autodiff<burn::backend::Cuda<burn::tensor::bf16>>>(&arguments),
         #[cfg(feature = "wgpu")]
-        "wgpu" => serve::<Autodiff<burn::backend::Wgpu>>(&arguments),
+        "wgpu" => {
+            let device = arguments.trace.as_deref().map(spvit_benches::traced).transpose()?;
+            serve_on::<Autodiff<burn::backend::Wgpu>>(&arguments, &device.unwrap_or_default())
+        }
         #[cfg(feature = "vulkan")]
         "vulkan" => serve::<Autodiff<burn::backend::Vulkan>>(&arguments),
         #[cfg(feature = "tch")]
@@ -60,17 +67,27 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
 }
 
 fn serve<B: TrainBackend>(arguments: &Arguments) -> Result<(), Box<dyn std::error::Error>> {
+    if arguments.trace.is_some() {
+        return Err(format!("--trace: {} is not traced, wgpu is", arguments.backend).into());
+    }
+    serve_on::<B>(arguments, &B::Device::default())
+}
+
+fn serve_on<B: TrainBackend>(
+    arguments: &Arguments,
+    device: &B::Device,
+) -> Result<(), Box<dyn std::error::Error>> {
     let config = ModelConfig::preset(&arguments.shape)?;
     let (mut step, share) = match &arguments.layer {
-        Some(layer) => (layer_steps::<B>(config, layer, arguments)?, 1.0),
-        None => model_steps::<B>(config, arguments.batch),
+        Some(layer) => (layer_steps::<B>(config, layer, arguments, device)?, 1.0),
+        None => model_steps::<B>(config, arguments.batch, device),
     };
     let mut out = std::io::stdout();
     for line in std::io::stdin().lock().lines() {
         let line = line?;
         let answer = match line.trim() {
             "share" => share,
-            "memory" => match B::reserved(&B::Device::default()) {
+            "memory" => match B::reserved(device) {
                 Some(bytes) => bytes as f64 / f64::from(1 << 20),
                 None => peak_memory()?,
             },
@@ -87,8 +104,12 @@ fn serve<B: TrainBackend>(arguments: &Arguments) -> Result<(), Box<dyn std::erro
 }
 
 /// The steps of whole models, and the compact model's share of the dense one's FLOPs.
-fn model_steps<B: TrainBackend>(config: ModelConfig, batch: usize) -> (Steps, f64) {
-    let mut workload = Workload::<B>::new(config, batch, &B::Device::default());
+fn model_steps<B: TrainBackend>(
+    config: ModelConfig,
+    batch: usize,
+    device: &B::Device,
+) -> (Steps, f64) {
+    let mut workload = Workload::<B>::new(config, batch, device);
     let share = workload.compact_share();
     let steps = move |name: &str| {
         match name {
@@ -109,12 +130,12 @@ fn layer_steps<B: TrainBackend>(
     config: ModelConfig,
     layer: &str,
     arguments: &Arguments,
+    device: &B::Device,
 ) -> Result<Steps, Box<dyn std::error::Error>> {
     let operation = layer.parse()?;
     let block = config.blocks().into_iter().next().ok_or("the shape has no block")?;
     let block = BlockShape { map: [arguments.side; 2], ..block };
-    let device = B::Device::default();
-    let load = LayerLoad::<B>::new(&block, operation, arguments.batch, &device)
+    let load = LayerLoad::<B>::new(&block, operation, arguments.batch, device)
         .ok_or("a shortcut computes nothing")?;
     Ok(Box::new(move |name: &str| {
         match name {

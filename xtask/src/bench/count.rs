@@ -1,8 +1,11 @@
-//! Kernels that a step launches, from CubeCL's log of them.
+//! Kernels that a step launches, from CubeCL's log of them, and what they read and write, where wgpu tells it.
 
 use std::{collections::BTreeMap, fs, path::Path, process::Command, thread::sleep, time::Duration};
 
-use super::{STEPS, Worker};
+use super::{
+    STEPS, Worker,
+    trace::{self, Traffic},
+};
 use crate::shell::{Failure, release};
 
 /// Backends of CubeCL, whose log it is.
@@ -11,28 +14,48 @@ pub const BACKENDS: [&str; 3] = ["cuda", "vulkan", "wgpu"];
 /// Steps before the one that is counted: the first compile kernels and try several of them.
 const BEFORE: usize = 3;
 
-fn failed(path: &Path, error: impl std::fmt::Display) -> Failure {
+pub fn failed(path: &Path, error: impl std::fmt::Display) -> Failure {
     Failure::new(format!("{}: {error}", path.display()))
 }
 
-/// Prints launches and reserved memory of every step of a shape.
+/// Prints launches and reserved memory of every step of a shape; on wgpu, the bytes read and written, too.
 pub fn print(backend: &str, shape: &str, batch: &str) -> Result<(), Failure> {
     println!("\n{backend}, {shape}, batch {batch}: a step after {BEFORE} others");
-    println!("{:16} {:>9} {:>13}   most of them", "step", "launches", "reserved MiB");
-    let mut launches = BTreeMap::new();
+    println!(
+        "{:16} {:>9} {:>10} {:>12} {:>13}   most of them",
+        "step", "launches", "read MiB", "written MiB", "reserved MiB"
+    );
+    let mut counts = BTreeMap::new();
     for step in STEPS {
         let counted = count(backend, shape, batch, step)?;
-        println!("{step:16} {:>9} {:>13.0}   {}", counted.launches, counted.reserved, counted.most);
-        launches.insert(step, counted.launches as f64);
+        let mib = |bytes: Option<u64>| match bytes {
+            Some(bytes) => format!("{:.1}", bytes as f64 / f64::from(1 << 20)),
+            None => "–".into(),
+        };
+        let traffic = counted.traffic.as_ref();
+        println!(
+            "{step:16} {:>9} {:>10} {:>12} {:>13.0}   {}",
+            counted.launches,
+            mib(traffic.map(|traffic| traffic.read)),
+            mib(traffic.map(|traffic| traffic.written)),
+            counted.reserved,
+            counted.most
+        );
+        let bytes = traffic.map(|traffic| (traffic.read + traffic.written) as f64);
+        counts.insert(step, (counted.launches as f64, bytes));
     }
-    if let (Some(search), Some(dense)) = (launches.get("search"), launches.get("dense")) {
-        println!("search / dense launches: {:.3}", search / dense);
+    if let (Some(search), Some(dense)) = (counts.get("search"), counts.get("dense")) {
+        let bytes = search.1.zip(dense.1);
+        let bytes = bytes.map(|(search, dense)| format!(", bytes {:.3}", search / dense));
+        let launches = search.0 / dense.0;
+        println!("search / dense: launches {launches:.3}{}", bytes.unwrap_or_default());
     }
     Ok(())
 }
 
 struct Counted {
     launches: usize,
+    traffic: Option<Traffic>,
     reserved: f64,
     most: String,
 }
@@ -56,13 +79,24 @@ fn count(backend: &str, shape: &str, batch: &str, step: &str) -> Result<Counted,
     let program = program.canonicalize().map_err(|error| failed(&program, error))?;
     let mut command = Command::new(program);
     command.args(["--backend", backend, "--shape", shape, "--batch", batch]);
+    let traced = folder.join("trace");
+    if traced.exists() {
+        fs::remove_dir_all(&traced).map_err(|error| failed(&traced, error))?;
+    }
+    let traces = backend == "wgpu";
+    if traces {
+        fs::create_dir(&traced).map_err(|error| failed(&traced, error))?;
+        command.arg("--trace").arg(&traced);
+    }
     let mut worker = Worker::start(backend, command.current_dir(&folder))?;
     for _ in 0..BEFORE {
         worker.ask(step)?;
     }
     let before = executed(&log)?.len();
+    let start = traces.then(|| trace::length(&traced)).transpose()?;
     worker.ask(step)?;
     let names = executed(&log)?.split_off(before);
+    let traffic = start.map(|start| trace::traffic(&traced, start)).transpose()?;
     let mut by_name: BTreeMap<&str, usize> = BTreeMap::new();
     for name in &names {
         *by_name.entry(name).or_default() += 1;
@@ -71,7 +105,9 @@ fn count(backend: &str, shape: &str, batch: &str, step: &str) -> Result<Counted,
     by_name.sort_by_key(|&(name, times)| (std::cmp::Reverse(times), name));
     let most = by_name.iter().take(5).map(|(name, times)| format!("{times} {name}"));
     Ok(Counted {
-        launches: names.len(),
+        // The log also has those with nothing to do, which no device sees.
+        launches: traffic.as_ref().map_or(names.len(), |traffic| traffic.launches),
+        traffic,
         reserved: worker.ask("memory")?,
         most: most.collect::<Vec<_>>().join(", "),
     })
