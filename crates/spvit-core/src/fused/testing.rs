@@ -1,13 +1,52 @@
 //! What the operations' tests share: fused against plain operations, differentiated by autodiff
 //! through every step.
 
+use std::cell::Cell;
+
 use burn::backend::Autodiff;
+use burn::prelude::DeviceOps;
 use burn::tensor::{
     ElementConversion, Int, Tensor,
+    backend::{Backend, DeviceId},
     ops::{FloatTensor, FloatTensorOps},
 };
 
 use super::{FusedOps, plain, raw};
+
+thread_local! {
+    static DEVICE: Cell<Option<DeviceId>> = const { Cell::new(None) };
+}
+
+/// The device that a test computes on.
+pub(super) fn device<B: Backend>() -> B::Device {
+    DEVICE.get().map_or_else(B::Device::default, B::Device::from_id)
+}
+
+/// A test on wgpu's default device, and on that device with kernels compiled to WGSL, which is not what they are
+/// compiled to where SPIR-V is at hand.
+#[cfg(feature = "wgpu")]
+pub(super) fn by_every_compiler(test: impl Fn()) {
+    use std::sync::LazyLock;
+
+    use burn::backend::wgpu::{
+        RuntimeOptions, WgpuDevice,
+        graphics::{AutoGraphicsApi, GraphicsApi, WebGpu},
+        init_device, init_setup,
+    };
+
+    // What a default device is set up by can be had only before anything computes on it.
+    static WGSL: LazyLock<WgpuDevice> = LazyLock::new(|| {
+        let mut setup =
+            init_setup::<AutoGraphicsApi>(&WgpuDevice::default(), RuntimeOptions::default());
+        setup.backend = WebGpu::backend();
+        init_device(setup, RuntimeOptions::default())
+    });
+    let wgsl = WGSL.to_id();
+    test();
+    DEVICE.set(Some(wgsl));
+    test();
+    DEVICE.set(None);
+}
 
 /// Largest difference relative to the largest reference value.
 pub(super) fn error<B: FusedOps, const D: usize>(a: Tensor<B, D>, b: Tensor<B, D>) -> f32 {
@@ -25,7 +64,7 @@ pub(super) fn close<B: FusedOps>(name: &str, a: FloatTensor<B>, b: FloatTensor<B
 /// Values of a sine at equal distances.
 pub(super) fn wave<B: FusedOps, const D: usize>(shape: [usize; D], frequency: f64) -> Tensor<B, D> {
     let count = shape.iter().product::<usize>() as i64;
-    let numbers = Tensor::<B, 1, Int>::arange(0..count, &B::Device::default()).float();
+    let numbers = Tensor::<B, 1, Int>::arange(0..count, &device::<B>()).float();
     (numbers * frequency).sin().reshape(shape)
 }
 
@@ -36,7 +75,7 @@ pub(super) fn check<B: FusedOps>(
     fused: impl Fn(Vec<FloatTensor<Autodiff<B>>>) -> FloatTensor<Autodiff<B>>,
     reference: impl Fn(Vec<FloatTensor<Autodiff<B>>>) -> FloatTensor<Autodiff<B>>,
 ) {
-    let device = B::Device::default();
+    let device = device::<B>();
     let inputs: Vec<Tensor<Autodiff<B>, 1>> = shapes
         .iter()
         .enumerate()

@@ -45,5 +45,7 @@ fn plain_products_equal_the_kernel_on_flex() {
 #[cfg(feature = "wgpu")]
 #[test]
 fn plain_products_equal_the_kernel_on_wgpu() {
-    plain_products_equal_the_kernel::<burn::backend::Wgpu>();
+    crate::fused::testing::by_every_compiler(
+        plain_products_equal_the_kernel::<burn::backend::Wgpu>,
+    );
 }

@@ -35,5 +35,5 @@ fn fused_equals_plain_on_ndarray() {
 #[cfg(feature = "wgpu")]
 #[test]
 fn fused_equals_plain_on_wgpu() {
-    fused_equals_plain::<burn::backend::Wgpu>();
+    crate::fused::testing::by_every_compiler(fused_equals_plain::<burn::backend::Wgpu>);
 }

@@ -41,7 +41,7 @@ fn fused_equals_plain_on_ndarray() {
 #[cfg(feature = "wgpu")]
 #[test]
 fn fused_equals_plain_on_wgpu() {
-    fused_equals_plain::<burn::backend::Wgpu>(MANY);
+    crate::fused::testing::by_every_compiler(|| fused_equals_plain::<burn::backend::Wgpu>(MANY));
 }
 
 #[test]
