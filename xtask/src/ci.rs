@@ -1,6 +1,6 @@
 //! What must hold before a change lands.
 
-use std::{collections::BTreeSet, path::Path, time::Instant};
+use std::{collections::BTreeSet, path::Path, thread, time::Instant};
 
 use crate::{
     book, interop, pages,
@@ -30,7 +30,8 @@ pub fn all(only: &str) -> Result<(), Failure> {
         ("the study, in small", study::quick),
         ("pages in a browser", || pages::check(&release().join("pages"))),
         ("bad days", || torture::run(&torture::Arguments::default())),
-        ("other programs' files", || interop::check(&interop::SHAPES.map(String::from))),
+        // deit_small differs from deit_tiny in its width alone.
+        ("other programs' files", || interop::check(&["deit_tiny", "deit_base"].map(String::from))),
         ("a sample of other programs' models", || interop::coverage(&["--sample=40".into()])),
         ("several processes", || {
             let mut tests = cargo();
@@ -54,10 +55,15 @@ pub fn all(only: &str) -> Result<(), Failure> {
             run(cargo().args(check).args(["--features", features]))
         }),
     ];
+    // Gigabytes of Python's packages come while the tests compile.
+    let mut packages = only.is_empty().then(|| thread::spawn(interop::python));
     let mut times = Vec::new();
     for (name, check) in checks.into_iter().filter(|(name, _)| name.contains(only)) {
         let began = Instant::now();
         check().map_err(|failure| Failure::new(format!("{name}: {failure}")))?;
+        if let Some(packages) = packages.take_if(|_| name == "tests") {
+            packages.join().map_err(|_| Failure::new("no packages of Python: a panic"))??;
+        }
         times.push(format!("{name} {:.0} s", began.elapsed().as_secs_f64()));
     }
     println!("all checks passed: {}", times.join(", "));
@@ -66,14 +72,14 @@ pub fn all(only: &str) -> Result<(), Failure> {
 
 /// GPU kernels, stored cases, steps and a run on Vulkan, which is software where there is no GPU. Most of the
 /// time goes into compiling kernels, so that unoptimised programs are the quickest way; and what does not
-/// depend on kernels stays out.
+/// depend on kernels stays out, as do more operations side by side than three.
 fn software_vulkan() -> Result<(), Failure> {
     let mut tests = cargo();
     tests.args(["test", "--profile", "quick"]);
     tests.args(["-p", "spvit-core", "-p", "spvit-search", "-p", "spvit-train"]);
     tests.args(["--features", "spvit-core/vulkan,spvit-search/wgpu,spvit-train/wgpu"]);
     tests.args(["--lib", "--test", "suite", "--test", "parity", "--test", "run", "--", "wgpu"]);
-    for part in ["families", "forms", "importance"] {
+    for part in ["families", "forms", "importance", "four_operations", "five_operations"] {
         tests.args(["--skip", part]);
     }
     // CubeCL's threads, unoptimised, need more than the usual 2 MiB.
