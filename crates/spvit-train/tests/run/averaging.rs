@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use burn::backend::Flex;
 use safetensors::SafeTensors;
 
-use crate::{Stopper, finish, resuming::same_bits, resuming::short, run};
+use crate::{Stopper, finish, resuming::same_bits, run, support::short};
 
 /// The tensors under a prefix in a safetensors file, by name.
 fn tensors(path: &Path, prefix: &str) -> BTreeMap<String, Vec<f32>> {

@@ -6,7 +6,7 @@ use burn::backend::{Flex, NdArray};
 use spvit_core::FusedOps;
 use spvit_train::{RunConfig, RunFolder, config::GivenBudget};
 
-use crate::{Stopper, finish, results, resuming::short, run, starting};
+use crate::{Stopper, finish, results, run, starting, support::short};
 
 /// A run without steps of a search that begins by importance, its students following the dense model.
 fn measured(more: &[&str]) -> RunConfig {

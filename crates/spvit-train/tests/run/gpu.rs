@@ -4,7 +4,7 @@ use std::fs;
 
 use burn::backend::{Flex, Wgpu};
 
-use crate::{finish, losses, resuming::short, teachers::model};
+use crate::{finish, losses, support::short, teachers::model};
 
 /// Twenty steps of search, ten of fine-tuning and what both choose by are a processor's but for rounding.
 #[test]

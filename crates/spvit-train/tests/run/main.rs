@@ -14,49 +14,14 @@ mod resuming;
 mod sharing;
 mod starting;
 mod steps;
+mod support;
 mod teachers;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use burn::backend::Autodiff;
-use spvit_core::FusedOps;
-use spvit_train::{
-    Event, Observer, Run, RunConfig, RunFolder, Silent, Summary, TrainError, write_config,
-};
+use spvit_train::{Event, Observer};
 
-/// The checkout's root.
-fn checkout() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../..")
-}
-
-/// A configuration of the checkout with settings over it, its paths made absolute.
-fn config(name: &str, settings: &[&str]) -> RunConfig {
-    let path = checkout().join("configs").join(name);
-    let settings: Vec<String> = settings.iter().map(|s| s.to_string()).collect();
-    let mut config = RunConfig::read(&path, &settings).unwrap();
-    config.data.folder = checkout().join(&config.data.folder);
-    config.dense.weights = checkout().join(&config.dense.weights);
-    config
-}
-
-/// Runs, or goes on with, the run in a folder.
-#[allow(clippy::result_large_err)]
-fn run<B: FusedOps>(
-    config: &RunConfig,
-    root: &Path,
-    observer: &mut dyn Observer,
-) -> Result<Option<Summary>, TrainError> {
-    let folder = match root.join("config.toml").exists() {
-        true => RunFolder::open(root)?,
-        false => {
-            let folder = RunFolder::create(root)?;
-            write_config(&folder, config)?;
-            folder
-        }
-    };
-    let device = ("test", B::Device::default());
-    Run::<Autodiff<B>>::new(config.clone(), folder, device, observer)?.run()
-}
+use support::{checkout, config, finish, run};
 
 /// Stops after some steps, and keeps the messages.
 #[derive(Default)]
@@ -92,8 +57,4 @@ fn results(root: &Path) -> Vec<(String, Vec<u8>)> {
     let models = ["architecture.json", "searched.safetensors", "compact.safetensors"];
     let names = models.into_iter().chain(["metrics.jsonl", "gates.jsonl"]);
     names.map(|name| (name.to_string(), std::fs::read(root.join(name)).unwrap())).collect()
-}
-
-fn finish<B: FusedOps>(config: &RunConfig, root: &Path) -> Summary {
-    run::<B>(config, root, &mut Silent).unwrap().unwrap()
 }

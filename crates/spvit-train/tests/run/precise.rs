@@ -10,7 +10,8 @@ use spvit_train::{
 
 use crate::{
     accumulating::{batch, shape},
-    resuming::{same_bits, short},
+    resuming::same_bits,
+    support::short,
 };
 
 fn dense<B: FusedOps>(precision: Precision) -> Replicas<Autodiff<B>, Classification<Autodiff<B>>> {

@@ -6,29 +6,7 @@ use burn::backend::{Flex, NdArray};
 use spvit_core::FusedOps;
 use spvit_train::{Observer, RunConfig, Silent};
 
-use crate::{Stopper, config, finish, results, run};
-
-/// Two epochs of five steps in each phase, on few images, as published.
-pub fn short(more: &[&str]) -> RunConfig {
-    let mut settings = vec![
-        "data.train_limit=80",
-        "data.test_limit=100",
-        "data.validation=50",
-        "search.batch_size=16",
-        "finetune.batch_size=16",
-        "search.epochs=2",
-        "search.start=constant",
-        "search.projected=false",
-        "search.heads=false",
-        "finetune.init=searched",
-        "finetune.refit=0",
-        "finetune.epochs=2",
-        "search.threshold_learning_rate=0.05",
-        "search.drop_path=0.1",
-    ];
-    settings.extend(more);
-    config("demo.toml", &settings)
-}
+use crate::{Stopper, finish, results, run, support::short};
 
 /// Goes on with a run, stopping after every few steps, until it is done.
 fn in_pieces<B: FusedOps>(config: &RunConfig, root: &Path, steps: usize) -> usize {

@@ -7,7 +7,7 @@ use spvit_layers::Operation;
 use spvit_search::Architecture;
 use spvit_train::RunConfig;
 
-use crate::{Stopper, finish, results, resuming::short, run};
+use crate::{Stopper, finish, results, run, support::short};
 
 pub const MEASURED: [&str; 7] = [
     "search.heads=true",
