@@ -5,7 +5,7 @@ use std::{error::Error, path::Path};
 use burn::{
     backend::wgpu::{
         RuntimeOptions, WgpuDevice, WgpuSetup,
-        graphics::{AutoGraphicsApi, GraphicsApi},
+        graphics::{AutoGraphicsApi, GraphicsApi, WebGpu},
         init_device,
     },
     tensor::try_read_sync,
@@ -18,9 +18,8 @@ use wgpu::{DeviceDescriptor, Features, Instance, InstanceDescriptor, MemoryHints
 /// # Errors
 /// None is there, or it cannot be opened.
 pub fn traced(folder: &Path) -> Result<WgpuDevice, Box<dyn Error>> {
-    let backend = AutoGraphicsApi::backend();
     let instance = Instance::new(InstanceDescriptor {
-        backends: backend.into(),
+        backends: AutoGraphicsApi::backend().into(),
         ..InstanceDescriptor::new_without_display_handle()
     });
     // Outside browsers all of it is there at once.
@@ -35,6 +34,7 @@ pub fn traced(folder: &Path) -> Result<WgpuDevice, Box<dyn Error>> {
         ..Default::default()
     }))
     .ok_or("no device was ready")??;
-    let setup = WgpuSetup { instance, adapter, device, queue, backend };
+    // WGSL, whatever else is compiled in: it says which buffers a kernel reads and writes.
+    let setup = WgpuSetup { instance, adapter, device, queue, backend: WebGpu::backend() };
     Ok(init_device(setup, RuntimeOptions::default()))
 }
