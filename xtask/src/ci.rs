@@ -30,7 +30,7 @@ pub fn all(only: &str) -> Result<(), Failure> {
         ("the study, in small", study::quick),
         ("pages in a browser", || pages::check(&release().join("pages"))),
         ("bad days", || torture::run(&torture::Arguments::default())),
-        // deit_small differs from deit_tiny in its width alone.
+        // deit_small differs from deit_tiny in its width and its heads alone.
         ("other programs' files", || interop::check(&["deit_tiny", "deit_base"].map(String::from))),
         ("a sample of other programs' models", || interop::coverage(&["--sample=40".into()])),
         ("several processes", || {

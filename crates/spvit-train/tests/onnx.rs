@@ -9,15 +9,7 @@ use burn::backend::Flex;
 use spvit_interchange::{Target, write};
 use spvit_train::{RunConfig, Silent};
 
-use support::{finish, run, short};
-
-/// One epoch in each phase, following this teacher.
-fn following(teacher: &Path) -> RunConfig {
-    let mut config = short(&[]);
-    (config.search.epochs, config.finetune.epochs) = (1, 1);
-    config.finetune.teacher = teacher.to_path_buf();
-    config
-}
+use support::{finish, following, run};
 
 #[test]
 fn a_file_that_is_no_onnx_network_is_refused() {
@@ -25,7 +17,7 @@ fn a_file_that_is_no_onnx_network_is_refused() {
     let path = folder.path().join("teacher.ONNX");
     fs::write(&path, "no network").unwrap();
     let root = folder.path().join("run");
-    let error = run::<Flex>(&following(&path), &root, &mut Silent).unwrap_err().to_string();
+    let error = run::<Flex>(&following(&path, &[]), &root, &mut Silent).unwrap_err().to_string();
     let expected = match std::env::var_os("ORT_DYLIB_PATH") {
         None => "ORT_DYLIB_PATH",
         Some(_) => "it is no ONNX network",
@@ -44,7 +36,7 @@ fn an_onnx_network_teaches_as_the_model_that_it_was_made_of() {
     }
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("teacher.onnx");
-    let dense = following(Path::new(""));
+    let dense = following(Path::new(""), &[]);
     let read = spvit_interchange::read::<Flex>(
         &dense.dense.weights,
         &Default::default(),
@@ -61,5 +53,5 @@ fn an_onnx_network_teaches_as_the_model_that_it_was_made_of() {
         let tensors = file.iter().map(|(name, view)| (name.to_string(), view.data().to_vec()));
         tensors.collect::<std::collections::BTreeMap<_, _>>()
     };
-    assert!(tensors("dense", &dense) == tensors("onnx", &following(&path)));
+    assert!(tensors("dense", &dense) == tensors("onnx", &following(&path, &[])));
 }

@@ -62,6 +62,14 @@ pub fn short(more: &[&str]) -> RunConfig {
     config("demo.toml", &settings)
 }
 
+/// One epoch in each phase, following this teacher.
+pub fn following(teacher: &Path, more: &[&str]) -> RunConfig {
+    let mut config = short(more);
+    (config.search.epochs, config.finetune.epochs) = (1, 1);
+    config.finetune.teacher = teacher.to_path_buf();
+    config
+}
+
 pub fn finish<B: FusedOps>(config: &RunConfig, root: &Path) -> Summary {
     run::<B>(config, root, &mut Silent).unwrap().unwrap()
 }

@@ -8,15 +8,7 @@ use spvit_layers::{Init, ModelConfig, Vit, VitConfig};
 use spvit_search::{Architecture, CostModel};
 use spvit_train::{RunConfig, Silent};
 
-use crate::{Stopper, finish, run, support::short};
-
-/// One epoch in each phase, following this teacher.
-fn following(teacher: &Path, more: &[&str]) -> RunConfig {
-    let mut config = short(more);
-    (config.search.epochs, config.finetune.epochs) = (1, 1);
-    config.finetune.teacher = teacher.to_path_buf();
-    config
-}
+use crate::{Stopper, finish, run, support::following};
 
 /// Writes a fresh dense model: `[side, patch, channels, classes, dim, depth, heads]`.
 pub fn model(path: &Path, shape: [usize; 7], seed: u64) -> (Vit<Flex>, Architecture) {

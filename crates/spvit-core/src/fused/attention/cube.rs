@@ -32,8 +32,7 @@ where
         bias: Option<FloatTensor<Self>>,
     ) -> (FloatTensor<Self>, AttentionState<Self>) {
         let sizes = Sizes::of(&qkv.shape, heads);
-        let both = bias.as_ref().is_none_or(|bias| served([bias]));
-        let Some(split) = sizes.split().filter(|_| both && served([&qkv])) else {
+        let Some(split) = sizes.split([&qkv], bias.as_ref()) else {
             return plain::self_attention::<Self>(qkv, heads, bias, Precision::F32);
         };
         let [q, k, v] = part(qkv, sizes);
@@ -53,12 +52,10 @@ where
     ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>) {
         let sizes = Sizes::of(&qkv.shape, heads);
         let own = match &state {
-            AttentionState::Bias(bias)
-                if served([&qkv, &grad]) && bias.iter().all(|bias| served([bias])) =>
-            {
-                sizes.split().map(|split| (split, bias.clone()))
+            AttentionState::Bias(bias) => {
+                sizes.split([&qkv, &grad], bias.as_ref()).map(|split| (split, bias.clone()))
             }
-            _ => None,
+            AttentionState::Probabilities(_) => None,
         };
         let Some((split, bias)) = own else {
             let of = (heads, groups);
@@ -99,9 +96,14 @@ impl Sizes {
         Self { batch: qkv[0], tokens: qkv[1], heads, d: qkv[2] / 3 / heads }
     }
 
-    /// How a row of scores is shared among units.
-    fn split(&self) -> Option<RowSplit> {
-        RowSplit::of(&Shape::new([self.tokens])).map(|(split, _)| split)
+    /// How a row of scores is shared among units, where kernels serve these tensors and the bias.
+    fn split<R: CubeRuntime, const N: usize>(
+        &self,
+        tensors: [&CubeFloat<R>; N],
+        bias: Option<&CubeFloat<R>>,
+    ) -> Option<RowSplit> {
+        let all = served(tensors) && bias.is_none_or(|bias| served([bias]));
+        RowSplit::of(&Shape::new([self.tokens])).filter(|_| all).map(|(split, _)| split)
     }
 
     fn scale(&self) -> f64 {

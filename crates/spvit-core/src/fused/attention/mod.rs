@@ -18,8 +18,8 @@ use super::{FusedOps, Precision, PrecisionOps, raw, wrap};
 pub enum AttentionState<B: Backend> {
     /// The probabilities `[b, heads, t, t]`.
     Probabilities(FloatTensor<B>),
-    /// The bias, if there is one: the backward pass computes the probabilities once more. On a device, that is a
-    /// product of some hundredths of a step, and a step no longer holds the probabilities of all blocks.
+    /// The bias, if there is one: the backward pass computes the probabilities once more, by a product, so that a
+    /// step does not hold those of all blocks.
     Bias(Option<FloatTensor<B>>),
 }
 
