@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use burn::module::{Module, ModuleMapper, ModuleVisitor, Param, ParamId};
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{Tensor, TensorPrimitive, backend::Backend, ops::FloatTensor};
+use spvit_core::{FusedOps, fused};
 
 /// A model whose parameters and buffers are averages over the steps so far: `decay·average +
 /// (1 - decay)·now` after every step, in float32, from the model as it was before the first.
@@ -21,40 +22,39 @@ impl<M> Average<M> {
     }
 
     /// Takes a step's parameters and buffers in; `now` is the same model.
-    pub fn update<B: Backend>(&mut self, now: &M)
+    pub fn update<B: FusedOps>(&mut self, now: &M)
     where
         M: Module<B>,
     {
-        let mut values = Values(HashMap::new());
+        let [mut averages, mut values] = [const { Values(Vec::new()) }; 2];
+        self.model.visit(&mut averages);
         now.visit(&mut values);
-        let mut mover = Mover { values: values.0, decay: self.decay };
+        let mut values: HashMap<_, _> = values.0.into_iter().collect();
+        let pairs = averages.0.into_iter();
+        let (ids, pairs): (Vec<_>, Vec<_>) =
+            pairs.filter_map(|(id, average)| Some((id, [average, values.remove(&id)?]))).unzip();
+        let moved = fused::averages::<B>(pairs, self.decay);
+        let mut mover = Mover::<B>(ids.into_iter().zip(moved).collect());
         self.model = self.model.clone().map(&mut mover);
     }
 }
 
-/// Every parameter and buffer, flattened.
-struct Values<B: Backend>(HashMap<ParamId, Tensor<B, 1>>);
+/// Every parameter and buffer.
+struct Values<B: Backend>(Vec<(ParamId, FloatTensor<B>)>);
 
 impl<B: Backend> ModuleVisitor<B> for Values<B> {
     fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<B, D>>) {
-        let value = param.val();
-        let count = value.shape().num_elements();
-        self.0.insert(param.id, value.reshape([count]));
+        self.0.push((param.id, param.val().into_primitive().tensor()));
     }
 }
 
-struct Mover<B: Backend> {
-    values: HashMap<ParamId, Tensor<B, 1>>,
-    decay: f64,
-}
+/// Puts averages in their places.
+struct Mover<B: Backend>(HashMap<ParamId, FloatTensor<B>>);
 
 impl<B: Backend> ModuleMapper<B> for Mover<B> {
     fn map_float<const D: usize>(&mut self, param: Param<Tensor<B, D>>) -> Param<Tensor<B, D>> {
-        let Some(now) = self.values.remove(&param.id) else { return param };
-        param.map(|average| {
-            let now = now.reshape(average.shape());
-            average * self.decay + now * (1.0 - self.decay)
-        })
+        let Some(average) = self.0.remove(&param.id) else { return param };
+        param.map(|_| Tensor::from_primitive(TensorPrimitive::Float(average)))
     }
 }
 

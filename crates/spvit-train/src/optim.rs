@@ -4,12 +4,15 @@ use std::collections::{BTreeMap, HashMap};
 
 use burn::module::{AutodiffModule, ModuleMapper, ModuleVisitor, Param, ParamId};
 use burn::tensor::{
-    Shape, Tensor, TensorData, TensorMetadata, TensorPrimitive,
+    FloatDType, Shape, Tensor, TensorData, TensorMetadata, TensorPrimitive,
     backend::{AutodiffBackend, Backend},
     ops::FloatTensor,
 };
 use serde::{Deserialize, Serialize};
-use spvit_core::{AdamWStep, FusedOps, TrainBackend, fused};
+use spvit_core::{
+    AdamWStep, FusedOps, TrainBackend,
+    fused::{self, AdamWParameter},
+};
 use spvit_layers::state::{Path, StateDict};
 
 /// Gradients by parameter, in the order of the module's parameters.
@@ -19,6 +22,8 @@ pub struct Gradients<B: FusedOps> {
     order: Vec<ParamId>,
     /// Each in its parameter's shape, or flat.
     values: HashMap<ParamId, FloatTensor<B>>,
+    /// What the values are still to be multiplied with.
+    factor: f64,
 }
 
 fn primitive<B: Backend, const D: usize>(x: Tensor<B, D>) -> FloatTensor<B> {
@@ -26,14 +31,13 @@ fn primitive<B: Backend, const D: usize>(x: Tensor<B, D>) -> FloatTensor<B> {
 }
 
 /// Values in a shape of as many.
-fn shaped<B: Backend, const D: usize>(x: FloatTensor<B>, shape: Shape) -> Tensor<B, D> {
-    let x = if x.shape() == shape { x } else { B::float_reshape(x, shape) };
-    Tensor::from_primitive(TensorPrimitive::Float(x))
+fn in_shape<B: Backend>(x: FloatTensor<B>, shape: &Shape) -> FloatTensor<B> {
+    if x.shape() == *shape { x } else { B::float_reshape(x, shape.clone()) }
 }
 
 fn flat<B: Backend>(x: FloatTensor<B>) -> Tensor<B, 1> {
     let count = x.shape().num_elements();
-    shaped(x, [count].into())
+    Tensor::from_primitive(TensorPrimitive::Float(in_shape::<B>(x, &[count].into())))
 }
 
 impl<B: FusedOps> Gradients<B> {
@@ -59,19 +63,33 @@ impl<B: FusedOps> Gradients<B> {
         Self {
             order: collector.found.iter().map(|(id, _)| *id).collect(),
             values: collector.found.into_iter().collect(),
+            factor: 1.0,
         }
     }
 
     /// The gradient of one parameter, flattened.
     pub fn get(&self, id: ParamId) -> Option<Tensor<B, 1>> {
-        self.values.get(&id).cloned().map(flat)
+        self.values.get(&id).cloned().map(|grad| flat::<B>(self.times_factor(grad)))
+    }
+
+    fn times_factor(&self, grad: FloatTensor<B>) -> FloatTensor<B> {
+        match self.factor == 1.0 {
+            true => grad,
+            false => B::float_mul_scalar(grad, self.factor.into()),
+        }
     }
 
     /// Adds another micro-batch's gradients.
-    pub fn add(&mut self, other: Self) {
-        let Self { order, mut values } = other;
-        for id in order {
-            let Some(grad) = values.remove(&id) else { continue };
+    pub fn add(&mut self, mut other: Self) {
+        if self.factor != 1.0 {
+            let values = std::mem::take(&mut self.values);
+            self.values =
+                values.into_iter().map(|(id, grad)| (id, self.times_factor(grad))).collect();
+            self.factor = 1.0;
+        }
+        for id in std::mem::take(&mut other.order) {
+            let Some(grad) = other.values.remove(&id) else { continue };
+            let grad = other.times_factor(grad);
             let sum = match self.values.remove(&id) {
                 Some(before) => B::float_add(before, grad),
                 None => {
@@ -92,23 +110,25 @@ impl<B: FusedOps> Gradients<B> {
     pub(crate) fn of_values(values: impl IntoIterator<Item = (ParamId, Tensor<B, 1>)>) -> Self {
         let (order, values): (Vec<_>, Vec<_>) = values.into_iter().unzip();
         let pairs = order.iter().copied().zip(values.into_iter().map(primitive));
-        Self { values: pairs.collect(), order }
+        Self { values: pairs.collect(), order, factor: 1.0 }
     }
 
     /// The squared norm of all gradients together.
     fn squared_norm(&self) -> f64 {
-        let all: Vec<_> = self.order.iter().filter_map(|&id| self.get(id)).collect();
+        let all = self.order.iter().filter_map(|id| self.values.get(id).cloned().map(flat::<B>));
+        let all: Vec<_> = all.collect();
         match all.is_empty() {
             true => 0.0,
-            false => fused::squared_norms(all).into_data().iter::<f64>().sum(),
+            false => {
+                let squares = fused::squared_norms(all).into_data();
+                squares.iter::<f64>().sum::<f64>() * self.factor * self.factor
+            }
         }
     }
 
     /// Multiplies all gradients.
     pub(crate) fn scale(&mut self, factor: f64) {
-        for grad in self.values.values_mut() {
-            *grad = B::float_mul_scalar(grad.clone(), factor.into());
-        }
+        self.factor *= factor;
     }
 
     /// Whether no gradient is infinite or not a number.
@@ -195,12 +215,31 @@ impl<B: FusedOps> AdamW<B> {
         M: AutodiffModule<A>,
     {
         self.count += 1;
-        module.map(&mut Updater {
-            optimiser: self,
-            gradients,
-            learning_rate,
-            path: Path::default(),
-        })
+        let mut parameters = Parameters::<A>::default();
+        module.visit(&mut parameters);
+        let (mut names, mut values) = (Vec::new(), Vec::new());
+        for Parameter { id, name, value, matrix } in parameters.found {
+            let shape = value.shape();
+            let own = |x: FloatTensor<B>| in_shape::<B>(x, &shape);
+            let zeros = || B::float_zeros(shape.clone(), &B::float_device(&value), FloatDType::F32);
+            let moments = self.moments.remove(&name).map(|moments| moments.map(own));
+            let [first, second] = moments.unwrap_or_else(|| [zeros(), zeros()]);
+            let grad = gradients.values.get(&id).cloned().map(own);
+            let decays = matrix && !self.without_decay.iter().any(|own| last_part(&name) == own);
+            values.push(AdamWParameter { value, first, second, grad, decays });
+            names.push((id, name));
+        }
+        let AdamWConfig { betas, epsilon, weight_decay } = self.config;
+        let (count, grad_factor) = (self.count, gradients.factor);
+        let step = AdamWStep { learning_rate, weight_decay, betas, epsilon, count, grad_factor };
+        let mut updated = HashMap::new();
+        for ((id, name), [value, first, second]) in
+            names.into_iter().zip(fused::adamw_update::<B>(values, step))
+        {
+            updated.insert(id, value);
+            self.moments.insert(name, [first, second]);
+        }
+        module.map(&mut Updater::<A> { updated })
     }
 
     /// The moments, each flattened, named after their parameters with the prefixes `first.` and `second.`.
@@ -231,17 +270,27 @@ impl<B: FusedOps> AdamW<B> {
     }
 }
 
-struct Updater<'a, B: FusedOps> {
-    optimiser: &'a mut AdamW<B>,
-    gradients: &'a Gradients<B>,
-    learning_rate: f64,
-    path: Path,
+/// The last part of a parameter's name.
+fn last_part(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or_default()
 }
 
-impl<A> ModuleMapper<A> for Updater<'_, A::InnerBackend>
-where
-    A: TrainBackend,
-{
+struct Parameter<B: Backend> {
+    id: ParamId,
+    name: String,
+    value: FloatTensor<B>,
+    /// Whether it has two or more dimensions.
+    matrix: bool,
+}
+
+/// Finds what is trained of a module.
+#[derive(Default)]
+struct Parameters<A: AutodiffBackend> {
+    path: Path,
+    found: Vec<Parameter<A::InnerBackend>>,
+}
+
+impl<A: AutodiffBackend> ModuleVisitor<A> for Parameters<A> {
     fn enter_module(&mut self, name: &str, container: &str) {
         self.path.enter(name, container);
     }
@@ -250,33 +299,26 @@ where
         self.path.exit();
     }
 
-    fn map_float<const D: usize>(&mut self, param: Param<Tensor<A, D>>) -> Param<Tensor<A, D>> {
-        if !param.is_require_grad() {
-            return param;
+    fn visit_float<const D: usize>(&mut self, param: &Param<Tensor<A, D>>) {
+        if param.is_require_grad() {
+            let (name, _) = self.path.here();
+            let value = primitive(param.val().inner());
+            self.found.push(Parameter { id: param.id, name, value, matrix: D >= 2 });
         }
-        let (name, _) = self.path.here();
-        let config = self.optimiser.config;
-        let id = param.id;
-        let last = name.rsplit('.').next().unwrap_or_default();
-        let decays = D >= 2 && !self.optimiser.without_decay.iter().any(|name| name == last);
-        param.map(|tensor| {
-            let tensor = tensor.inner();
-            let (shape, device) = (tensor.shape(), tensor.device());
-            let own = |x: FloatTensor<A::InnerBackend>| shaped::<_, D>(x, shape.clone());
-            let zeros = || Tensor::zeros(shape.clone(), &device);
-            let grad = self.gradients.values.get(&id).cloned().map_or_else(zeros, own);
-            let moments = self.optimiser.moments.remove(&name).map(|moments| moments.map(own));
-            let [first, second] = moments.unwrap_or_else(|| [zeros(), zeros()]);
-            let step = AdamWStep {
-                learning_rate: self.learning_rate,
-                weight_decay: if decays { config.weight_decay } else { 0.0 },
-                betas: config.betas,
-                epsilon: config.epsilon,
-                count: self.optimiser.count,
-            };
-            let [tensor, first, second] = fused::adamw_update([tensor, first, second, grad], step);
-            self.optimiser.moments.insert(name, [first, second].map(primitive));
-            Tensor::from_inner(tensor).require_grad()
+    }
+}
+
+/// Puts updated values in the parameters' places.
+struct Updater<A: AutodiffBackend> {
+    updated: HashMap<ParamId, FloatTensor<A::InnerBackend>>,
+}
+
+impl<A: AutodiffBackend> ModuleMapper<A> for Updater<A> {
+    fn map_float<const D: usize>(&mut self, param: Param<Tensor<A, D>>) -> Param<Tensor<A, D>> {
+        let Some(value) = self.updated.remove(&param.id) else { return param };
+        param.map(|_| {
+            let value = Tensor::from_primitive(TensorPrimitive::Float(value));
+            Tensor::from_inner(value).require_grad()
         })
     }
 }

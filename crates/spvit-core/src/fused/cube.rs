@@ -3,7 +3,7 @@
 //! A kernel stands in fusion's stream as one operation, with contiguous inputs and outputs. It
 //! computes in float32; other types run the plain default.
 
-use std::fmt;
+use std::{fmt, iter};
 
 use burn::tensor::{DType, Device, Shape};
 use burn_cubecl::{
@@ -17,9 +17,7 @@ use burn_fusion::{
 use burn_ir::{CustomOpIr, HandleContainer, OperationIr, TensorIr};
 use cubecl::prelude::*;
 
-use super::{
-    ActivationOps, BottleneckOps, LinearOps, MemoryOps, PoolOps, PrecisionOps, TokenOps, UpdateOps,
-};
+use super::{ActivationOps, BottleneckOps, LinearOps, MemoryOps, PoolOps, PrecisionOps, TokenOps};
 
 /// Operations that need no kernel of ours.
 macro_rules! run_the_defaults {
@@ -37,15 +35,7 @@ macro_rules! run_the_defaults {
     };
 }
 
-run_the_defaults!(
-    ActivationOps,
-    BottleneckOps,
-    LinearOps,
-    PoolOps,
-    PrecisionOps,
-    TokenOps,
-    UpdateOps,
-);
+run_the_defaults!(ActivationOps, BottleneckOps, LinearOps, PoolOps, PrecisionOps, TokenOps,);
 
 impl<R, F, I, BT> MemoryOps for Fusion<CubeBackend<R, F, I, BT>>
 where
@@ -82,6 +72,9 @@ pub(super) const LANES: u32 = 8;
 /// Values of a row that a unit holds at most.
 const HELD: usize = 16;
 
+/// Tensors, or sets of tensors, that a kernel goes over at most: each is code of its own in it.
+const GROUP: usize = 32;
+
 /// Cubes for that many elements; a unit takes more than one where they would be too many.
 pub(super) fn cubes(elements: usize) -> CubeCount {
     CubeCount::Static(elements.div_ceil(UNITS as usize).min(u16::MAX as usize) as u32, 1, 1)
@@ -92,69 +85,105 @@ pub(super) fn served<R: CubeRuntime, const N: usize>(tensors: [&CubeFloat<R>; N]
     tensors.iter().all(|x| x.dtype == DType::F32 && x.shape.num_elements() > 0)
 }
 
-/// [`register_all`] of a known number of inputs.
+/// [`register_all`] of known numbers of inputs and outputs.
 pub(super) fn register<R: CubeRuntime, const N: usize, const M: usize>(
     name: &'static str,
     inputs: [CubeFloat<R>; N],
     outputs: [Shape; M],
     launch: impl Fn([CubeTensor<R>; N], [CubeTensor<R>; M]) + Send + Sync + 'static,
 ) -> [CubeFloat<R>; M] {
-    register_all(name, inputs.into(), outputs, move |inputs, outputs| {
-        let inputs =
-            inputs.try_into().expect("an operation has the inputs that it was registered with");
-        launch(inputs, outputs);
-    })
+    let launch = move |inputs, outputs| launch(known(inputs), known(outputs));
+    known(register_all(name, inputs.into(), outputs.into(), launch))
+}
+
+/// An operation's tensors, of which there are as many as it was registered with.
+pub(super) fn known<T, const N: usize>(tensors: Vec<T>) -> [T; N] {
+    let count = tensors.len();
+    tensors.try_into().unwrap_or_else(|_| panic!("{count} tensors of an operation that has {N}"))
 }
 
 /// `launch` on the tensors once fusion's stream comes to it, with new outputs of the given shapes.
 /// There is at least one input.
-pub(super) fn register_all<R: CubeRuntime, const M: usize>(
+pub(super) fn register_all<R: CubeRuntime>(
     name: &'static str,
     inputs: Vec<CubeFloat<R>>,
-    outputs: [Shape; M],
-    launch: impl Fn(Vec<CubeTensor<R>>, [CubeTensor<R>; M]) + Send + Sync + 'static,
-) -> [CubeFloat<R>; M] {
+    outputs: Vec<Shape>,
+    launch: impl Fn(Vec<CubeTensor<R>>, Vec<CubeTensor<R>>) + Send + Sync + 'static,
+) -> Vec<CubeFloat<R>> {
     let client = inputs[0].client.clone();
     let streams = OperationStreams::with_inputs(&inputs);
     let inputs: Vec<TensorIr> = inputs.into_iter().map(FusionTensor::into_ir).collect();
-    let outputs =
-        outputs.map(|shape| TensorIr::uninit(client.create_empty_handle(), shape, DType::F32));
+    let output = |shape| TensorIr::uninit(client.create_empty_handle(), shape, DType::F32);
+    let outputs: Vec<TensorIr> = outputs.into_iter().map(output).collect();
     let ir = CustomOpIr::new(name, &inputs, &outputs);
     let operation = Launch { name, inputs, outputs, launch };
-    let outputs = client.register(streams, OperationIr::Custom(ir), operation);
-    outputs.try_into().expect("an operation has the outputs that it was registered with")
+    client.register(streams, OperationIr::Custom(ir), operation)
 }
 
-struct Launch<F, const M: usize> {
+struct Launch<F> {
     name: &'static str,
     inputs: Vec<TensorIr>,
-    outputs: [TensorIr; M],
+    outputs: Vec<TensorIr>,
     launch: F,
 }
 
-impl<F, const M: usize> fmt::Debug for Launch<F, M> {
+impl<F> fmt::Debug for Launch<F> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name)
     }
 }
 
-impl<R, F, const M: usize> Operation<FusionCubeRuntime<R>> for Launch<F, M>
+impl<R, F> Operation<FusionCubeRuntime<R>> for Launch<F>
 where
     R: CubeRuntime,
-    F: Fn(Vec<CubeTensor<R>>, [CubeTensor<R>; M]) + Send + Sync,
+    F: Fn(Vec<CubeTensor<R>>, Vec<CubeTensor<R>>) + Send + Sync,
 {
     fn execute(&self, handles: &mut HandleContainer<CubeHandle<R>>) {
         let read = |ir| into_contiguous(handles.get_float_tensor::<Reader<R>>(ir));
         let inputs: Vec<CubeTensor<R>> = self.inputs.iter().map(read).collect();
-        let outputs = self.outputs.each_ref().map(|ir| {
+        let new = |ir: &TensorIr| {
             let (client, device) = (inputs[0].client.clone(), inputs[0].device.clone());
             empty_device_contiguous_dtype(client, device, ir.shape.clone(), ir.dtype)
-        });
+        };
+        let outputs: Vec<CubeTensor<R>> = self.outputs.iter().map(new).collect();
         for (ir, output) in self.outputs.iter().zip(&outputs) {
             handles.register_float_tensor::<Reader<R>>(&ir.id, output.clone());
         }
         (self.launch)(inputs, outputs);
     }
+}
+
+/// What a kernel takes several of, cut into groups: it binds `each` buffers for one of them, of which
+/// `tensor` is one, and `besides` for them all.
+pub(super) fn groups<R: CubeRuntime, T>(
+    all: Vec<T>,
+    [each, besides]: [usize; 2],
+    tensor: impl Fn(&T) -> &CubeFloat<R>,
+) -> Vec<Vec<T>> {
+    let Some(first) = all.first() else { return Vec::new() };
+    let client = R::client(tensor(first).client.device());
+    // One more holds numbers.
+    let bound = (client.properties().hardware.max_bindings as usize).saturating_sub(1 + besides);
+    let most = (bound / each).clamp(1, GROUP);
+    let mut rest = all.into_iter().peekable();
+    iter::from_fn(|| rest.peek().is_some().then(|| rest.by_ref().take(most).collect())).collect()
+}
+
+/// Several tensors as one argument of a kernel.
+pub(super) fn arrays<R: CubeRuntime>(
+    tensors: impl IntoIterator<Item = CubeTensor<R>>,
+) -> SequenceArg<R, Array<f32>> {
+    tensors.into_iter().map(CubeTensor::into_array_arg).collect()
+}
+
+/// Numbers of elements.
+pub(super) fn lengths<R: CubeRuntime>(tensors: &[CubeTensor<R>]) -> Vec<usize> {
+    tensors.iter().map(|tensor| tensor.meta.shape().num_elements()).collect()
+}
+
+/// [`cubes`] for the longest of several tensors.
+pub(super) fn unit_cubes(elements: &[usize]) -> CubeCount {
+    cubes(elements.iter().copied().max().unwrap_or_default())
 }
 
 /// Sums over the rows of `[rows, 2·width]`, the two halves `[width]` apart.

@@ -47,7 +47,7 @@ pub use pool::PoolOps;
 pub use precision::{Precision, PrecisionOps};
 pub use shift::{Grid, ShiftOps, mix_shift, shift_sum};
 pub use tokens::{TokenMap, TokenOps, gather_tokens, patch_rows, tokens};
-pub use update::{AdamWStep, UpdateOps, adamw_update};
+pub use update::{AdamWParameter, AdamWStep, UpdateOps, adamw_update, averages};
 
 use burn::tensor::{
     Tensor, TensorPrimitive,

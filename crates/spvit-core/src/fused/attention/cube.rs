@@ -15,8 +15,8 @@ use cubecl::prelude::*;
 use super::{AttentionOps, AttentionState, plain};
 use crate::fused::Precision;
 use crate::fused::cube::{
-    CubeFloat, RowSplit, UNITS, cube_max, cube_sum, cubes, register, register_all, row_cubes,
-    served,
+    CubeFloat, RowSplit, UNITS, arrays, cube_max, cube_sum, cubes, known, register, register_all,
+    row_cubes, served,
 };
 
 impl<R, F, I, BT> AttentionOps for Fusion<CubeBackend<R, F, I, BT>>
@@ -177,16 +177,15 @@ fn softmax<R: CubeRuntime>(
     let rows = shape.num_elements() / split.width;
     let bias_rows = bias.as_ref().map_or(1, |bias| bias.shape.num_elements() / split.width);
     let inputs = std::iter::once(scores).chain(bias).collect();
-    let launch = move |mut inputs: Vec<CubeTensor<R>>, [p]: [CubeTensor<R>; 1]| {
+    let launch = move |mut inputs: Vec<CubeTensor<R>>, outputs: Vec<CubeTensor<R>>| {
+        let [p] = known(outputs);
         let scores = inputs.remove(0);
-        let mut bias = SequenceArg::new();
-        inputs.into_iter().for_each(|input| bias.push(input.into_array_arg()));
         softmax_kernel::launch::<R>(
             &scores.client.clone(),
             row_cubes(rows, u16::MAX as usize),
             split.dim(),
             scores.into_array_arg(),
-            bias,
+            arrays(inputs),
             p.into_array_arg(),
             scale as f32,
             rows,
@@ -194,7 +193,7 @@ fn softmax<R: CubeRuntime>(
             split,
         );
     };
-    let [p] = register_all("softmax", inputs, [shape], launch);
+    let [p] = known(register_all("softmax", inputs, vec![shape], launch));
     p
 }
 
@@ -210,19 +209,17 @@ fn softmax_backward<R: CubeRuntime>(
     let rows = shape.num_elements() / split.width;
     let bias_rows = bias.as_ref().map_or(1, |bias| bias.shape.num_elements() / split.width);
     let inputs = [scores, grad].into_iter().chain(bias).collect();
-    let launch = move |inputs: Vec<CubeTensor<R>>, [p, s_grad]: [CubeTensor<R>; 2]| {
+    let launch = move |mut inputs: Vec<CubeTensor<R>>, outputs: Vec<CubeTensor<R>>| {
+        let [p, s_grad] = known(outputs);
+        let [scores, grad] = known(inputs.drain(..2).collect());
         let client = p.client.clone();
-        let mut inputs = inputs.into_iter().map(CubeTensor::into_array_arg);
-        let (scores, grad) = inputs.next().zip(inputs.next()).expect("scores and their gradient");
-        let mut bias = SequenceArg::new();
-        inputs.for_each(|input| bias.push(input));
         softmax_backward_kernel::launch::<R>(
             &client,
             row_cubes(rows, u16::MAX as usize),
             split.dim(),
-            scores,
-            bias,
-            grad,
+            scores.into_array_arg(),
+            arrays(inputs),
+            grad.into_array_arg(),
             p.into_array_arg(),
             s_grad.into_array_arg(),
             scale as f32,
@@ -231,7 +228,7 @@ fn softmax_backward<R: CubeRuntime>(
             split,
         );
     };
-    register_all("softmax's gradient", inputs, [shape.clone(), shape], launch)
+    known(register_all("softmax's gradient", inputs, vec![shape.clone(), shape], launch))
 }
 
 /// Where element `i` of `[b, heads, t, d]` of Q lies in `[b, t, 3·heads·d]`; those of K and V lie

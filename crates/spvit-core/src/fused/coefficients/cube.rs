@@ -8,7 +8,9 @@ use burn_fusion::Fusion;
 use cubecl::prelude::*;
 
 use super::{CoefficientOps, plain};
-use crate::fused::cube::{UNITS, cube_sum, register_all, served};
+use crate::fused::cube::{
+    CubeFloat, UNITS, arrays, cube_sum, groups, known, lengths, register_all, served,
+};
 
 /// Parts of an inner product at most.
 const PARTS: usize = 1024;
@@ -37,18 +39,16 @@ where
         let parts = elements.div_ceil(UNITS as usize * ELEMENTS).min(PARTS);
         let products = values.len();
         let shapes = [Shape::new([products, parts]), Shape::new([count])];
-        let launch = move |mut inputs: Vec<CubeTensor<R>>, outputs: [CubeTensor<R>; 2]| {
-            let [sums, output] = outputs;
+        let launch = move |mut inputs: Vec<CubeTensor<R>>, outputs: Vec<CubeTensor<R>>| {
+            let [sums, output] = known(outputs);
             let grad = inputs.remove(0);
             let client = grad.client.clone();
-            let mut values = SequenceArg::new();
-            inputs.into_iter().for_each(|value| values.push(value.into_array_arg()));
             partial_products_kernel::launch::<R>(
                 &client,
                 CubeCount::Static(parts as u32, 1, 1),
                 CubeDim::new_1d(UNITS),
                 grad.into_array_arg(),
-                values,
+                arrays(inputs),
                 sums.clone().into_array_arg(),
                 elements,
             );
@@ -64,8 +64,76 @@ where
             );
         };
         let inputs = std::iter::once(grad).chain(values).collect();
-        let [_, output] = register_all("inner products", inputs, shapes, launch);
+        let [_, output] = known(register_all("inner products", inputs, shapes.into(), launch));
         output
+    }
+
+    fn squared_norms(vectors: Vec<FloatTensor<Self>>) -> FloatTensor<Self> {
+        if !vectors.iter().all(|vector| served([vector])) {
+            return plain::squared_norms::<Self>(vectors);
+        }
+        let longest = vectors.iter().map(|vector| vector.shape.num_elements()).max();
+        let parts = longest.unwrap_or(1).div_ceil(UNITS as usize * ELEMENTS).min(PARTS);
+        let groups = groups::<R, _>(vectors, [1, 2], |vector| vector).into_iter();
+        let sums = groups.fold(None, |before, group| Some(squares(group, before, parts)));
+        sums.unwrap_or_else(|| plain::squared_norms::<Self>(Vec::new()))
+    }
+}
+
+/// The parts' sums of the vectors' squares, added to those of vectors before.
+fn squares<R: CubeRuntime>(
+    vectors: Vec<CubeFloat<R>>,
+    before: Option<CubeFloat<R>>,
+    parts: usize,
+) -> CubeFloat<R> {
+    let count = vectors.len();
+    let launch = move |mut inputs: Vec<CubeTensor<R>>, outputs: Vec<CubeTensor<R>>| {
+        let [sums] = known(outputs);
+        let before = inputs.split_off(count);
+        let elements = lengths(&inputs);
+        squares_kernel::launch::<R>(
+            &sums.client.clone(),
+            CubeCount::Static(parts as u32, 1, 1),
+            CubeDim::new_1d(UNITS),
+            arrays(inputs),
+            arrays(before),
+            sums.into_array_arg(),
+            elements.into_iter().collect(),
+        );
+    };
+    let inputs = vectors.into_iter().chain(before).collect();
+    let [sums] = known(register_all("squares", inputs, vec![Shape::new([parts])], launch));
+    sums
+}
+
+/// A part for a cube.
+#[cube(launch)]
+fn squares_kernel(
+    vectors: &Sequence<Array<f32>>,
+    before: &Sequence<Array<f32>>,
+    sums: &mut Array<f32>,
+    elements: &Sequence<usize>,
+) {
+    let mut shared = SharedMemory::<f32>::new(comptime!(UNITS as usize));
+    let all = (CUBE_COUNT_X * CUBE_DIM_X) as usize;
+    let mut sum = 0.0f32;
+    #[unroll]
+    for index in 0..vectors.len() {
+        let vector = vectors.index(index);
+        let elements = *elements.index(index);
+        let mut i = ABSOLUTE_POS;
+        while i < elements {
+            sum += vector[i] * vector[i];
+            i += all;
+        }
+    }
+    let mut sum = cube_sum(sum, &mut shared, comptime!(UNITS as usize));
+    if UNIT_POS_X == 0 {
+        #[unroll]
+        for index in 0..before.len() {
+            sum += before.index(index)[CUBE_POS_X as usize];
+        }
+        sums[CUBE_POS_X as usize] = sum;
     }
 }
 

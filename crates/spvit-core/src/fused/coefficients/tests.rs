@@ -37,6 +37,21 @@ fn plain_products_equal_the_kernel<B: FusedOps>() {
     );
 }
 
+fn squared_norms_add_up<B: FusedOps>() {
+    // More than a kernel takes, and one of more than a part.
+    let vectors =
+        |n: usize| wave::<B, 1>([if n == 3 { 5000 } else { 1 + n }], 0.3 + 0.01 * n as f64);
+    let sum = |x: Tensor<B, 1>| x.into_data().iter::<f64>().sum::<f64>();
+    let all = sum(super::squared_norms((0..100).map(vectors).collect()));
+    let each: f64 = (0..100).map(|n| sum(vectors(n).square())).sum();
+    assert!((all / each - 1.0).abs() < 1e-5, "{all}, not {each}");
+}
+
+#[test]
+fn squared_norms_add_up_on_flex() {
+    squared_norms_add_up::<Flex>();
+}
+
 #[test]
 fn plain_products_equal_the_kernel_on_flex() {
     plain_products_equal_the_kernel::<Flex>();
@@ -44,8 +59,9 @@ fn plain_products_equal_the_kernel_on_flex() {
 
 #[cfg(feature = "wgpu")]
 #[test]
-fn plain_products_equal_the_kernel_on_wgpu() {
-    crate::fused::testing::by_every_compiler(
-        plain_products_equal_the_kernel::<burn::backend::Wgpu>,
-    );
+fn kernels_equal_plain_operations_on_wgpu() {
+    crate::fused::testing::by_every_compiler(|| {
+        plain_products_equal_the_kernel::<burn::backend::Wgpu>();
+        squared_norms_add_up::<burn::backend::Wgpu>();
+    });
 }

@@ -1,5 +1,7 @@
 //! The optimiser's update of a parameter.
 
+#[cfg(feature = "cube")]
+mod cube;
 #[cfg(feature = "host")]
 mod host;
 mod plain;
@@ -7,9 +9,9 @@ mod plain;
 mod tests;
 
 use burn::backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy};
-use burn::tensor::{Tensor, backend::Backend, ops::FloatTensor};
+use burn::tensor::{backend::Backend, ops::FloatTensor};
 
-use super::{FusedOps, raw, wrap};
+use super::FusedOps;
 
 /// Scalars of one AdamW update.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,6 +26,8 @@ pub struct AdamWStep {
     pub epsilon: f64,
     /// Number of this step, from 1.
     pub count: i32,
+    /// What gradients are multiplied with.
+    pub grad_factor: f64,
 }
 
 impl AdamWStep {
@@ -31,31 +35,64 @@ impl AdamWStep {
     pub fn corrections(&self) -> [f64; 2] {
         self.betas.map(|beta| 1.0 - beta.powi(self.count))
     }
+
+    /// What decay leaves of a parameter.
+    pub fn keep(&self, decays: bool) -> f64 {
+        1.0 - if decays { self.learning_rate * self.weight_decay } else { 0.0 }
+    }
+}
+
+/// A parameter in an AdamW update. The tensors have one shape, which may be any.
+#[derive(Debug, Clone)]
+pub struct AdamWParameter<T> {
+    /// The parameter.
+    pub value: T,
+    /// The first moment.
+    pub first: T,
+    /// The second moment.
+    pub second: T,
+    /// The gradient; none is as one of zeros.
+    pub grad: Option<T>,
+    /// Whether weight decay applies.
+    pub decays: bool,
 }
 
 /// Updates of parameters, outside any graph.
 pub trait UpdateOps: Backend {
-    /// One AdamW update of a parameter of any shape and its two moments (Loshchilov and Hutter, 2019), as
-    /// PyTorch computes it: decoupled decay, then the bias-corrected step.
+    /// One AdamW update of parameters and their two moments (Loshchilov and Hutter, 2019), as PyTorch
+    /// computes it: decoupled decay, then the bias-corrected step. Returns them in the same order.
     fn adamw_update(
-        [parameter, first, second, grad]: [FloatTensor<Self>; 4],
+        parameters: Vec<AdamWParameter<FloatTensor<Self>>>,
         step: AdamWStep,
-    ) -> [FloatTensor<Self>; 3] {
-        plain::adamw_update::<Self>([parameter, first, second, grad], step)
+    ) -> Vec<[FloatTensor<Self>; 3]> {
+        plain::adamw_update::<Self>(parameters, step)
+    }
+
+    /// `decay·average + (1 - decay)·now` of each pair, which has one shape.
+    fn averages(pairs: Vec<[FloatTensor<Self>; 2]>, decay: f64) -> Vec<FloatTensor<Self>> {
+        plain::averages::<Self>(pairs, decay)
     }
 }
 
 impl<B: UpdateOps, C: CheckpointStrategy> UpdateOps for Autodiff<B, C> {}
 
-/// One AdamW update of a parameter and its two moments (Eq. 16; Loshchilov and Hutter, 2019), as
-/// PyTorch computes it: decoupled decay, then the bias-corrected step.
+/// One AdamW update of parameters and their two moments (Eq. 16; Loshchilov and Hutter, 2019), as PyTorch
+/// computes it: decoupled decay, then the bias-corrected step. Returns the parameters and moments in the
+/// same order.
 ///
 /// # Shapes
-/// - parameter, first and second moment, gradient, and the three outputs: any, all the same.
-pub fn adamw_update<B: FusedOps, const D: usize>(
-    [parameter, first, second, grad]: [Tensor<B, D>; 4],
+/// - a parameter, its moments, its gradient, and the three outputs: any, all the same.
+pub fn adamw_update<B: FusedOps>(
+    parameters: Vec<AdamWParameter<FloatTensor<B>>>,
     step: AdamWStep,
-) -> [Tensor<B, D>; 3] {
-    let inputs = [raw(parameter), raw(first), raw(second), raw(grad)];
-    B::adamw_update(inputs, step).map(wrap)
+) -> Vec<[FloatTensor<B>; 3]> {
+    B::adamw_update(parameters, step)
+}
+
+/// `decay·average + (1 - decay)·now` of each pair, in the same order.
+///
+/// # Shapes
+/// - a pair and its output: any, all the same.
+pub fn averages<B: FusedOps>(pairs: Vec<[FloatTensor<B>; 2]>, decay: f64) -> Vec<FloatTensor<B>> {
+    B::averages(pairs, decay)
 }

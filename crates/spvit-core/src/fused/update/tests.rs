@@ -1,27 +1,93 @@
 use burn::backend::Flex;
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, ops::FloatTensor};
 
-use super::{AdamWStep, adamw_update, plain};
-use crate::fused::{plain::flat, raw};
+use super::{AdamWParameter, AdamWStep, adamw_update, averages, plain};
+use crate::fused::{
+    FusedOps,
+    plain::flat,
+    raw,
+    testing::{close, wave},
+};
 
-/// The update by the kernel, by plain operations, and PyTorch's own figures for one parameter:
-/// p = 1, g = 0.5, lr = 0.1, decay 0.05 gives 1·(1 - 0.005) - 0.1 after the first step.
+const STEP: AdamWStep = AdamWStep {
+    learning_rate: 0.1,
+    weight_decay: 0.05,
+    betas: [0.9, 0.999],
+    epsilon: 1e-8,
+    count: 1,
+    grad_factor: 1.0,
+};
+
+/// PyTorch's own figures for one parameter: p = 1, g = 0.5, lr = 0.1, decay 0.05 gives
+/// 1·(1 - 0.005) - 0.1 after the first step.
 #[test]
-fn adamw_updates_agree() {
-    let device = Default::default();
-    let step = |count| AdamWStep {
-        learning_rate: 0.1,
-        weight_decay: 0.05,
-        betas: [0.9, 0.999],
-        epsilon: 1e-8,
-        count,
+fn a_first_update_is_pytorchs() {
+    let one = |x: f32| raw(Tensor::<Flex, 1>::from_floats([x], &Default::default()));
+    let parameter = |factor: f32| AdamWParameter {
+        value: one(1.0),
+        first: one(0.0),
+        second: one(0.0),
+        grad: Some(one(0.5 * factor)),
+        decays: true,
     };
-    let one = |x: f32| Tensor::<Flex, 1>::from_floats([x], &device);
-    let [p, m, v] = adamw_update([one(1.0), one(0.0), one(0.0), one(0.5)], step(1));
-    assert!((p.clone().into_scalar() - 0.895).abs() < 1e-6);
-    let inputs = [p, m, v, one(-0.25)];
-    let plain = plain::adamw_update::<Flex>(inputs.clone().map(raw), step(2)).map(flat::<Flex>);
-    for (a, b) in adamw_update(inputs, step(2)).into_iter().zip(plain) {
-        assert!((a.into_scalar() - b.into_scalar()).abs() < 1e-7);
+    let halved = AdamWStep { grad_factor: 0.5, ..STEP };
+    for (factor, step) in [(1.0, STEP), (2.0, halved)] {
+        let updated = adamw_update::<Flex>(vec![parameter(factor)], step);
+        let values = updated.into_iter().flatten().map(|x| flat::<Flex>(x).into_scalar());
+        let [p, m, v]: [f32; 3] = values.collect::<Vec<_>>().try_into().unwrap();
+        assert!(
+            (p - 0.895).abs() < 1e-6 && (m - 0.05).abs() < 1e-7 && (v / 2.5e-4 - 1.0).abs() < 1e-4
+        );
     }
+}
+
+/// More parameters than a kernel takes, of different sizes, with and without decay and a gradient.
+fn parameters<B: FusedOps>() -> Vec<AdamWParameter<FloatTensor<B>>> {
+    let sizes = (0..40).map(|i| [1 + i % 3, [5, 300, 1][i % 3] * (1 + i / 3)]);
+    let one = |(i, shape): (usize, [usize; 2])| {
+        let values = |frequency: f64| wave::<B, 2>(shape, frequency + 0.01 * i as f64);
+        AdamWParameter {
+            value: raw(values(0.7)),
+            first: raw(values(0.4)),
+            second: raw(values(0.3).square()),
+            grad: (i % 4 != 1).then(|| raw(values(0.9))),
+            decays: i % 5 != 2,
+        }
+    };
+    sizes.enumerate().map(one).collect()
+}
+
+fn fused_equals_plain<B: FusedOps>() {
+    let step = AdamWStep { count: 7, grad_factor: 0.6, ..STEP };
+    let fused = adamw_update::<B>(parameters::<B>(), step);
+    let plain = plain::adamw_update::<B>(parameters::<B>(), step);
+    assert_eq!((fused.len(), plain.len()), (40, 40));
+    for (i, (fused, plain)) in fused.into_iter().zip(plain).enumerate() {
+        for (name, (fused, plain)) in
+            ["parameter", "first", "second"].iter().zip(fused.into_iter().zip(plain))
+        {
+            close::<B>(&format!("{name} {i}"), fused, plain);
+        }
+    }
+    let pairs = || parameters::<B>().into_iter().map(|own| [own.value, own.first]).collect();
+    let plain = plain::averages::<B>(pairs(), 0.9);
+    for (i, (fused, plain)) in averages::<B>(pairs(), 0.9).into_iter().zip(plain).enumerate() {
+        close::<B>(&format!("average {i}"), fused, plain);
+    }
+}
+
+#[test]
+fn fused_equals_plain_on_flex() {
+    fused_equals_plain::<Flex>();
+}
+
+#[test]
+fn fused_equals_plain_on_ndarray() {
+    fused_equals_plain::<burn::backend::NdArray>();
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn fused_equals_plain_on_wgpu() {
+    crate::fused::testing::by_every_compiler(fused_equals_plain::<burn::backend::Wgpu>);
 }
