@@ -1,6 +1,9 @@
 //! How an operation and its backward pass become one node of an autodiff graph.
 
-use burn::backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy};
+use burn::backend::{
+    Autodiff,
+    autodiff::{checkpoint::strategy::CheckpointStrategy, grads::Gradients, ops::Ops},
+};
 use burn::tensor::{
     FloatDType,
     backend::{AutodiffBackend, Backend},
@@ -11,10 +14,12 @@ use burn::tensor::{
 /// does with the gradient.
 ///
 /// `$grads` is called with the gradient, the state, and which parents want a gradient; it returns
-/// one optional gradient for each parent. `B` is the backend without a graph.
+/// one optional gradient for each parent. `B` is the backend without a graph. A step that is `after`
+/// [`earlier_gradient`] is given that, too, and adds it to what it returns for its first parent.
 macro_rules! backward_step {
     (
-        $name:ident of $ops:ident, $n:literal parents, keeping $state:ty => $grads:expr
+        $name:ident of $ops:ident, $n:literal parents, keeping $state:ty
+            $(, after $earlier:ident: $given:ty)? => $grads:expr
     ) => {
         #[derive(Debug)]
         struct $name;
@@ -30,9 +35,14 @@ macro_rules! backward_step {
             ) {
                 let grad = grads.consume::<B>(&ops.node);
                 let wanted = ops.parents.each_ref().map(Option::is_some);
-                let step: fn(FloatTensor<B>, $state, [bool; $n]) -> [Option<FloatTensor<B>>; $n] =
-                    $grads;
-                let results = step(grad, ops.state, wanted);
+                $(let earlier: $given = $earlier::<B, _, $n>(&ops, grads, &grad);)?
+                let step: fn(
+                    FloatTensor<B>,
+                    $state,
+                    [bool; $n]
+                    $(, $given)?
+                ) -> [Option<FloatTensor<B>>; $n] = $grads;
+                let results = step(grad, ops.state, wanted $(, { let _: $given; earlier })?);
                 for (parent, result) in ops.parents.into_iter().zip(results) {
                     if let (Some(parent), Some(result)) = (parent, result) {
                         grads.register::<B>(parent.id, result);
@@ -43,6 +53,19 @@ macro_rules! backward_step {
     };
 }
 pub(super) use backward_step;
+
+/// What the first parent has been given by what was computed from it later, and is taken away again.
+pub(super) fn earlier_gradient<B: Backend, S, const N: usize>(
+    ops: &Ops<S, N>,
+    grads: &mut Gradients,
+    any: &FloatTensor<B>,
+) -> Option<FloatTensor<B>> {
+    let parent = ops.parents[0].clone()?;
+    // Gradients are asked for by tensors: this one stands for the parent's.
+    let mut tensor = Autodiff::<B>::from_inner(any.clone());
+    tensor.node = parent;
+    grads.remove::<B>(&tensor)
+}
 
 /// Registers `output` as computed from `parents` by `step`.
 macro_rules! record {

@@ -35,7 +35,7 @@ where
         let Some(split) = sizes.split([&qkv], bias.as_ref()) else {
             return plain::self_attention::<Self>(qkv, heads, bias, Precision::F32);
         };
-        let [q, k, v] = part(qkv, sizes);
+        let [q, k, v] = known(part(qkv, None, sizes));
         let scores = Self::float_matmul(q, Self::float_transpose(k));
         let p = softmax(scores, bias.clone(), sizes.scale(), split);
         let output = Self::float_swap_dims(Self::float_matmul(p, v), 1, 2);
@@ -61,11 +61,9 @@ where
             let of = (heads, groups);
             return plain::self_attention_backward::<Self>(qkv, state, grad, of, Precision::F32);
         };
-        let Sizes { batch, tokens, d, .. } = sizes;
-        let [q, k, v] = part(qkv, sizes);
+        let Sizes { batch, tokens, .. } = sizes;
+        let [q, k, v, grad] = known(part(qkv, Some(grad), sizes));
         let scores = Self::float_matmul(q.clone(), Self::float_transpose(k.clone()));
-        let grad = Self::float_reshape(grad, Shape::new([batch, tokens, heads, d]));
-        let grad = Self::float_swap_dims(grad, 1, 2);
         let p_grad = Self::float_matmul(grad.clone(), Self::float_transpose(v));
         let [p, s_grad] = softmax_backward(scores, bias, p_grad, sizes.scale(), split);
         let v_grad = Self::float_matmul(Self::float_transpose(p), grad);
@@ -120,26 +118,37 @@ impl Sizes {
     }
 }
 
-/// Q, K and V, each `[b, heads, t, d]`.
-fn part<R: CubeRuntime>(qkv: CubeFloat<R>, sizes: Sizes) -> [CubeFloat<R>; 3] {
+/// Q, K and V, each `[b, heads, t, d]`, and, so too, the output's gradient where it is given.
+fn part<R: CubeRuntime>(
+    qkv: CubeFloat<R>,
+    grad: Option<CubeFloat<R>>,
+    sizes: Sizes,
+) -> Vec<CubeFloat<R>> {
     let Sizes { tokens, heads, d, .. } = sizes;
     let elements = sizes.by_head().num_elements();
-    let launch = move |[qkv]: [CubeTensor<R>; 1], [q, k, v]: [CubeTensor<R>; 3]| {
+    let launch = move |mut inputs: Vec<CubeTensor<R>>, mut outputs: Vec<CubeTensor<R>>| {
+        let grad = inputs.split_off(1);
+        let grad_by_head = outputs.split_off(3);
+        let ([qkv], [q, k, v]) = (known(inputs), known(outputs));
         part_kernel::launch::<R>(
             &qkv.client.clone(),
             cubes(elements),
             CubeDim::new_1d(UNITS),
             qkv.into_array_arg(),
+            arrays(grad),
             q.into_array_arg(),
             k.into_array_arg(),
             v.into_array_arg(),
+            arrays(grad_by_head),
             elements,
             tokens,
             heads,
             d,
         );
     };
-    register("parts of attention", [qkv], [(); 3].map(|()| sizes.by_head()), launch)
+    let inputs: Vec<_> = std::iter::once(qkv).chain(grad).collect();
+    let outputs = vec![sizes.by_head(); 2 + inputs.len()];
+    register_all("parts of attention", inputs, outputs, launch)
 }
 
 /// What [`part`] takes apart.
@@ -231,21 +240,29 @@ fn softmax_backward<R: CubeRuntime>(
     known(register_all("softmax's gradient", inputs, vec![shape.clone(), shape], launch))
 }
 
-/// Where element `i` of `[b, heads, t, d]` of Q lies in `[b, t, 3·heads·d]`; those of K and V lie
-/// `heads·d` and twice that further.
+/// Where element `i` of the first of several `[b, heads, t, d]` lies in `[b, t, parts·heads·d]`; those of
+/// others lie `heads·d` further each.
 #[cube]
-fn place_of(i: usize, tokens: usize, #[comptime] heads: usize, #[comptime] d: usize) -> usize {
+fn place_of(
+    i: usize,
+    tokens: usize,
+    #[comptime] parts: usize,
+    #[comptime] heads: usize,
+    #[comptime] d: usize,
+) -> usize {
     let (row, column) = (i / d, i % d);
     let (item, h, token) = (row / tokens / heads, row / tokens % heads, row % tokens);
-    (item * tokens + token) * comptime!(3 * heads * d) + h * d + column
+    (item * tokens + token) * comptime!(parts * heads * d) + h * d + column
 }
 
 #[cube(launch)]
 fn part_kernel(
     qkv: &Array<f32>,
+    grad: &Sequence<Array<f32>>,
     q: &mut Array<f32>,
     k: &mut Array<f32>,
     v: &mut Array<f32>,
+    grad_by_head: &mut Sequence<Array<f32>>,
     elements: usize,
     tokens: usize,
     #[comptime] heads: usize,
@@ -254,10 +271,15 @@ fn part_kernel(
     let all = (CUBE_COUNT_X * CUBE_DIM_X) as usize;
     let mut i = ABSOLUTE_POS;
     while i < elements {
-        let place = place_of(i, tokens, heads, d);
+        let place = place_of(i, tokens, 3usize, heads, d);
         q[i] = qkv[place];
         k[i] = qkv[place + heads * d];
         v[i] = qkv[place + 2 * heads * d];
+        #[unroll]
+        for index in 0..grad.len() {
+            let place = place_of(i, tokens, 1usize, heads, d);
+            grad_by_head.index_mut(index)[i] = grad.index(index)[place];
+        }
         i += all;
     }
 }
@@ -276,7 +298,7 @@ fn join_kernel(
     let all = (CUBE_COUNT_X * CUBE_DIM_X) as usize;
     let mut i = ABSOLUTE_POS;
     while i < elements {
-        let place = place_of(i, tokens, heads, d);
+        let place = place_of(i, tokens, 3usize, heads, d);
         qkv[place] = q[i];
         qkv[place + heads * d] = k[i];
         qkv[place + 2 * heads * d] = v[i];

@@ -30,10 +30,11 @@ where
         grad: FloatTensor<Self>,
         values: Vec<FloatTensor<Self>>,
         [first, count]: [usize; 2],
+        earlier: Option<FloatTensor<Self>>,
     ) -> FloatTensor<Self> {
-        let all = values.iter().all(|value| served([&grad, value]));
+        let all = values.iter().chain(&earlier).all(|value| served([&grad, value]));
         if !all || values.is_empty() || values.len() > VALUES {
-            return plain::inner_products::<Self>(grad, values, [first, count]);
+            return plain::inner_products::<Self>(grad, values, [first, count], earlier);
         }
         let elements = grad.shape.num_elements();
         let parts = elements.div_ceil(UNITS as usize * ELEMENTS).min(PARTS);
@@ -41,6 +42,7 @@ where
         let shapes = [Shape::new([products, parts]), Shape::new([count])];
         let launch = move |mut inputs: Vec<CubeTensor<R>>, outputs: Vec<CubeTensor<R>>| {
             let [sums, output] = known(outputs);
+            let earlier = inputs.split_off(1 + products);
             let grad = inputs.remove(0);
             let client = grad.client.clone();
             partial_products_kernel::launch::<R>(
@@ -57,13 +59,14 @@ where
                 CubeCount::Static(count as u32, 1, 1),
                 CubeDim::new_1d(UNITS),
                 sums.into_array_arg(),
+                arrays(earlier),
                 output.into_array_arg(),
                 first,
                 products,
                 parts,
             );
         };
-        let inputs = std::iter::once(grad).chain(values).collect();
+        let inputs = std::iter::once(grad).chain(values).chain(earlier).collect();
         let [_, output] = known(register_all("inner products", inputs, shapes.into(), launch));
         output
     }
@@ -163,10 +166,12 @@ fn partial_products_kernel(
     }
 }
 
-/// Sums over `[products, parts]` from place `first` on, and zeros elsewhere: a place for a cube.
+/// Sums over `[products, parts]` from place `first` on, and zeros elsewhere, added to earlier ones: a place
+/// for a cube.
 #[cube(launch)]
 fn products_kernel(
     sums: &Array<f32>,
+    earlier: &Sequence<Array<f32>>,
     output: &mut Array<f32>,
     first: usize,
     products: usize,
@@ -182,8 +187,12 @@ fn products_kernel(
             i += CUBE_DIM_X as usize;
         }
     }
-    let sum = cube_sum(sum, &mut shared, comptime!(UNITS as usize));
+    let mut sum = cube_sum(sum, &mut shared, comptime!(UNITS as usize));
     if UNIT_POS_X == 0 {
+        #[unroll]
+        for index in 0..earlier.len() {
+            sum += earlier.index(index)[place];
+        }
         output[place] = sum;
     }
 }

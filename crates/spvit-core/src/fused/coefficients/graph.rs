@@ -4,13 +4,14 @@ use burn::backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy
 use burn::tensor::{TensorMetadata, backend::AutodiffBackend, ops::FloatTensor};
 
 use super::CoefficientOps;
-use crate::fused::graph::{backward_step, record};
+use crate::fused::graph::{backward_step, earlier_gradient, record};
 
 backward_step! {
-    CoefficientGrads of CoefficientOps, 2 parents, keeping (Vec<FloatTensor<B>>, [usize; 2]) =>
-    |grad, (values, place), [_, for_gates]| [
-        Some(grad.clone()),
-        for_gates.then(|| B::inner_products(grad, values, place)),
+    CoefficientGrads of CoefficientOps, 2 parents, keeping (Vec<FloatTensor<B>>, [usize; 2]),
+    after earlier_gradient: Option<FloatTensor<B>> =>
+    |grad, (values, place), [for_gates, _], earlier| [
+        for_gates.then(|| B::inner_products(grad.clone(), values, place, earlier)),
+        Some(grad),
     ]
 }
 
@@ -27,6 +28,6 @@ impl<B: CoefficientOps, C: CheckpointStrategy> CoefficientOps for Autodiff<B, C>
     ) -> FloatTensor<Self> {
         let values = values.into_iter().map(|value| value.primitive).collect();
         let state = (values, [first, coefficients.primitive.shape().num_elements()]);
-        record!(CoefficientGrads, C, [x, coefficients], state, x.primitive)
+        record!(CoefficientGrads, C, [coefficients, x], state, x.primitive)
     }
 }

@@ -30,6 +30,7 @@ impl<B: HostAccess> CoefficientOps for B {
         grad: FloatTensor<B>,
         values: Vec<FloatTensor<B>>,
         [first, count]: [usize; 2],
+        earlier: Option<FloatTensor<B>>,
     ) -> FloatTensor<B> {
         let lent: Option<Vec<_>> = values.iter().map(B::lend).collect();
         match (B::lend(&grad), lent) {
@@ -38,9 +39,13 @@ impl<B: HostAccess> CoefficientOps for B {
                 for (place, value) in dots[first..].iter_mut().zip(&lent) {
                     *place = dot(&grad, value);
                 }
-                B::own(dots, [count].into())
+                let own = B::own(dots, [count].into());
+                match earlier {
+                    Some(earlier) => B::float_add(own, earlier),
+                    None => own,
+                }
             }
-            _ => plain::inner_products::<B>(grad, values, [first, count]),
+            _ => plain::inner_products::<B>(grad, values, [first, count], earlier),
         }
     }
 

@@ -33,13 +33,14 @@ pub trait CoefficientOps: Backend {
     }
 
     /// Inner products of `grad` with each value, from `first` on among `count` numbers, of which the
-    /// others are 0: `[count]`.
+    /// others are 0, added to earlier ones: `[count]`.
     fn inner_products(
         grad: FloatTensor<Self>,
         values: Vec<FloatTensor<Self>>,
         [first, count]: [usize; 2],
+        earlier: Option<FloatTensor<Self>>,
     ) -> FloatTensor<Self> {
-        plain::inner_products::<Self>(grad, values, [first, count])
+        plain::inner_products::<Self>(grad, values, [first, count], earlier)
     }
 
     /// Numbers that add up to the squared norm of all these vectors together.

@@ -1,6 +1,6 @@
 //! [`LinearOps`](super::LinearOps) in plain tensor operations.
 
-use burn::tensor::{backend::Backend, ops::FloatTensor};
+use burn::tensor::{TensorMetadata, backend::Backend, ops::FloatTensor};
 
 use crate::fused::{
     plain::{dims, rows, unfold},
@@ -19,8 +19,12 @@ pub(super) fn affine<B: Backend>(
 /// A bias `[n]` added to every row, if there is one.
 pub(super) fn plus<B: Backend>(y: FloatTensor<B>, b: Option<FloatTensor<B>>) -> FloatTensor<B> {
     let Some(b) = b else { return y };
-    let dims = dims::<B>(&y);
-    unfold(rows::<B>(y) + wrap::<B, 1>(b).unsqueeze(), dims)
+    // In the output's own shape, so that what follows can be part of the same kernel.
+    let mut wide = vec![1; y.shape().num_dims()];
+    if let Some(last) = wide.last_mut() {
+        *last = b.shape().num_elements();
+    }
+    B::float_add(y, B::float_reshape(b, wide.into()))
 }
 
 pub(super) fn affine_x_backward<B: Backend>(

@@ -8,7 +8,10 @@ use burn_fusion::Fusion;
 use cubecl::prelude::*;
 
 use super::{NormOps, plain};
-use crate::fused::cube::{CubeFloat, RowSplit, column_sums, cube_sum, register, row_cubes, served};
+use crate::fused::cube::{
+    CubeFloat, RowSplit, arrays, column_sums, cube_sum, known, register, register_all, row_cubes,
+    served,
+};
 
 /// Cubes of a backward pass at most: each has sums of its own for the weight's gradient.
 const SUMS: usize = 1024;
@@ -36,11 +39,13 @@ where
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         grad: FloatTensor<Self>,
+        earlier: Option<FloatTensor<Self>>,
         epsilon: f64,
     ) -> [FloatTensor<Self>; 3] {
-        match split_of([&x, &weight, &grad]) {
-            Some(split) => layer_norm_backward(x, weight, grad, epsilon as f32, split),
-            None => plain::layer_norm_backward::<Self>(x, weight, grad, epsilon),
+        let split = split_of([&x, &weight, &grad]);
+        match split.filter(|_| earlier.as_ref().is_none_or(|earlier| served([earlier]))) {
+            Some(split) => layer_norm_backward([x, weight, grad], earlier, epsilon as f32, split),
+            None => plain::layer_norm_backward::<Self>(x, weight, grad, earlier, epsilon),
         }
     }
 }
@@ -78,15 +83,15 @@ fn layer_norm<R: CubeRuntime>(
 }
 
 fn layer_norm_backward<R: CubeRuntime>(
-    x: CubeFloat<R>,
-    weight: CubeFloat<R>,
-    grad: CubeFloat<R>,
+    around: [CubeFloat<R>; 3],
+    earlier: Option<CubeFloat<R>>,
     epsilon: f32,
     (split, rows): (RowSplit, usize),
 ) -> [CubeFloat<R>; 3] {
-    let shapes = [x.shape.clone(), Shape::new([rows.min(SUMS), 2 * split.width])];
-    let launch = move |[x, weight, grad]: [CubeTensor<R>; 3],
-                       [x_grad, sums]: [CubeTensor<R>; 2]| {
+    let shapes = vec![around[0].shape.clone(), Shape::new([rows.min(SUMS), 2 * split.width])];
+    let launch = move |mut inputs: Vec<CubeTensor<R>>, outputs: Vec<CubeTensor<R>>| {
+        let [x_grad, sums] = known(outputs);
+        let [x, weight, grad] = known(inputs.drain(..3).collect());
         let client = x.client.clone();
         layer_norm_backward_kernel::launch::<R>(
             &client,
@@ -95,6 +100,7 @@ fn layer_norm_backward<R: CubeRuntime>(
             x.into_array_arg(),
             weight.into_array_arg(),
             grad.into_array_arg(),
+            arrays(inputs),
             x_grad.into_array_arg(),
             sums.into_array_arg(),
             epsilon,
@@ -102,7 +108,8 @@ fn layer_norm_backward<R: CubeRuntime>(
             split,
         );
     };
-    let [x_grad, all] = register("layer norm's gradient", [x, weight, grad], shapes, launch);
+    let inputs = around.into_iter().chain(earlier).collect();
+    let [x_grad, all] = known(register_all("layer norm's gradient", inputs, shapes, launch));
     let [weight, bias] = column_sums(all);
     [x_grad, weight, bias]
 }
@@ -193,6 +200,7 @@ fn layer_norm_backward_kernel(
     x: &Array<f32>,
     weight: &Array<f32>,
     grad: &Array<f32>,
+    earlier: &Sequence<Array<f32>>,
     x_grad: &mut Array<f32>,
     sums: &mut Array<f32>,
     epsilon: f32,
@@ -237,7 +245,12 @@ fn layer_norm_backward_kernel(
         for i in 0..held {
             let column = UNIT_POS_X as usize + i * units;
             if column < width {
-                x_grad[start + column] = (scaled[i] - mean - normal[i] * along) * inverse;
+                let mut sum = (scaled[i] - mean - normal[i] * along) * inverse;
+                #[unroll]
+                for index in 0..earlier.len() {
+                    sum += earlier.index(index)[start + column];
+                }
+                x_grad[start + column] = sum;
             }
         }
         row += CUBE_COUNT_X as usize;

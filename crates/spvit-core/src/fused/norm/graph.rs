@@ -4,12 +4,13 @@ use burn::backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy
 use burn::tensor::ops::FloatTensor;
 
 use super::NormOps;
-use crate::fused::graph::{backward_step, record};
+use crate::fused::graph::{backward_step, earlier_gradient, record};
 
 backward_step! {
-    LayerNorm of NormOps, 3 parents, keeping (FloatTensor<B>, FloatTensor<B>, f64) =>
-    |grad, (x, weight, epsilon), _| {
-        B::affine_layer_norm_backward(x, weight, grad, epsilon).map(Some)
+    LayerNorm of NormOps, 3 parents, keeping (FloatTensor<B>, FloatTensor<B>, f64),
+    after earlier_gradient: Option<FloatTensor<B>> =>
+    |grad, (x, weight, epsilon), _, earlier| {
+        B::affine_layer_norm_backward(x, weight, grad, earlier, epsilon).map(Some)
     }
 }
 

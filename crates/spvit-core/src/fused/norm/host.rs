@@ -47,6 +47,7 @@ simd_fn! {
         x: &[f32],
         weight: &[f32],
         grad: &[f32],
+        earlier: Option<&[f32]>,
         epsilon: f32,
         x_grad: &mut [MaybeUninit<f32>],
         weight_grad: &mut [f32],
@@ -55,6 +56,7 @@ simd_fn! {
         let d = weight.len();
         let mut normal = vec![0.0f32; d];
         let mut scaled = vec![0.0f32; d];
+        let mut earlier = earlier.map(|earlier| earlier.chunks_exact(d));
         for ((x, g), dx) in
             x.chunks_exact(d).zip(grad.chunks_exact(d)).zip(x_grad.chunks_exact_mut(d))
         {
@@ -73,8 +75,19 @@ simd_fn! {
             }
             let average = sum(&scaled, |s| s) / d as f32;
             let along = sum2(&scaled, &normal, |s, n| s * n) / d as f32;
-            for ((dx, scaled), normal) in dx.iter_mut().zip(&scaled).zip(&normal) {
-                dx.write((scaled - average - normal * along) * inverse);
+            let own = |s: &f32, normal: &f32| (s - average - normal * along) * inverse;
+            let values = dx.iter_mut().zip(&scaled).zip(&normal);
+            match earlier.as_mut().and_then(Iterator::next) {
+                Some(earlier) => {
+                    for (((dx, scaled), normal), before) in values.zip(earlier) {
+                        dx.write(own(scaled, normal) + before);
+                    }
+                }
+                None => {
+                    for ((dx, scaled), normal) in values {
+                        dx.write(own(scaled, normal));
+                    }
+                }
             }
         }
     }
@@ -95,11 +108,18 @@ fn layer_norm(x: &[f32], weight: &[f32], bias: &[f32], epsilon: f64) -> Vec<f32>
     }
 }
 
-/// Gradients for the input, the weight and the bias.
-fn layer_norm_backward(x: &[f32], weight: &[f32], grad: &[f32], epsilon: f64) -> [Vec<f32>; 3] {
+/// Gradients for the input, with what is there already, the weight and the bias.
+fn layer_norm_backward(
+    x: &[f32],
+    weight: &[f32],
+    grad: &[f32],
+    earlier: Option<&[f32]>,
+    epsilon: f64,
+) -> [Vec<f32>; 3] {
     let d = weight.len();
     let size = (ROWS * d).max(1);
     assert!(x.len().is_multiple_of(d) && x.len() == grad.len());
+    assert!(earlier.is_none_or(|earlier| earlier.len() == x.len()));
     let mut parts = Vec::new();
     // SAFETY: as in `layer_norm`.
     #[allow(unsafe_code)]
@@ -109,9 +129,11 @@ fn layer_norm_backward(x: &[f32], weight: &[f32], grad: &[f32], epsilon: f64) ->
                 .par_chunks_mut(size)
                 .zip(x.par_chunks(size))
                 .zip(grad.par_chunks(size))
-                .map(|((dx, x), g)| {
+                .enumerate()
+                .map(|(i, ((dx, x), g))| {
                     let (mut dw, mut db) = (vec![0.0; d], vec![0.0; d]);
-                    backward_rows(x, weight, g, epsilon as f32, dx, &mut dw, &mut db);
+                    let own = earlier.map(|earlier| &earlier[i * size..][..x.len()]);
+                    backward_rows(x, weight, g, own, epsilon as f32, dx, &mut dw, &mut db);
                     (dw, db)
                 })
                 .collect();
@@ -225,15 +247,17 @@ impl<B: HostAccess> NormOps for B {
         x: FloatTensor<B>,
         weight: FloatTensor<B>,
         grad: FloatTensor<B>,
+        earlier: Option<FloatTensor<B>>,
         epsilon: f64,
     ) -> [FloatTensor<B>; 3] {
         let (shape, d) = (x.shape(), weight.shape());
         lent!(
-            (x, weight, grad) => {
-                let [dx, dw, db] = layer_norm_backward(&x, &weight, &grad, epsilon);
+            (x, weight, grad; earlier) => {
+                let [dx, dw, db] =
+                    layer_norm_backward(&x, &weight, &grad, earlier.as_deref(), epsilon);
                 [B::own(dx, shape), B::own(dw, d.clone()), B::own(db, d)]
             },
-            plain::layer_norm_backward::<B>(x, weight, grad, epsilon)
+            plain::layer_norm_backward::<B>(x, weight, grad, earlier, epsilon)
         )
     }
 

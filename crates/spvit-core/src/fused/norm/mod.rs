@@ -25,14 +25,16 @@ pub trait NormOps: Backend {
         plain::layer_norm::<Self>(x, weight, bias, epsilon)
     }
 
-    /// Gradients of [`NormOps::affine_layer_norm`] for x, weight and bias.
+    /// Gradients of [`NormOps::affine_layer_norm`] for x, weight and bias; that for x is added to an
+    /// earlier one, such as a residual's.
     fn affine_layer_norm_backward(
         x: FloatTensor<Self>,
         weight: FloatTensor<Self>,
         grad: FloatTensor<Self>,
+        earlier: Option<FloatTensor<Self>>,
         epsilon: f64,
     ) -> [FloatTensor<Self>; 3] {
-        plain::layer_norm_backward::<Self>(x, weight, grad, epsilon)
+        plain::layer_norm_backward::<Self>(x, weight, grad, earlier, epsilon)
     }
 
     /// `x/√(mean(x²) + ε)·weight` of every row: x `[.., d]`, weight `[d]`.

@@ -29,6 +29,7 @@ pub(super) fn layer_norm_backward<B: Backend>(
     x: FloatTensor<B>,
     weight: FloatTensor<B>,
     grad: FloatTensor<B>,
+    earlier: Option<FloatTensor<B>>,
     epsilon: f64,
 ) -> [FloatTensor<B>; 3] {
     let dims = dims::<B>(&x);
@@ -39,7 +40,12 @@ pub(super) fn layer_norm_backward<B: Backend>(
     let scaled = grad * wrap::<B, 1>(weight).unsqueeze();
     let along = (scaled.clone() * normal.clone()).mean_dim(1);
     let x_grad = (scaled.clone() - scaled.mean_dim(1) - normal * along) * inverse;
-    [unfold(x_grad, dims), raw(weight_grad), raw(bias_grad)]
+    let x_grad = unfold(x_grad, dims);
+    let x_grad = match earlier {
+        Some(earlier) => B::float_add(x_grad, earlier),
+        None => x_grad,
+    };
+    [x_grad, raw(weight_grad), raw(bias_grad)]
 }
 
 /// Rows over their root mean square, and its inverse.

@@ -1,4 +1,5 @@
 use burn::backend::{Autodiff, Flex, NdArray};
+use burn::tensor::ops::{FloatTensor, FloatTensorOps};
 
 use super::{NormOps, plain};
 use crate::fused::{
@@ -20,6 +21,26 @@ fn fused_equals_plain<B: FusedOps>(many: usize) {
             |x| plain::layer_norm::<Autodiff<B>>(x[0].clone(), x[1].clone(), x[2].clone(), 1e-6),
         );
     }
+    // A residual, whose gradient the norm's is added to, that is used after the norm.
+    let residual = |x: FloatTensor<Autodiff<B>>, normal: FloatTensor<Autodiff<B>>| {
+        Autodiff::<B>::float_add(x, normal)
+    };
+    check::<B>(
+        "layer norm of a residual",
+        &[&[2, 5, 19], &[19], &[19]],
+        |x| {
+            let own = x[0].clone();
+            let [own, w, b] =
+                [Autodiff::<B>::float_mul_scalar(own, 0.5.into()), x[1].clone(), x[2].clone()];
+            residual(own.clone(), Autodiff::<B>::affine_layer_norm(own, w, b, 1e-6))
+        },
+        |x| {
+            let own = x[0].clone();
+            let [own, w, b] =
+                [Autodiff::<B>::float_mul_scalar(own, 0.5.into()), x[1].clone(), x[2].clone()];
+            residual(own.clone(), plain::layer_norm::<Autodiff<B>>(own, w, b, 1e-6))
+        },
+    );
     check::<B>(
         "root mean square norm",
         &[&[3, 7, 19], &[19]],
@@ -50,9 +71,11 @@ fn plain_backward_passes_equal_the_kernels() {
     let weight = wave::<Flex, 1>([6], 0.9);
     let inputs = || (raw(x.clone()), raw(weight.clone()), raw(grad.clone()));
     let (x, w, g) = inputs();
-    let expected = plain::layer_norm_backward::<Flex>(x, w, g, 1e-6);
+    let earlier = || Some(raw(wave::<Flex, 3>([2, 150, 6], 0.7)));
+    let expected = plain::layer_norm_backward::<Flex>(x, w, g, earlier(), 1e-6);
     let (x, w, g) = inputs();
-    for (a, b) in expected.into_iter().zip(Flex::affine_layer_norm_backward(x, w, g, 1e-6)) {
+    let found = Flex::affine_layer_norm_backward(x, w, g, earlier(), 1e-6);
+    for (a, b) in expected.into_iter().zip(found) {
         close::<Flex>("layer norm", a, b);
     }
     let (x, w, g) = inputs();
