@@ -5,7 +5,8 @@ use burn::tensor::{Tensor, backend::Backend};
 use spvit_core::{FusedOps, fused};
 
 use crate::{
-    BlockShape, norm::NormWeights, relative::RelativePositions, rope::RopeTable, windows::Windows,
+    BlockShape, RowGates, norm::NormWeights, relative::RelativePositions, rope::RopeTable,
+    windows::Windows,
 };
 
 /// Everything of an attention layer that is not a parameter.
@@ -36,12 +37,12 @@ pub(crate) struct AttentionWeights<B: Backend> {
 
 impl<B: FusedOps> AttentionWeights<B> {
     /// The same with these gates over the heads, laid over the rows of the projection.
-    pub fn gated(mut self, gates: Option<Tensor<B, 1>>) -> Self {
+    pub fn gated(mut self, gates: Option<&RowGates<B>>) -> Self {
         if let Some(gates) = gates {
             let (weight, bias) = self.proj;
-            let ([width, dim], heads) = (weight.dims(), gates.dims()[0]);
-            let rows = weight.reshape([heads, width / heads, dim]);
-            let rows = rows * gates.reshape([heads, 1, 1]);
+            let ([width, dim], heads) = (weight.dims(), gates.count());
+            // A head's rows lie together: to its gate they are one.
+            let rows = gates.over(weight.reshape([heads, width / heads * dim]));
             self.proj = (rows.reshape([width, dim]), bias);
         }
         self

@@ -6,7 +6,7 @@ use spvit_core::{FusedOps, fused};
 
 use crate::{
     BlockConfig, BlockShape, BottleneckConv, Ffn, Init, LayerScale, Mode, Msa, Norm, Operation,
-    OperationGates, SearchSpace, Umsa,
+    OperationGates, RowGates, SearchSpace, Umsa,
 };
 
 /// What stands in place of an attention layer.
@@ -67,10 +67,10 @@ pub struct SearchBlock<B: Backend> {
 pub struct BlockGates<B: Backend> {
     /// Gates of the attention layer.
     pub operation: OperationGates<B>,
-    /// Gates of attention's heads, `[heads]`; `None` if all are open.
-    pub heads: Option<Tensor<B, 1>>,
-    /// Gates of the FFN's hidden dimensions, `[hidden]`; `None` if all are open.
-    pub ffn: Option<Tensor<B, 1>>,
+    /// Gates of attention's heads; `None` if all are open.
+    pub heads: Option<RowGates<B>>,
+    /// Gates of the FFN's hidden dimensions; `None` if all are open.
+    pub ffn: Option<RowGates<B>>,
 }
 
 impl<B: Backend> BlockGates<B> {
@@ -215,7 +215,7 @@ impl<B: FusedOps> SearchBlock<B> {
         let (normal, heads) = (self.norm1.forward(x.clone()), gates.heads.as_ref());
         let mixed = self.attn.forward_heads(normal, &gates.operation, heads, mode);
         let x = add(x, mixed, &self.ls1, mode, 2 * index);
-        let y = self.mlp.forward(self.norm2.forward(x.clone()), gates.ffn.clone());
+        let y = self.mlp.forward(self.norm2.forward(x.clone()), gates.ffn.as_ref());
         add(x, y, &self.ls2, mode, 2 * index + 1)
     }
 }

@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::tensor::{Tensor, backend::Backend};
 use spvit_core::{Activation, FusedOps, fused};
 
-use crate::{BlockShape, FfnKind, Init, Linear, Norm};
+use crate::{BlockShape, FfnKind, Init, Linear, Norm, RowGates};
 
 /// `W2·(m ⊙ a(W1·x + b1)) + b2` (Eq. 11), with the activation a (GELU in the paper) and, in search
 /// form, a gate m for every hidden dimension.
@@ -103,8 +103,8 @@ impl<B: FusedOps> Ffn<B> {
     /// of one per token and hidden dimension; values and gradients are the same.
     ///
     /// # Shapes
-    /// - x: `[batch, tokens, dim]`, gates: `[hidden]` (`None`: all open), output: as x.
-    pub fn forward(&self, x: Tensor<B, 3>, gates: Option<Tensor<B, 1>>) -> Tensor<B, 3> {
+    /// - x: `[batch, tokens, dim]`, gates: one for each hidden dimension (`None`: all open), output: as x.
+    pub fn forward(&self, x: Tensor<B, 3>, gates: Option<&RowGates<B>>) -> Tensor<B, 3> {
         let Some(fc2) = &self.fc2 else {
             let zeros = x.detach().zeros_like();
             return match &self.bias {
@@ -114,7 +114,7 @@ impl<B: FusedOps> Ffn<B> {
         };
         let hidden = self.features(x);
         let weight = match gates {
-            Some(gates) => fc2.weight.val() * gates.unsqueeze_dim::<2>(1),
+            Some(gates) => gates.over(fc2.weight.val()),
             None => fc2.weight.val(),
         };
         fused::affine(hidden, weight, fc2.bias.as_ref().map(Param::val))

@@ -29,6 +29,7 @@ mod operation;
 mod patch_embed;
 mod relative;
 mod rope;
+mod row_gates;
 mod shape;
 pub mod state;
 mod umsa;
@@ -49,6 +50,7 @@ pub use norm::{LayerScale, Norm};
 pub use operation::Operation;
 pub use patch_embed::{PatchEmbed, PatchMerging, PatchProjection};
 pub use rope::{Rope, RopeKind};
+pub use row_gates::RowGates;
 pub use shape::{
     BlockConfig, BlockShape, BlockStyle, FfnKind, NormKind, QkvBias, SearchSpace, Window,
 };

@@ -7,7 +7,7 @@ use burn::tensor::{Tensor, activation::relu, backend::Backend};
 use spvit_core::{FusedOps, Grid, fused, gates, mixing};
 
 use crate::{
-    BatchNorm, BlockShape, BottleneckConv, Init, Mode, Msa, Operation, SearchSpace,
+    BatchNorm, BlockShape, BottleneckConv, Init, Mode, Msa, Operation, RowGates, SearchSpace,
     attention::{AttentionWeights, free},
     bconv::with_prefix_of,
 };
@@ -146,13 +146,12 @@ impl<B: FusedOps> Umsa<B> {
         self.forward_heads(x, gates, None, mode)
     }
 
-    /// [`Umsa::forward`] with these gates over attention's heads, `[heads]`; the convolutions mix all
-    /// of them.
+    /// [`Umsa::forward`] with these gates over attention's heads; the convolutions mix all of them.
     pub fn forward_heads(
         &self,
         x: Tensor<B, 3>,
         gates: &OperationGates<B>,
-        heads: Option<&Tensor<B, 1>>,
+        heads: Option<&RowGates<B>>,
         mode: &Mode<B>,
     ) -> Tensor<B, 3> {
         match gates {
@@ -167,7 +166,7 @@ impl<B: FusedOps> Umsa<B> {
                 let (out, qkv) = self.open_operation(x.clone(), opened, heads, (&weights, mode));
                 let around = (&weights.outside(self), mode);
                 let needed: Vec<Operation> = plan.values.iter().map(|&i| operations[i]).collect();
-                let heads = heads.map(|gates| fused::constant(gates.clone()));
+                let heads = heads.map(RowGates::constant);
                 let known = (opened, &out);
                 let values = self.values(fused::constant(x), &needed, known, (qkv, heads), around);
                 // They follow one another, whatever is open.
@@ -182,12 +181,12 @@ impl<B: FusedOps> Umsa<B> {
         &self,
         x: Tensor<B, 3>,
         open: Operation,
-        heads: Option<&Tensor<B, 1>>,
+        heads: Option<&RowGates<B>>,
         (weights, mode): (&Weights<B>, &Mode<B>),
     ) -> (Tensor<B, 3>, Option<Tensor<B, 3>>) {
         match open {
             Operation::Msa => {
-                let gated = weights.msa.clone().gated(heads.cloned());
+                let gated = weights.msa.clone().gated(heads);
                 let (out, qkv) = self.msa.layout.forward(x, &gated);
                 (out, Some(qkv))
             }
@@ -211,7 +210,7 @@ impl<B: FusedOps> Umsa<B> {
         x: Tensor<B, 3>,
         needed: &[Operation],
         (opened, out): (Operation, &Tensor<B, 3>),
-        (qkv, heads): (Option<Tensor<B, 3>>, Option<Tensor<B, 1>>),
+        (qkv, heads): (Option<Tensor<B, 3>>, Option<RowGates<B>>),
         (weights, mode): (&Weights<B>, &Mode<B>),
     ) -> Vec<Tensor<B, 3>> {
         // V serves every convolution; where attention is open it is a slice of Q, K, V.
@@ -224,7 +223,7 @@ impl<B: FusedOps> Umsa<B> {
             .map(|&op| match op {
                 _ if op == opened => fused::constant(out.clone()),
                 Operation::Msa => {
-                    let weights = weights.msa.clone().gated(heads.clone());
+                    let weights = weights.msa.clone().gated(heads.as_ref());
                     self.msa.layout.forward(x.clone(), &weights).0
                 }
                 Operation::Shortcut => x.zeros_like(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData, Transaction, activation::sigmoid, backend::Backend};
 use spvit_core::gates;
-use spvit_layers::{BlockGates, Operation, OperationGates};
+use spvit_layers::{BlockGates, Operation, OperationGates, RowGates};
 
 use crate::{BlockScores, CostTable, Limit, Limits};
 
@@ -248,8 +248,8 @@ impl<B: Backend> Gates<B> {
                         operations: block.operations.clone(),
                     },
                 },
-                ffn: (block.hidden > 0).then(|| ffn.clone().narrow(0, hidden, block.hidden)),
-                heads: part(&heads, head, block.heads),
+                ffn: row_gates(Some(&ffn), hidden, block.hidden),
+                heads: row_gates(heads.as_ref(), head, block.heads),
             }
         })
     }
@@ -265,8 +265,8 @@ impl<B: Backend> Gates<B> {
             let open = level.checked_sub(1).map(|index| block.operations[index]);
             BlockGates {
                 operation: OperationGates::Fixed(open.unwrap_or(block.least)),
-                ffn: (block.hidden > 0).then(|| ffn.clone().narrow(0, hidden, block.hidden)),
-                heads: part(&heads, head, block.heads),
+                ffn: row_gates(Some(&ffn), hidden, block.hidden),
+                heads: row_gates(heads.as_ref(), head, block.heads),
             }
         })
     }
@@ -305,12 +305,12 @@ impl<B: Backend> Gates<B> {
 }
 
 /// A block's gates among those of all.
-fn part<B: Backend>(
-    all: &Option<Tensor<B, 1>>,
-    start: usize,
+fn row_gates<B: Backend>(
+    all: Option<&Tensor<B, 1>>,
+    first: usize,
     count: usize,
-) -> Option<Tensor<B, 1>> {
-    all.as_ref().filter(|_| count > 0).map(|all| all.clone().narrow(0, start, count))
+) -> Option<RowGates<B>> {
+    all.filter(|_| count > 0).map(|all| RowGates::new(all.clone(), first, count))
 }
 
 /// A part of a tensor, which is no slice where it is the whole: on a device each costs a copy, and two

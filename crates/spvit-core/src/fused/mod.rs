@@ -38,7 +38,9 @@ pub use activation::{Activation, ActivationOps, activate, gelu};
 pub use attention::{AttentionOps, AttentionState, self_attention, value_part};
 pub use batch_norm::{BatchNormOps, NormParameters, batch_norm};
 pub use bottleneck::{Bottleneck, BottleneckOps, bottleneck};
-pub use coefficients::{CoefficientOps, constant, squared_norms, with_coefficient_grads};
+pub use coefficients::{
+    CoefficientOps, constant, gated_rows, squared_norms, with_coefficient_grads,
+};
 pub use distribution::{DistributionOps, head_distribution, head_sum};
 pub use linear::{LinearOps, affine, sum};
 pub use memory::MemoryOps;

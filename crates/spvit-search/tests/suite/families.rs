@@ -155,9 +155,9 @@ fn gates<B: FusedOps>(config: &ModelConfig, blocks: &[BlockArchitecture]) -> Vec
                 let open: Vec<f32> = (0..=block.heads.len())
                     .map(|head| if block.heads.contains(&head) { 1.0 } else { 0.0 })
                     .collect();
-                Tensor::from_floats(open.as_slice(), &B::Device::default())
+                Tensor::<B, 1>::from_floats(open.as_slice(), &B::Device::default()).into()
             }),
-            ffn: Some(Tensor::from_floats(open.as_slice(), &B::Device::default())),
+            ffn: Some(Tensor::<B, 1>::from_floats(open.as_slice(), &B::Device::default()).into()),
         }
     };
     blocks.iter().zip(config.blocks().iter().map(|shape| shape.hidden)).map(block).collect()

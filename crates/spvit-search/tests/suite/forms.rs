@@ -66,9 +66,14 @@ fn compact_is_search_form_in_evaluation<B: FusedOps>() {
                     let open: Vec<f32> = (0..HIDDEN).map(open).collect();
                     BlockGates {
                         operation: OperationGates::Fixed(block.operation),
-                        heads: (!block.heads.is_empty())
-                            .then(|| Tensor::from_floats([1.0, 0.0, 1.0], &B::Device::default())),
-                        ffn: Some(Tensor::from_floats(open.as_slice(), &B::Device::default())),
+                        heads: (!block.heads.is_empty()).then(|| {
+                            Tensor::<B, 1>::from_floats([1.0, 0.0, 1.0], &B::Device::default())
+                                .into()
+                        }),
+                        ffn: Some(
+                            Tensor::<B, 1>::from_floats(open.as_slice(), &B::Device::default())
+                                .into(),
+                        ),
                     }
                 })
                 .collect();

@@ -9,7 +9,8 @@ use cubecl::prelude::*;
 
 use super::{CoefficientOps, plain};
 use crate::fused::cube::{
-    CubeFloat, UNITS, arrays, cube_sum, groups, known, lengths, register_all, served,
+    CubeFloat, UNITS, arrays, cube_sum, cubes, groups, known, lengths, register, register_all,
+    row_cubes, served,
 };
 
 /// Parts of an inner product at most.
@@ -71,6 +72,69 @@ where
         output
     }
 
+    fn gated_rows(
+        w: FloatTensor<Self>,
+        gates: FloatTensor<Self>,
+        first: usize,
+    ) -> FloatTensor<Self> {
+        if !served([&w, &gates]) {
+            return plain::gated_rows::<Self>(w, gates, first);
+        }
+        let shape = w.shape.clone();
+        let (elements, width) = (shape.num_elements(), shape[1]);
+        let launch = move |[w, gates]: [CubeTensor<R>; 2], [output]: [CubeTensor<R>; 1]| {
+            gated_rows_kernel::launch::<R>(
+                &w.client.clone(),
+                cubes(elements),
+                CubeDim::new_1d(UNITS),
+                w.into_array_arg(),
+                gates.into_array_arg(),
+                output.into_array_arg(),
+                first,
+                elements,
+                width,
+            );
+        };
+        let [output] = register("gated rows", [w, gates], [shape], launch);
+        output
+    }
+
+    fn gated_rows_backward(
+        w: FloatTensor<Self>,
+        gates: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        earlier: Option<FloatTensor<Self>>,
+        first: usize,
+    ) -> [FloatTensor<Self>; 2] {
+        let rest = earlier.as_ref().unwrap_or(&gates);
+        if !served([&w, &gates, &grad, rest]) {
+            return plain::gated_rows_backward::<Self>(w, gates, grad, earlier, first);
+        }
+        let shapes = vec![w.shape.clone(), gates.shape.clone()];
+        let ([rows, width], count) = ([w.shape[0], w.shape[1]], gates.shape.num_elements());
+        let launch = move |mut inputs: Vec<CubeTensor<R>>, outputs: Vec<CubeTensor<R>>| {
+            let earlier = inputs.split_off(3);
+            let ([w, gates, grad], [w_grad, gates_grad]) = (known(inputs), known(outputs));
+            gated_rows_backward_kernel::launch::<R>(
+                &w.client.clone(),
+                row_cubes(rows, u16::MAX as usize),
+                CubeDim::new_1d(UNITS),
+                w.into_array_arg(),
+                gates.into_array_arg(),
+                grad.into_array_arg(),
+                arrays(earlier),
+                w_grad.into_array_arg(),
+                gates_grad.into_array_arg(),
+                first,
+                rows,
+                width,
+                count,
+            );
+        };
+        let inputs = [w, gates, grad].into_iter().chain(earlier).collect();
+        known(register_all("gated rows' gradients", inputs, shapes, launch))
+    }
+
     fn squared_norms(vectors: Vec<FloatTensor<Self>>) -> FloatTensor<Self> {
         if !vectors.iter().all(|vector| served([vector])) {
             return plain::squared_norms::<Self>(vectors);
@@ -81,6 +145,77 @@ where
         let sums = groups.fold(None, |before, group| Some(squares(group, before, parts)));
         sums.unwrap_or_else(|| plain::squared_norms::<Self>(Vec::new()))
     }
+}
+
+#[cube(launch)]
+fn gated_rows_kernel(
+    w: &Array<f32>,
+    gates: &Array<f32>,
+    output: &mut Array<f32>,
+    first: usize,
+    elements: usize,
+    width: usize,
+) {
+    let all = (CUBE_COUNT_X * CUBE_DIM_X) as usize;
+    let mut i = ABSOLUTE_POS;
+    while i < elements {
+        output[i] = w[i] * gates[first + i / width];
+        i += all;
+    }
+}
+
+/// A row for a cube at a time; what belongs to other rows' gates is passed on by all units.
+#[cube(launch)]
+fn gated_rows_backward_kernel(
+    w: &Array<f32>,
+    gates: &Array<f32>,
+    grad: &Array<f32>,
+    earlier: &Sequence<Array<f32>>,
+    w_grad: &mut Array<f32>,
+    gates_grad: &mut Array<f32>,
+    first: usize,
+    rows: usize,
+    width: usize,
+    count: usize,
+) {
+    let mut shared = SharedMemory::<f32>::new(comptime!(UNITS as usize));
+    let mut row = CUBE_POS_X as usize;
+    while row < rows {
+        let gate = gates[first + row];
+        let mut sum = 0.0f32;
+        let mut column = UNIT_POS_X as usize;
+        while column < width {
+            let i = row * width + column;
+            let slope = grad[i];
+            sum += slope * w[i];
+            w_grad[i] = slope * gate;
+            column += CUBE_DIM_X as usize;
+        }
+        let sum = cube_sum(sum, &mut shared, comptime!(UNITS as usize));
+        if UNIT_POS_X == 0 {
+            gates_grad[first + row] = sum + earlier_at(earlier, first + row);
+        }
+        row += CUBE_COUNT_X as usize;
+    }
+    let all = (CUBE_COUNT_X * CUBE_DIM_X) as usize;
+    let mut i = ABSOLUTE_POS;
+    while i < count {
+        if i < first || i >= first + rows {
+            gates_grad[i] = earlier_at(earlier, i);
+        }
+        i += all;
+    }
+}
+
+/// What there is at a place already, if anything.
+#[cube]
+fn earlier_at(earlier: &Sequence<Array<f32>>, place: usize) -> f32 {
+    let mut value = 0.0f32;
+    #[unroll]
+    for index in 0..earlier.len() {
+        value += earlier.index(index)[place];
+    }
+    value
 }
 
 /// The parts' sums of the vectors' squares, added to those of vectors before.
@@ -187,12 +322,8 @@ fn products_kernel(
             i += CUBE_DIM_X as usize;
         }
     }
-    let mut sum = cube_sum(sum, &mut shared, comptime!(UNITS as usize));
+    let sum = cube_sum(sum, &mut shared, comptime!(UNITS as usize));
     if UNIT_POS_X == 0 {
-        #[unroll]
-        for index in 0..earlier.len() {
-            sum += earlier.index(index)[place];
-        }
-        output[place] = sum;
+        output[place] = sum + earlier_at(earlier, place);
     }
 }

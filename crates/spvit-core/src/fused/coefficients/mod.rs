@@ -1,4 +1,4 @@
-//! Gradients of an operation's coefficient from values outside the graph.
+//! What gates are laid over, and gradients of an operation's coefficient from values outside the graph.
 
 #[cfg(feature = "cube")]
 mod cube;
@@ -43,6 +43,27 @@ pub trait CoefficientOps: Backend {
         plain::inner_products::<Self>(grad, values, [first, count], earlier)
     }
 
+    /// Every row of w `[rows, n]` times its gate, those from `first` on among all: gates `[n of all]`.
+    fn gated_rows(
+        w: FloatTensor<Self>,
+        gates: FloatTensor<Self>,
+        first: usize,
+    ) -> FloatTensor<Self> {
+        plain::gated_rows::<Self>(w, gates, first)
+    }
+
+    /// Gradients of [`CoefficientOps::gated_rows`] for w and for all gates, the latter added to earlier
+    /// ones.
+    fn gated_rows_backward(
+        w: FloatTensor<Self>,
+        gates: FloatTensor<Self>,
+        grad: FloatTensor<Self>,
+        earlier: Option<FloatTensor<Self>>,
+        first: usize,
+    ) -> [FloatTensor<Self>; 2] {
+        plain::gated_rows_backward::<Self>(w, gates, grad, earlier, first)
+    }
+
     /// Numbers that add up to the squared norm of all these vectors together.
     fn squared_norms(vectors: Vec<FloatTensor<Self>>) -> FloatTensor<Self> {
         plain::squared_norms::<Self>(vectors)
@@ -72,6 +93,18 @@ pub fn with_coefficient_grads<B: FusedOps, const D: usize>(
 ) -> Tensor<B, D> {
     let values = values.into_iter().map(raw).collect();
     wrap(B::with_coefficient_grads(raw(x), raw(coefficients), first, values))
+}
+
+/// Every row of w times its gate, those from `first` on among the gates of all layers.
+///
+/// # Shapes
+/// - w and output: `[rows, n]`, gates: `[gates]`.
+///
+/// # Panics
+/// If there are fewer gates than `first + rows`.
+pub fn gated_rows<B: FusedOps>(w: Tensor<B, 2>, gates: Tensor<B, 1>, first: usize) -> Tensor<B, 2> {
+    assert!(first + w.dims()[0] <= gates.dims()[0], "a gate for each row");
+    wrap(B::gated_rows(raw(w), raw(gates), first))
 }
 
 /// Numbers that add up to the squared norm of all these vectors together: one, or one for each.

@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, backend::Backend, ops::FloatTensor};
 
-use crate::fused::{plain::flat, raw};
+use crate::fused::{plain::flat, raw, wrap};
 
 pub(super) fn inner_products<B: Backend>(
     grad: FloatTensor<B>,
@@ -19,6 +19,40 @@ pub(super) fn inner_products<B: Backend>(
         Some(earlier) => B::float_add(raw(own), earlier),
         None => raw(own),
     }
+}
+
+pub(super) fn gated_rows<B: Backend>(
+    w: FloatTensor<B>,
+    gates: FloatTensor<B>,
+    first: usize,
+) -> FloatTensor<B> {
+    let w = wrap::<B, 2>(w);
+    let own = column::<B>(gates, [first, w.dims()[0]]);
+    raw(w * own)
+}
+
+pub(super) fn gated_rows_backward<B: Backend>(
+    w: FloatTensor<B>,
+    gates: FloatTensor<B>,
+    grad: FloatTensor<B>,
+    earlier: Option<FloatTensor<B>>,
+    first: usize,
+) -> [FloatTensor<B>; 2] {
+    let (w, grad) = (wrap::<B, 2>(w), wrap::<B, 2>(grad));
+    let ([rows, _], [count]) = (w.dims(), wrap::<B, 1>(gates.clone()).dims());
+    let sums = (grad.clone() * w).sum_dim(1).reshape([rows]);
+    let w_grad = grad * column::<B>(gates, [first, rows]);
+    let own = Tensor::zeros([count], &sums.device()).slice_assign([first..first + rows], sums);
+    let own = match earlier {
+        Some(earlier) => B::float_add(raw(own), earlier),
+        None => raw(own),
+    };
+    [raw(w_grad), own]
+}
+
+/// Gates from a place on, so many of them.
+fn column<B: Backend>(gates: FloatTensor<B>, [first, rows]: [usize; 2]) -> Tensor<B, 2> {
+    wrap::<B, 1>(gates).narrow(0, first, rows).unsqueeze_dim(1)
 }
 
 /// One number, for which all are copied side by side: two kernels for each would be more.

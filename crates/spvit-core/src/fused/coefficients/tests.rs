@@ -1,10 +1,12 @@
 use burn::backend::{Autodiff, Flex};
-use burn::tensor::Tensor;
+use burn::tensor::{Tensor, ops::FloatTensor};
 
-use super::plain;
+use super::{CoefficientOps, plain};
 use crate::fused::{
-    FusedOps, raw,
-    testing::{close, wave},
+    FusedOps,
+    plain::flat,
+    raw,
+    testing::{check, close, wave},
 };
 
 /// Coefficients get the inner products as gradients, and the tensor passes unchanged.
@@ -38,6 +40,49 @@ fn plain_products_equal_the_kernel<B: FusedOps>() {
     );
 }
 
+/// Gates of three layers among those of all, of which the middle one has the first and last rows of its own.
+fn gated_rows_equal_products<B: FusedOps>() {
+    let layers = [(2, 300), (37, 11), (5, 700)];
+    let shapes: Vec<[usize; 2]> = layers.iter().map(|&(rows, width)| [rows, width]).collect();
+    let shapes: Vec<&[usize]> =
+        std::iter::once(&[44][..]).chain(shapes.iter().map(|s| &s[..])).collect();
+    let all = |gated: &dyn Fn(
+        FloatTensor<Autodiff<B>>,
+        FloatTensor<Autodiff<B>>,
+        usize,
+    ) -> FloatTensor<Autodiff<B>>,
+               x: Vec<FloatTensor<Autodiff<B>>>| {
+        let mut first = 0;
+        let parts = x[1..].iter().zip(layers).map(|(w, (rows, _))| {
+            first += rows;
+            flat::<Autodiff<B>>(gated(w.clone(), x[0].clone(), first - rows))
+        });
+        raw(Tensor::cat(parts.collect(), 0))
+    };
+    check::<B>(
+        "gated rows",
+        &shapes,
+        |x| all(&|w, gates, first| Autodiff::<B>::gated_rows(w, gates, first), x),
+        |x| all(&|w, gates, first| plain::gated_rows::<Autodiff<B>>(w, gates, first), x),
+    );
+    let [w, grad] = [0.4, 0.7].map(|f| raw(wave::<B, 2>([37, 11], f)));
+    let gates = raw(wave::<B, 1>([44], 0.3));
+    for earlier in [None, Some(raw(wave::<B, 1>([44], 0.5)))] {
+        let inputs = || (w.clone(), gates.clone(), grad.clone(), earlier.clone());
+        let (w, g, grad, before) = inputs();
+        let expected = plain::gated_rows_backward::<B>(w, g, grad, before, 3);
+        let (w, g, grad, before) = inputs();
+        for (a, b) in expected.into_iter().zip(B::gated_rows_backward(w, g, grad, before, 3)) {
+            close::<B>("gated rows' gradients", a, b);
+        }
+    }
+}
+
+#[test]
+fn gated_rows_equal_products_on_flex() {
+    gated_rows_equal_products::<Flex>();
+}
+
 fn squared_norms_add_up<B: FusedOps>() {
     // More than a kernel takes, and one of more than a part.
     let vectors =
@@ -64,5 +109,6 @@ fn kernels_equal_plain_operations_on_wgpu() {
     crate::fused::testing::by_every_compiler(|| {
         plain_products_equal_the_kernel::<burn::backend::Wgpu>();
         squared_norms_add_up::<burn::backend::Wgpu>();
+        gated_rows_equal_products::<burn::backend::Wgpu>();
     });
 }
