@@ -1,7 +1,7 @@
 //! Batch normalisation of tokens.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, backend::Backend};
+use burn::tensor::{Tensor, activation::relu, backend::Backend};
 use spvit_core::{FusedOps, fused};
 
 use crate::{BatchStatistics, Init, Mode};
@@ -48,17 +48,17 @@ impl<B: Backend> BatchNorm<B> {
 }
 
 impl<B: FusedOps> BatchNorm<B> {
-    /// Normalises `x + offset`: in training by the batch's own statistics, which it hands to the
+    /// ReLU of the normalised `x + offset`: in training by the batch's own statistics, which it hands to the
     /// context, to move the running ones once the step is done; in evaluation by the running ones.
     ///
     /// # Shapes
     /// - x: `[batch, tokens, dim]`, offset: `[dim]`, output: as x.
-    pub fn forward(&self, x: Tensor<B, 3>, offset: Tensor<B, 1>, mode: &Mode<B>) -> Tensor<B, 3> {
-        self.normalise(x, [offset, self.weight.val(), self.bias.val()], mode)
+    pub fn relu(&self, x: Tensor<B, 3>, offset: Tensor<B, 1>, mode: &Mode<B>) -> Tensor<B, 3> {
+        self.relu_with(x, [offset, self.weight.val(), self.bias.val()], mode)
     }
 
-    /// [`BatchNorm::forward`] with this offset, weight and bias.
-    pub(crate) fn normalise(
+    /// [`BatchNorm::relu`] with this offset, weight and bias.
+    pub(crate) fn relu_with(
         &self,
         x: Tensor<B, 3>,
         [offset, weight, bias]: [Tensor<B, 1>; 3],
@@ -67,18 +67,16 @@ impl<B: FusedOps> BatchNorm<B> {
         match mode {
             Mode::Evaluate => {
                 let [scale, shift] = self.folded(offset, weight, bias);
-                x * scale.unsqueeze() + shift.unsqueeze()
+                relu(x * scale.unsqueeze() + shift.unsqueeze())
             }
             Mode::Train(context) => {
-                let [batch, tokens, _] = x.dims();
                 let (y, [mean, variance]) =
-                    fused::batch_norm(x, [offset, weight, bias], BATCH_NORM_EPSILON);
-                let count = (batch * tokens) as f64;
+                    fused::batch_norm_relu(x, [offset, weight, bias], BATCH_NORM_EPSILON);
                 context.record(BatchStatistics {
                     mean_id: self.running_mean.id,
                     variance_id: self.running_var.id,
                     mean,
-                    variance: variance * (count / (count - 1.0)),
+                    variance,
                 });
                 y
             }

@@ -1,7 +1,7 @@
 //! The bottleneck convolution in its compact form.
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, activation::relu, backend::Backend};
+use burn::tensor::{Tensor, backend::Backend};
 use spvit_core::{FusedOps, Grid, fused};
 
 use crate::{BatchNorm, BlockShape, Init, Linear, Mode};
@@ -65,8 +65,8 @@ impl<B: FusedOps> BottleneckConv<B> {
             let proj = (self.proj.weight.val(), bias);
             return fused::bottleneck(x, weight, [scale, shift], proj, self.grid);
         }
-        let y = self.bn.forward(self.sums(x.clone()), bias, mode);
-        with_prefix_of(x, self.proj.forward(relu(y)))
+        let y = self.bn.relu(self.sums(x.clone()), bias, mode);
+        with_prefix_of(x, self.proj.forward(y))
     }
 
     /// The convolution without its bias.
@@ -86,7 +86,7 @@ impl<B: FusedOps> BottleneckConv<B> {
     /// # Shapes
     /// - x: `[batch, tokens, dim]`, the prefix tokens first; output: `[batch, patches, dim/heads]`.
     pub fn features(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        relu(self.bn.forward(self.sums(x), self.conv.bias.val(), &Mode::Evaluate))
+        self.bn.relu(self.sums(x), self.conv.bias.val(), &Mode::Evaluate)
     }
 }
 

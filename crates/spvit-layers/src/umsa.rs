@@ -3,7 +3,7 @@
 use std::{cell::OnceCell, sync::Arc};
 
 use burn::module::{Module, Param};
-use burn::tensor::{Tensor, activation::relu, backend::Backend};
+use burn::tensor::{Tensor, backend::Backend};
 use spvit_core::{FusedOps, Grid, fused, gates, mixing};
 
 use crate::{
@@ -280,11 +280,11 @@ impl<B: FusedOps> Umsa<B> {
         };
         let bn = &self.bn[index];
         let [weight, bias] = [&bn.weight, &bn.bias].map(|param| free(param, weights.in_graph));
-        let normal = bn.normalise(u, [beta, weight, bias], mode);
+        let y = bn.relu_with(u, [beta, weight, bias], mode);
         let (w, b) = weights.msa.proj.clone();
         // A head's rows lie together: to the sum they are one row of all heads.
         let w = fused::head_sum(w.reshape([1, dim * dim]), p).reshape([d, dim]);
-        let out = fused::affine(relu(normal), w, b);
+        let out = fused::affine(y, w, b);
         with_prefix_of(x, out)
     }
 }

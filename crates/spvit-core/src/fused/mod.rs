@@ -36,7 +36,7 @@ mod update;
 
 pub use activation::{Activation, ActivationOps, activate, gelu};
 pub use attention::{AttentionOps, AttentionState, self_attention, value_part};
-pub use batch_norm::{BatchNormOps, NormParameters, batch_norm};
+pub use batch_norm::{BatchNormOps, NormParameters, batch_norm_relu};
 pub use bottleneck::{Bottleneck, BottleneckOps, bottleneck};
 pub use coefficients::{
     CoefficientOps, constant, gated_rows, squared_norms, with_coefficient_grads,

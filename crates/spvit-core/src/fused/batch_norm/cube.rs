@@ -11,7 +11,7 @@ use burn_cubecl::{
 use burn_fusion::Fusion;
 use cubecl::prelude::*;
 
-use super::{BatchNormOps, NormParameters, plain};
+use super::{BatchNormOps, NormParameters, plain, unbiased};
 use crate::fused::cube::{COLUMNS, LANES, column_sum, column_sums, register, served};
 
 /// Parts of the rows at most.
@@ -26,14 +26,14 @@ where
     I: IntElement,
     BT: BoolElement,
 {
-    fn batch_norm(
+    fn batch_norm_relu(
         x: FloatTensor<Self>,
         parameters: NormParameters<Self>,
         epsilon: f64,
-    ) -> [FloatTensor<Self>; 3] {
+    ) -> [FloatTensor<Self>; 4] {
         let NormParameters { offset, weight, bias } = parameters.clone();
         if !served([&x, &offset, &weight, &bias]) {
-            return plain::batch_norm::<Self>(x, parameters, epsilon);
+            return plain::batch_norm_relu::<Self>(x, parameters, epsilon);
         }
         let parts = Parts::of(&x.shape);
         let launch = move |[x]: [CubeTensor<R>; 1], [sums]: [CubeTensor<R>; 1]| {
@@ -49,44 +49,48 @@ where
             );
         };
         let [sums] = register("batch norm's sums", [x.clone()], [parts.sums()], launch);
-        let shapes = [x.shape.clone(), Shape::new([parts.width]), Shape::new([parts.width])];
-        let launch = move |[x, offset, weight, bias, sums]: [CubeTensor<R>; 5],
-                           [output, mean, variance]: [CubeTensor<R>; 3]| {
-            batch_norm_kernel::launch::<R>(
-                &x.client.clone(),
-                parts.cubes(),
-                CubeDim::new_2d(COLUMNS, LANES),
-                x.into_array_arg(),
-                offset.into_array_arg(),
-                weight.into_array_arg(),
-                bias.into_array_arg(),
-                sums.into_array_arg(),
-                output.into_array_arg(),
-                mean.into_array_arg(),
-                variance.into_array_arg(),
-                epsilon as f32,
-                parts.rows,
-                parts.length,
-                parts.width,
-            );
-        };
+        let vector = || Shape::new([parts.width]);
+        let shapes = [x.shape.clone(), vector(), vector(), vector()];
+        let launch =
+            move |[x, offset, weight, bias, sums]: [CubeTensor<R>; 5],
+                  [output, mean, variance, unbiased_variance]: [CubeTensor<R>; 4]| {
+                batch_norm_kernel::launch::<R>(
+                    &x.client.clone(),
+                    parts.cubes(),
+                    CubeDim::new_2d(COLUMNS, LANES),
+                    x.into_array_arg(),
+                    offset.into_array_arg(),
+                    weight.into_array_arg(),
+                    bias.into_array_arg(),
+                    sums.into_array_arg(),
+                    output.into_array_arg(),
+                    mean.into_array_arg(),
+                    variance.into_array_arg(),
+                    unbiased_variance.into_array_arg(),
+                    epsilon as f32,
+                    unbiased(parts.rows) as f32,
+                    parts.rows,
+                    parts.length,
+                    parts.width,
+                );
+            };
         register("batch norm", [x, offset, weight, bias, sums], shapes, launch)
     }
 
-    fn batch_norm_backward(
+    fn batch_norm_relu_backward(
         x: FloatTensor<Self>,
         parameters: NormParameters<Self>,
-        statistics: [FloatTensor<Self>; 2],
+        outputs: [FloatTensor<Self>; 3],
         grad: FloatTensor<Self>,
         epsilon: f64,
     ) -> [FloatTensor<Self>; 4] {
         let NormParameters { offset, weight, .. } = parameters.clone();
-        let [mean, variance] = statistics.clone();
-        if !served([&x, &offset, &weight, &mean, &variance, &grad]) {
-            return plain::batch_norm_backward::<Self>(x, parameters, statistics, grad, epsilon);
+        let [y, mean, variance] = outputs.clone();
+        if !served([&x, &offset, &weight, &y, &mean, &variance, &grad]) {
+            return plain::batch_norm_relu_backward::<Self>(x, parameters, outputs, grad, epsilon);
         }
         let parts = Parts::of(&x.shape);
-        let launch = move |[x, offset, mean, variance, grad]: [CubeTensor<R>; 5],
+        let launch = move |[x, offset, mean, variance, y, grad]: [CubeTensor<R>; 6],
                            [sums]: [CubeTensor<R>; 1]| {
             gradient_sums_kernel::launch::<R>(
                 &x.client.clone(),
@@ -96,6 +100,7 @@ where
                 offset.into_array_arg(),
                 mean.into_array_arg(),
                 variance.into_array_arg(),
+                y.into_array_arg(),
                 grad.into_array_arg(),
                 sums.into_array_arg(),
                 epsilon as f32,
@@ -104,9 +109,10 @@ where
                 parts.width,
             );
         };
-        let around = [x, offset, mean, variance, grad];
+        let around = [x, offset, mean, variance, y, grad];
         let [sums] = register("batch norm's gradients", around.clone(), [parts.sums()], launch);
-        let launch = move |[x, offset, mean, variance, grad, weight, sums]: [CubeTensor<R>; 7],
+        let launch = move |[x, offset, mean, variance, y, grad, weight, sums]: [CubeTensor<R>;
+                               8],
                            [x_grad]: [CubeTensor<R>; 1]| {
             batch_norm_backward_kernel::launch::<R>(
                 &x.client.clone(),
@@ -117,6 +123,7 @@ where
                 mean.into_array_arg(),
                 variance.into_array_arg(),
                 weight.into_array_arg(),
+                y.into_array_arg(),
                 grad.into_array_arg(),
                 sums.into_array_arg(),
                 x_grad.into_array_arg(),
@@ -126,9 +133,9 @@ where
                 parts.width,
             );
         };
-        let [x, offset, mean, variance, grad] = around;
+        let [x, offset, mean, variance, y, grad] = around;
         let (shape, device) = (x.shape.clone(), x.client.device().clone());
-        let inputs = [x, offset, mean, variance, grad, weight, sums.clone()];
+        let inputs = [x, offset, mean, variance, y, grad, weight, sums.clone()];
         let [x_grad] = register("batch norm's gradient", inputs, [shape], launch);
         let [bias_grad, weight_grad] = column_sums(sums);
         // The mean takes away whatever is added to all rows.
@@ -214,6 +221,16 @@ fn standard(
     (mean[column] - offset[column], 1.0f32 / (variance[column] + epsilon).sqrt())
 }
 
+/// The gradient before ReLU.
+#[cube]
+fn slope_at(y: &Array<f32>, grad: &Array<f32>, place: usize) -> f32 {
+    let mut slope = 0.0f32;
+    if y[place] > 0.0f32 {
+        slope = grad[place];
+    }
+    slope
+}
+
 /// Sum of every part, and of its squared distances from its own mean.
 #[cube(launch)]
 fn statistics_kernel(
@@ -263,7 +280,9 @@ fn batch_norm_kernel(
     output: &mut Array<f32>,
     mean_of: &mut Array<f32>,
     variance_of: &mut Array<f32>,
+    unbiased_variance_of: &mut Array<f32>,
     epsilon: f32,
+    unbiased: f32,
     rows: usize,
     length: usize,
     #[comptime] width: usize,
@@ -293,12 +312,18 @@ fn batch_norm_kernel(
         let mut row = first;
         while row < end {
             let place = row * width + column;
-            output[place] = (x[place] - mean) * scale + shift;
+            let mut value = (x[place] - mean) * scale + shift;
+            // So that what is not a number stays that.
+            if value <= 0.0f32 {
+                value = 0.0f32;
+            }
+            output[place] = value;
             row += CUBE_DIM_Y as usize;
         }
         if CUBE_POS_Y == 0 && UNIT_POS_Y == 0 {
             mean_of[column] = mean + offset[column];
             variance_of[column] = variance;
+            unbiased_variance_of[column] = variance * unbiased;
         }
     }
 }
@@ -311,6 +336,7 @@ fn gradient_sums_kernel(
     offset: &Array<f32>,
     mean: &Array<f32>,
     variance: &Array<f32>,
+    y: &Array<f32>,
     grad: &Array<f32>,
     sums: &mut Array<f32>,
     epsilon: f32,
@@ -328,7 +354,7 @@ fn gradient_sums_kernel(
         let mut row = first;
         while row < end {
             let place = row * width + column;
-            let slope = grad[place];
+            let slope = slope_at(y, grad, place);
             sum += slope;
             along += slope * (x[place] - centre) * inverse;
             row += CUBE_DIM_Y as usize;
@@ -350,6 +376,7 @@ fn batch_norm_backward_kernel(
     mean: &Array<f32>,
     variance: &Array<f32>,
     weight: &Array<f32>,
+    y: &Array<f32>,
     grad: &Array<f32>,
     sums: &Array<f32>,
     x_grad: &mut Array<f32>,
@@ -371,7 +398,7 @@ fn batch_norm_backward_kernel(
         while row < end {
             let place = row * width + column;
             let normal = (x[place] - centre) * inverse;
-            x_grad[place] = (grad[place] - sum - normal * along) * scale;
+            x_grad[place] = (slope_at(y, grad, place) - sum - normal * along) * scale;
             row += CUBE_DIM_Y as usize;
         }
     }

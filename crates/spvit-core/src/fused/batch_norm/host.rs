@@ -5,9 +5,9 @@ use std::mem::MaybeUninit;
 use burn::tensor::{TensorMetadata, ops::FloatTensor};
 use rayon::prelude::*;
 
-use super::{BatchNormOps, NormParameters, plain};
+use super::{BatchNormOps, NormParameters, plain, unbiased};
 use crate::fused::host::{
-    HostAccess, lent,
+    CHUNK, HostAccess, lent,
     simd::simd_fn,
     sums::{add_in_order, column_sums},
     written,
@@ -28,6 +28,7 @@ simd_fn! {
 }
 
 simd_fn! {
+    /// `max((x - mean)·scale + bias, 0)` of every row.
     fn scale_rows(
         x: &[f32],
         mean: &[f32],
@@ -39,7 +40,8 @@ simd_fn! {
         for (x, y) in x.chunks_exact(d).zip(y.chunks_exact_mut(d)) {
             let vectors = mean.iter().zip(scale).zip(bias);
             for ((y, x), ((mean, scale), bias)) in y.iter_mut().zip(x).zip(vectors) {
-                y.write((x - mean) * scale + bias);
+                let value = (x - mean) * scale + bias;
+                y.write(if value <= 0.0 { 0.0 } else { value });
             }
         }
     }
@@ -79,6 +81,15 @@ simd_fn! {
     }
 }
 
+simd_fn! {
+    /// The gradient before ReLU.
+    fn masked(y: &[f32], grad: &[f32], out: &mut [MaybeUninit<f32>]) {
+        for ((out, y), g) in out.iter_mut().zip(y).zip(grad) {
+            out.write(if *y > 0.0 { *g } else { 0.0 });
+        }
+    }
+}
+
 /// Sums over rows by pieces, added in their order.
 fn by_pieces(
     x: &[f32],
@@ -99,8 +110,8 @@ fn inverse_roots(variance: &[f32], epsilon: f64) -> Vec<f32> {
     variance.iter().map(|v| 1.0 / (v + epsilon as f32).sqrt()).collect()
 }
 
-/// Output, mean and biased variance of `x + offset`; x `[rows, d]`.
-fn forward(x: &[f32], [offset, weight, bias]: [&[f32]; 3], epsilon: f64) -> [Vec<f32>; 3] {
+/// Output, mean, and biased and unbiased variance of `x + offset`; x `[rows, d]`.
+fn forward(x: &[f32], [offset, weight, bias]: [&[f32]; 3], epsilon: f64) -> [Vec<f32>; 4] {
     let d = weight.len();
     assert!(x.len().is_multiple_of(d) && offset.len() == d && bias.len() == d);
     let count = (x.len() / d) as f32;
@@ -122,18 +133,28 @@ fn forward(x: &[f32], [offset, weight, bias]: [&[f32]; 3], epsilon: f64) -> [Vec
     };
     // An offset moves the mean and nothing else.
     mean.iter_mut().zip(offset).for_each(|(mean, offset)| *mean += offset);
-    [y, mean, variance]
+    let correction = unbiased(x.len() / d) as f32;
+    let of_all = variance.iter().map(|variance| variance * correction).collect();
+    [y, mean, variance, of_all]
 }
 
 /// Gradients for x, offset, weight and bias.
 fn backward(
     x: &[f32],
     [offset, weight, mean, variance]: [&[f32]; 4],
-    grad: &[f32],
+    [y, grad]: [&[f32]; 2],
     epsilon: f64,
 ) -> [Vec<f32>; 4] {
     let d = weight.len();
-    assert!(x.len().is_multiple_of(d) && x.len() == grad.len());
+    assert!(x.len().is_multiple_of(d) && x.len() == grad.len() && x.len() == y.len());
+    let chunks = y.par_chunks(CHUNK).zip(grad.par_chunks(CHUNK));
+    // SAFETY: the chunks cover the buffer, and the kernel writes every element.
+    #[allow(unsafe_code)]
+    let grad = &unsafe {
+        written(x.len(), |out| {
+            out.par_chunks_mut(CHUNK).zip(chunks).for_each(|(out, (y, g))| masked(y, g, out));
+        })
+    }[..];
     let count = (x.len() / d) as f32;
     let mean: Vec<f32> = mean.iter().zip(offset).map(|(mean, offset)| mean - offset).collect();
     let inverse = inverse_roots(variance, epsilon);
@@ -160,44 +181,47 @@ fn backward(
 }
 
 impl<B: HostAccess> BatchNormOps for B {
-    fn batch_norm(
+    fn batch_norm_relu(
         x: FloatTensor<B>,
         parameters: NormParameters<B>,
         epsilon: f64,
-    ) -> [FloatTensor<B>; 3] {
+    ) -> [FloatTensor<B>; 4] {
         let shape = x.shape();
         let NormParameters { offset, weight, bias } = parameters.clone();
         lent!(
             (x, offset, weight, bias) => {
-                let [y, mean, variance] = forward(&x, [&*offset, &*weight, &*bias], epsilon);
-                let d = [mean.len()];
-                [B::own(y, shape), B::own(mean, d.into()), B::own(variance, d.into())]
+                let [y, statistics @ ..] = forward(&x, [&*offset, &*weight, &*bias], epsilon);
+                let [mean, variance, unbiased] = statistics.map(|values| {
+                    let d = [values.len()];
+                    B::own(values, d.into())
+                });
+                [B::own(y, shape), mean, variance, unbiased]
             },
-            plain::batch_norm::<B>(x, parameters, epsilon)
+            plain::batch_norm_relu::<B>(x, parameters, epsilon)
         )
     }
 
-    fn batch_norm_backward(
+    fn batch_norm_relu_backward(
         x: FloatTensor<B>,
         parameters: NormParameters<B>,
-        statistics: [FloatTensor<B>; 2],
+        outputs: [FloatTensor<B>; 3],
         grad: FloatTensor<B>,
         epsilon: f64,
     ) -> [FloatTensor<B>; 4] {
         let shape = x.shape();
         let NormParameters { offset, weight, .. } = parameters.clone();
-        let [mean, variance] = statistics.clone();
+        let [y, mean, variance] = outputs.clone();
         lent!(
-            (x, offset, weight, mean, variance, grad) => {
+            (x, offset, weight, y, mean, variance, grad) => {
                 let vectors = [&*offset, &*weight, &*mean, &*variance];
-                let [dx, sums @ ..] = backward(&x, vectors, &grad, epsilon);
+                let [dx, sums @ ..] = backward(&x, vectors, [&*y, &*grad], epsilon);
                 let [offset, weight, bias] = sums.map(|sum| {
                     let d = [sum.len()];
                     B::own(sum, d.into())
                 });
                 [B::own(dx, shape), offset, weight, bias]
             },
-            plain::batch_norm_backward::<B>(x, parameters, statistics, grad, epsilon)
+            plain::batch_norm_relu_backward::<B>(x, parameters, outputs, grad, epsilon)
         )
     }
 }

@@ -1,4 +1,4 @@
-//! Batch normalisation of bottleneck convolutions in training (Eqs. 8 and 9); in evaluation it is
+//! Batch normalisation and ReLU of bottleneck convolutions in training (Eqs. 8 and 9); in evaluation they are
 //! folded.
 
 #[cfg(feature = "cube")]
@@ -14,7 +14,7 @@ use burn::tensor::{Tensor, backend::Backend, ops::FloatTensor};
 
 use super::{FusedOps, raw, wrap};
 
-/// Vectors of [`BatchNormOps::batch_norm`], each `[d]`.
+/// Vectors of [`BatchNormOps::batch_norm_relu`], each `[d]`.
 #[derive(Debug, Clone)]
 pub struct NormParameters<B: Backend> {
     /// Added to the input.
@@ -25,43 +25,48 @@ pub struct NormParameters<B: Backend> {
     pub bias: FloatTensor<B>,
 }
 
-/// Batch normalisation with its own backward pass.
+/// Batch normalisation and ReLU with their own backward pass.
 pub trait BatchNormOps: Backend {
-    /// Batch normalisation of `x + offset` by the batch's own statistics: x `[.., d]`, offset,
-    /// weight and bias `[d]`, to the output, and the mean and biased variance `[d]` of
+    /// ReLU of the batch normalisation of `x + offset` by the batch's own statistics: x `[.., d]`, offset,
+    /// weight and bias `[d]`, to the output, and the mean and the biased and unbiased variance `[d]` of
     /// `x + offset`, which have no gradient.
-    fn batch_norm(
+    fn batch_norm_relu(
         x: FloatTensor<Self>,
         parameters: NormParameters<Self>,
         epsilon: f64,
-    ) -> [FloatTensor<Self>; 3] {
-        plain::batch_norm::<Self>(x, parameters, epsilon)
+    ) -> [FloatTensor<Self>; 4] {
+        plain::batch_norm_relu::<Self>(x, parameters, epsilon)
     }
 
-    /// Gradients of [`BatchNormOps::batch_norm`] for x, offset, weight and bias, given its second and
-    /// third output.
-    fn batch_norm_backward(
+    /// Gradients of [`BatchNormOps::batch_norm_relu`] for x, offset, weight and bias, given its first three
+    /// outputs.
+    fn batch_norm_relu_backward(
         x: FloatTensor<Self>,
         parameters: NormParameters<Self>,
-        statistics: [FloatTensor<Self>; 2],
+        outputs: [FloatTensor<Self>; 3],
         grad: FloatTensor<Self>,
         epsilon: f64,
     ) -> [FloatTensor<Self>; 4] {
-        plain::batch_norm_backward::<Self>(x, parameters, statistics, grad, epsilon)
+        plain::batch_norm_relu_backward::<Self>(x, parameters, outputs, grad, epsilon)
     }
 }
 
-/// Batch normalisation of `x + offset` by the batch's own statistics: the output, and the mean and
-/// biased variance, which have no gradient.
+/// ReLU of the batch normalisation of `x + offset` by the batch's own statistics: the output, and the mean
+/// and unbiased variance, which have no gradient.
 ///
 /// # Shapes
 /// - x: `[batch, tokens, d]`, offset, weight and bias: `[d]`, outputs: as x, and `[d]` each.
-pub fn batch_norm<B: FusedOps>(
+pub fn batch_norm_relu<B: FusedOps>(
     x: Tensor<B, 3>,
     [offset, weight, bias]: [Tensor<B, 1>; 3],
     epsilon: f64,
 ) -> (Tensor<B, 3>, [Tensor<B, 1>; 2]) {
     let parameters = NormParameters { offset: raw(offset), weight: raw(weight), bias: raw(bias) };
-    let [y, mean, variance] = B::batch_norm(raw(x), parameters, epsilon);
-    (wrap(y), [wrap(mean), wrap(variance)])
+    let [y, mean, _, unbiased] = B::batch_norm_relu(raw(x), parameters, epsilon);
+    (wrap(y), [wrap(mean), wrap(unbiased)])
+}
+
+/// What makes the biased variance of so many values an unbiased one.
+fn unbiased(count: usize) -> f64 {
+    count as f64 / (count as f64 - 1.0)
 }

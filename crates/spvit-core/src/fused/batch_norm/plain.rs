@@ -1,43 +1,44 @@
 //! [`BatchNormOps`](super::BatchNormOps) in plain tensor operations.
 
-use burn::tensor::{Tensor, backend::Backend, ops::FloatTensor};
+use burn::tensor::{Tensor, activation::relu, backend::Backend, ops::FloatTensor};
 
-use super::NormParameters;
+use super::{NormParameters, unbiased};
 use crate::fused::{
     plain::{dims, inverse_root, rows, unfold},
     raw, wrap,
 };
 
-pub(super) fn batch_norm<B: Backend>(
+pub(super) fn batch_norm_relu<B: Backend>(
     x: FloatTensor<B>,
     parameters: NormParameters<B>,
     epsilon: f64,
-) -> [FloatTensor<B>; 3] {
+) -> [FloatTensor<B>; 4] {
     let dims = dims::<B>(&x);
     let [offset, weight, bias] = row_vectors(parameters);
     let x = rows::<B>(x) + offset;
     let mean = x.clone().mean_dim(0);
     let centred = x - mean.clone();
     let variance = centred.clone().square().mean_dim(0);
-    let y = centred * inverse_root(variance.clone(), epsilon) * weight + bias;
-    let d = mean.dims()[1];
-    let [mean, variance] = [mean, variance].map(|row| raw(row.reshape([d])));
-    [unfold(y, dims), mean, variance]
+    let [count, d] = centred.dims();
+    let y = relu(centred * inverse_root(variance.clone(), epsilon) * weight + bias);
+    let of_all = variance.clone() * unbiased(count);
+    let [mean, variance, of_all] = [mean, variance, of_all].map(|row| raw(row.reshape([d])));
+    [unfold(y, dims), mean, variance, of_all]
 }
 
-pub(super) fn batch_norm_backward<B: Backend>(
+pub(super) fn batch_norm_relu_backward<B: Backend>(
     x: FloatTensor<B>,
     parameters: NormParameters<B>,
-    statistics: [FloatTensor<B>; 2],
+    [y, mean, variance]: [FloatTensor<B>; 3],
     grad: FloatTensor<B>,
     epsilon: f64,
 ) -> [FloatTensor<B>; 4] {
     let dims = dims::<B>(&x);
     let [offset, weight, _] = row_vectors(parameters);
-    let [mean, variance] = statistics.map(|s| wrap::<B, 1>(s).unsqueeze::<2>());
+    let [mean, variance] = [mean, variance].map(|s| wrap::<B, 1>(s).unsqueeze::<2>());
     let inverse = inverse_root(variance, epsilon);
     let normal = (rows::<B>(x) + offset - mean) * inverse.clone();
-    let grad = rows::<B>(grad);
+    let grad = rows::<B>(grad).mask_fill(rows::<B>(y).lower_equal_elem(0.0), 0.0);
     let [count, d] = grad.dims();
     let bias_grad = grad.clone().sum_dim(0);
     let weight_grad = (grad.clone() * normal.clone()).sum_dim(0);
