@@ -66,7 +66,7 @@ impl<B: FusedOps> BottleneckConv<B> {
             return fused::bottleneck(x, weight, [scale, shift], proj, self.grid);
         }
         let y = self.bn.relu(self.sums(x.clone()), bias, mode);
-        with_prefix_of(x, self.proj.forward(y))
+        fused::with_prefix(x, self.proj.forward(y))
     }
 
     /// The convolution without its bias.
@@ -87,14 +87,5 @@ impl<B: FusedOps> BottleneckConv<B> {
     /// - x: `[batch, tokens, dim]`, the prefix tokens first; output: `[batch, patches, dim/heads]`.
     pub fn features(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
         self.bn.relu(self.sums(x), self.conv.bias.val(), &Mode::Evaluate)
-    }
-}
-
-/// The prefix tokens of `[batch, prefix + patches, dim]` before other patches
-/// `[batch, patches, dim]`.
-pub(crate) fn with_prefix_of<B: Backend>(x: Tensor<B, 3>, patches: Tensor<B, 3>) -> Tensor<B, 3> {
-    match x.dims()[1] - patches.dims()[1] {
-        0 => patches,
-        prefix => Tensor::cat(vec![x.narrow(1, 0, prefix), patches], 1),
     }
 }

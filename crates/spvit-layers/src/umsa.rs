@@ -9,7 +9,6 @@ use spvit_core::{FusedOps, Grid, fused, gates, mixing};
 use crate::{
     BatchNorm, BlockShape, BottleneckConv, Init, Mode, Msa, Operation, RowGates, SearchSpace,
     attention::{AttentionWeights, free},
-    bconv::with_prefix_of,
 };
 
 /// Gates of one attention layer in one step.
@@ -285,7 +284,7 @@ impl<B: FusedOps> Umsa<B> {
         // A head's rows lie together: to the sum they are one row of all heads.
         let w = fused::head_sum(w.reshape([1, dim * dim]), p).reshape([d, dim]);
         let out = fused::affine(y, w, b);
-        with_prefix_of(x, out)
+        fused::with_prefix(x, out)
     }
 }
 

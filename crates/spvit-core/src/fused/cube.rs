@@ -17,7 +17,7 @@ use burn_fusion::{
 use burn_ir::{CustomOpIr, HandleContainer, OperationIr, TensorIr};
 use cubecl::prelude::*;
 
-use super::{ActivationOps, BottleneckOps, LinearOps, MemoryOps, PoolOps, PrecisionOps, TokenOps};
+use super::{ActivationOps, BottleneckOps, LinearOps, MemoryOps, PoolOps, PrecisionOps};
 
 /// Operations that need no kernel of ours.
 macro_rules! run_the_defaults {
@@ -35,7 +35,7 @@ macro_rules! run_the_defaults {
     };
 }
 
-run_the_defaults!(ActivationOps, BottleneckOps, LinearOps, PoolOps, PrecisionOps, TokenOps,);
+run_the_defaults!(ActivationOps, BottleneckOps, LinearOps, PoolOps, PrecisionOps);
 
 impl<R, F, I, BT> MemoryOps for Fusion<CubeBackend<R, F, I, BT>>
 where
@@ -184,6 +184,17 @@ pub(super) fn lengths<R: CubeRuntime>(tensors: &[CubeTensor<R>]) -> Vec<usize> {
 /// [`cubes`] for the longest of several tensors.
 pub(super) fn unit_cubes(elements: &[usize]) -> CubeCount {
     cubes(elements.iter().copied().max().unwrap_or_default())
+}
+
+/// What an earlier gradient has at a place, if there is one.
+#[cube]
+pub(super) fn earlier_at(earlier: &Sequence<Array<f32>>, place: usize) -> f32 {
+    let mut value = 0.0f32;
+    #[unroll]
+    for index in 0..earlier.len() {
+        value += earlier.index(index)[place];
+    }
+    value
 }
 
 /// Sums over the rows of `[rows, 2·width]`, the two halves `[width]` apart.

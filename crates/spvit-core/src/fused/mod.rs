@@ -48,7 +48,7 @@ pub use norm::{NormOps, layer_norm, rms_norm};
 pub use pool::PoolOps;
 pub use precision::{Precision, PrecisionOps};
 pub use shift::{Grid, ShiftOps, mix_shift, shift_sum};
-pub use tokens::{TokenMap, TokenOps, gather_tokens, patch_rows, tokens};
+pub use tokens::{TokenMap, TokenOps, gather_tokens, patch_rows, tokens, with_prefix};
 pub use update::{AdamWParameter, AdamWStep, UpdateOps, adamw_update, averages};
 
 use burn::tensor::{

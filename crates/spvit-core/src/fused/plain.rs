@@ -33,3 +33,14 @@ pub(super) fn dims<B: Backend>(x: &FloatTensor<B>) -> Vec<usize> {
 pub(super) fn inverse_root<B: Backend>(variance: Tensor<B, 2>, epsilon: f64) -> Tensor<B, 2> {
     (variance + epsilon).powf_scalar(-0.5)
 }
+
+/// A gradient, added to an earlier one if there is one.
+pub(super) fn with_earlier<B: Backend>(
+    grad: FloatTensor<B>,
+    earlier: Option<FloatTensor<B>>,
+) -> FloatTensor<B> {
+    match earlier {
+        Some(earlier) => B::float_add(grad, earlier),
+        None => grad,
+    }
+}

@@ -9,8 +9,8 @@ use cubecl::prelude::*;
 
 use super::{CoefficientOps, plain};
 use crate::fused::cube::{
-    CubeFloat, UNITS, arrays, cube_sum, cubes, groups, known, lengths, register, register_all,
-    row_cubes, served,
+    CubeFloat, UNITS, arrays, cube_sum, cubes, earlier_at, groups, known, lengths, register,
+    register_all, row_cubes, served,
 };
 
 /// Parts of an inner product at most.
@@ -205,17 +205,6 @@ fn gated_rows_backward_kernel(
         }
         i += all;
     }
-}
-
-/// What there is at a place already, if anything.
-#[cube]
-fn earlier_at(earlier: &Sequence<Array<f32>>, place: usize) -> f32 {
-    let mut value = 0.0f32;
-    #[unroll]
-    for index in 0..earlier.len() {
-        value += earlier.index(index)[place];
-    }
-    value
 }
 
 /// The parts' sums of the vectors' squares, added to those of vectors before.

@@ -8,6 +8,7 @@ use crate::fused::host::{
     HostAccess,
     simd::{simd_fn, sum2},
 };
+use crate::fused::plain::with_earlier;
 
 /// Elements of a partial sum; a matter of the result's bits.
 const PART: usize = 1 << 14;
@@ -40,10 +41,7 @@ impl<B: HostAccess> CoefficientOps for B {
                     *place = dot(&grad, value);
                 }
                 let own = B::own(dots, [count].into());
-                match earlier {
-                    Some(earlier) => B::float_add(own, earlier),
-                    None => own,
-                }
+                with_earlier::<B>(own, earlier)
             }
             _ => plain::inner_products::<B>(grad, values, [first, count], earlier),
         }

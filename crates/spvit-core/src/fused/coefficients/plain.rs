@@ -2,7 +2,10 @@
 
 use burn::tensor::{Tensor, backend::Backend, ops::FloatTensor};
 
-use crate::fused::{plain::flat, raw, wrap};
+use crate::fused::{
+    plain::{flat, with_earlier},
+    raw, wrap,
+};
 
 pub(super) fn inner_products<B: Backend>(
     grad: FloatTensor<B>,
@@ -15,10 +18,7 @@ pub(super) fn inner_products<B: Backend>(
     let zeros = |count: usize| (count > 0).then(|| Tensor::zeros([count], &grad.device()));
     let products = values.into_iter().map(|value| (grad.clone() * flat::<B>(value)).sum());
     let own = Tensor::cat(zeros(first).into_iter().chain(products).chain(zeros(rest)).collect(), 0);
-    match earlier {
-        Some(earlier) => B::float_add(raw(own), earlier),
-        None => raw(own),
-    }
+    with_earlier::<B>(raw(own), earlier)
 }
 
 pub(super) fn gated_rows<B: Backend>(
@@ -43,10 +43,7 @@ pub(super) fn gated_rows_backward<B: Backend>(
     let sums = (grad.clone() * w).sum_dim(1).reshape([rows]);
     let w_grad = grad * column::<B>(gates, [first, rows]);
     let own = Tensor::zeros([count], &sums.device()).slice_assign([first..first + rows], sums);
-    let own = match earlier {
-        Some(earlier) => B::float_add(raw(own), earlier),
-        None => raw(own),
-    };
+    let own = with_earlier::<B>(raw(own), earlier);
     [raw(w_grad), own]
 }
 

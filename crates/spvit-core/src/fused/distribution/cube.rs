@@ -8,7 +8,9 @@ use burn_fusion::Fusion;
 use cubecl::prelude::*;
 
 use super::{DistributionOps, plain};
-use crate::fused::cube::{UNITS, cube_sum, cubes, register, served};
+use crate::fused::cube::{
+    UNITS, arrays, cube_sum, cubes, earlier_at, known, register, register_all, served,
+};
 
 impl<R, F, I, BT> DistributionOps for Fusion<CubeBackend<R, F, I, BT>>
 where
@@ -98,42 +100,35 @@ where
         w: FloatTensor<Self>,
         p: FloatTensor<Self>,
         grad: FloatTensor<Self>,
+        earlier: Option<FloatTensor<Self>>,
     ) -> [FloatTensor<Self>; 2] {
-        if !served([&w, &p, &grad]) {
-            return plain::head_sum_backward::<Self>(w, p, grad);
+        if !served([&w, &p, &grad, earlier.as_ref().unwrap_or(&p)]) {
+            return plain::head_sum_backward::<Self>(w, p, grad, earlier);
         }
         let (heads, positions) = (p.shape[0], p.shape[1]);
         let d = w.shape[1] / heads;
-        let shapes = [w.shape.clone(), p.shape.clone()];
-        let (inputs, outputs) = (shapes[0].num_elements(), grad.shape.num_elements());
-        let launch = move |[w, p, grad]: [CubeTensor<R>; 3],
-                           [w_grad, p_grad]: [CubeTensor<R>; 2]| {
-            let client = w.client.clone();
-            spread_kernel::launch::<R>(
-                &client,
-                cubes(inputs),
-                CubeDim::new_1d(UNITS),
-                p.into_array_arg(),
-                grad.clone().into_array_arg(),
-                w_grad.into_array_arg(),
-                inputs,
-                d,
-                heads,
-                positions,
-            );
-            share_gradient_kernel::launch::<R>(
-                &client,
+        let outputs = grad.shape.num_elements();
+        let shapes = vec![w.shape.clone(), p.shape.clone()];
+        let launch = move |mut inputs: Vec<CubeTensor<R>>, outputs_of: Vec<CubeTensor<R>>| {
+            let earlier = inputs.split_off(3);
+            let ([w, p, grad], [w_grad, p_grad]) = (known(inputs), known(outputs_of));
+            head_sum_backward_kernel::launch::<R>(
+                &w.client.clone(),
                 CubeCount::Static(heads as u32, 1, 1),
                 CubeDim::new_1d(UNITS),
                 w.into_array_arg(),
+                p.into_array_arg(),
                 grad.into_array_arg(),
+                arrays(earlier),
+                w_grad.into_array_arg(),
                 p_grad.into_array_arg(),
                 outputs,
                 d,
                 positions,
             );
         };
-        register("sum over heads' gradients", [w, p, grad], shapes, launch)
+        let inputs = [w, p, grad].into_iter().chain(earlier).collect();
+        known(register_all("sum over heads' gradients", inputs, shapes, launch))
     }
 }
 
@@ -170,47 +165,35 @@ fn head_sum_kernel(
     }
 }
 
-#[cube(launch)]
-fn spread_kernel(
-    p: &Array<f32>,
-    grad: &Array<f32>,
-    w_grad: &mut Array<f32>,
-    inputs: usize,
-    d: usize,
-    #[comptime] heads: usize,
-    #[comptime] positions: usize,
-) {
-    let all = (CUBE_COUNT_X * CUBE_DIM_X) as usize;
-    let mut i = ABSOLUTE_POS;
-    while i < inputs {
-        let (row, h) = (i / (heads * d), i / d % heads);
-        w_grad[i] = share(p, h, positions) * grad[row * d + i % d];
-        i += all;
-    }
-}
-
 /// A head for a cube; all its positions have the same gradient.
 #[cube(launch)]
-fn share_gradient_kernel(
+fn head_sum_backward_kernel(
     w: &Array<f32>,
+    p: &Array<f32>,
     grad: &Array<f32>,
+    earlier: &Sequence<Array<f32>>,
+    w_grad: &mut Array<f32>,
     p_grad: &mut Array<f32>,
     outputs: usize,
     d: usize,
     #[comptime] positions: usize,
 ) {
     let (h, heads) = (CUBE_POS_X as usize, CUBE_COUNT_X as usize);
+    let share = share(p, h, positions);
     let mut sum = 0.0f32;
     let mut i = UNIT_POS_X as usize;
     while i < outputs {
-        sum += grad[i] * w[i / d * (heads * d) + h * d + i % d];
+        let place = i / d * (heads * d) + h * d + i % d;
+        sum += grad[i] * w[place];
+        w_grad[place] = share * grad[i];
         i += CUBE_DIM_X as usize;
     }
     let mut shared = SharedMemory::<f32>::new(comptime!(UNITS as usize));
     let sum = cube_sum(sum, &mut shared, comptime!(UNITS as usize));
     let mut k = UNIT_POS_X as usize;
     while k < positions {
-        p_grad[h * positions + k] = sum;
+        let place = h * positions + k;
+        p_grad[place] = sum + earlier_at(earlier, place);
         k += CUBE_DIM_X as usize;
     }
 }

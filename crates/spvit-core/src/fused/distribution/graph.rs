@@ -4,7 +4,7 @@ use burn::backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy
 use burn::tensor::ops::FloatTensor;
 
 use super::DistributionOps;
-use crate::fused::graph::{backward_step, record};
+use crate::fused::graph::{backward_step, earlier_gradient, record};
 
 backward_step! {
     HeadDistribution of DistributionOps, 1 parents, keeping (FloatTensor<B>, f64) =>
@@ -12,8 +12,12 @@ backward_step! {
 }
 
 backward_step! {
-    HeadSum of DistributionOps, 2 parents, keeping [FloatTensor<B>; 2] =>
-    |grad, [w, p], _| B::head_sum_backward(w, p, grad).map(Some)
+    HeadSum of DistributionOps, 2 parents, keeping [FloatTensor<B>; 2],
+    after earlier_gradient: Option<FloatTensor<B>> =>
+    |grad, [w, p], _, earlier| {
+        let [w_grad, p_grad] = B::head_sum_backward(w, p, grad, earlier);
+        [Some(p_grad), Some(w_grad)]
+    }
 }
 
 impl<B: DistributionOps, C: CheckpointStrategy> DistributionOps for Autodiff<B, C> {
@@ -25,6 +29,6 @@ impl<B: DistributionOps, C: CheckpointStrategy> DistributionOps for Autodiff<B, 
     fn head_sum(w: FloatTensor<Self>, p: FloatTensor<Self>) -> FloatTensor<Self> {
         let inner = [w.primitive.clone(), p.primitive.clone()];
         let output = B::head_sum(w.primitive.clone(), p.primitive.clone());
-        record!(HeadSum, C, [w, p], inner, output)
+        record!(HeadSum, C, [p, w], inner, output)
     }
 }

@@ -36,13 +36,14 @@ pub trait DistributionOps: Backend {
         plain::head_sum::<Self>(w, p)
     }
 
-    /// Gradients of [`DistributionOps::head_sum`] for w and P.
+    /// Gradients of [`DistributionOps::head_sum`] for w, and for P added to an earlier one.
     fn head_sum_backward(
         w: FloatTensor<Self>,
         p: FloatTensor<Self>,
         grad: FloatTensor<Self>,
+        earlier: Option<FloatTensor<Self>>,
     ) -> [FloatTensor<Self>; 2] {
-        plain::head_sum_backward::<Self>(w, p, grad)
+        plain::head_sum_backward::<Self>(w, p, grad, earlier)
     }
 }
 

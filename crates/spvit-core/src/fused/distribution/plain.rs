@@ -2,7 +2,10 @@
 
 use burn::tensor::{Tensor, backend::Backend, ops::FloatTensor};
 
-use crate::fused::{plain::inverse_root, raw, wrap};
+use crate::fused::{
+    plain::{inverse_root, with_earlier},
+    raw, wrap,
+};
 
 pub(super) fn head_distribution<B: Backend>(z: FloatTensor<B>, alpha: f64) -> FloatTensor<B> {
     let z = wrap::<B, 2>(z) / alpha;
@@ -31,6 +34,7 @@ pub(super) fn head_sum_backward<B: Backend>(
     w: FloatTensor<B>,
     p: FloatTensor<B>,
     grad: FloatTensor<B>,
+    earlier: Option<FloatTensor<B>>,
 ) -> [FloatTensor<B>; 2] {
     let positions = wrap::<B, 2>(p.clone()).dims()[1];
     let (w, shares) = by_head::<B>(w, p);
@@ -38,7 +42,8 @@ pub(super) fn head_sum_backward<B: Backend>(
     let grad = wrap::<B, 2>(grad).reshape([n, 1, d]);
     let w_grad = (grad.clone() * shares).reshape([n, heads * d]);
     let along = (w * grad).sum_dim(2).sum_dim(0).reshape([heads, 1]);
-    [raw(w_grad), raw(along.repeat_dim(1, positions))]
+    let p_grad = raw(along.repeat_dim(1, positions));
+    [raw(w_grad), with_earlier::<B>(p_grad, earlier)]
 }
 
 /// `[n, heads, d]` of w, and every head's share `[1, heads, 1]`.

@@ -1,7 +1,8 @@
 use burn::backend::{Autodiff, Flex, NdArray};
+use burn::tensor::{Tensor, ops::FloatTensor};
 
 use super::{DistributionOps, plain};
-use crate::fused::{FusedOps, testing::check};
+use crate::fused::{FusedOps, raw, testing::check, wrap};
 
 fn fused_equals_plain<B: FusedOps>() {
     for alpha in [1.0, 0.3] {
@@ -20,6 +21,16 @@ fn fused_equals_plain<B: FusedOps>() {
             |x| plain::head_sum::<Autodiff<B>>(x[0].clone(), x[1].clone()),
         );
     }
+    let both = |sum: fn(_, _) -> FloatTensor<Autodiff<B>>, x: Vec<FloatTensor<Autodiff<B>>>| {
+        let sums = [&x[1], &x[2]].map(|w| wrap::<Autodiff<B>, 2>(sum(w.clone(), x[0].clone())));
+        raw(Tensor::cat(sums.into(), 0))
+    };
+    check::<B>(
+        "two sums by one distribution",
+        &[&[3, 4], &[2, 15], &[7, 15]],
+        |x| both(Autodiff::<B>::head_sum, x),
+        |x| both(plain::head_sum::<Autodiff<B>>, x),
+    );
 }
 
 #[test]

@@ -9,8 +9,8 @@ use cubecl::prelude::*;
 
 use super::{NormOps, plain};
 use crate::fused::cube::{
-    CubeFloat, RowSplit, arrays, column_sums, cube_sum, known, register, register_all, row_cubes,
-    served,
+    CubeFloat, RowSplit, arrays, column_sums, cube_sum, earlier_at, known, register, register_all,
+    row_cubes, served,
 };
 
 /// Cubes of a backward pass at most: each has sums of its own for the weight's gradient.
@@ -245,12 +245,8 @@ fn layer_norm_backward_kernel(
         for i in 0..held {
             let column = UNIT_POS_X as usize + i * units;
             if column < width {
-                let mut sum = (scaled[i] - mean - normal[i] * along) * inverse;
-                #[unroll]
-                for index in 0..earlier.len() {
-                    sum += earlier.index(index)[start + column];
-                }
-                x_grad[start + column] = sum;
+                let own = (scaled[i] - mean - normal[i] * along) * inverse;
+                x_grad[start + column] = own + earlier_at(earlier, start + column);
             }
         }
         row += CUBE_COUNT_X as usize;

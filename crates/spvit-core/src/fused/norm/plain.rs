@@ -3,7 +3,7 @@
 use burn::tensor::{Tensor, backend::Backend, ops::FloatTensor};
 
 use crate::fused::{
-    plain::{dims, inverse_root, rows, unfold},
+    plain::{dims, inverse_root, rows, unfold, with_earlier},
     raw, wrap,
 };
 
@@ -41,10 +41,7 @@ pub(super) fn layer_norm_backward<B: Backend>(
     let along = (scaled.clone() * normal.clone()).mean_dim(1);
     let x_grad = (scaled.clone() - scaled.mean_dim(1) - normal * along) * inverse;
     let x_grad = unfold(x_grad, dims);
-    let x_grad = match earlier {
-        Some(earlier) => B::float_add(x_grad, earlier),
-        None => x_grad,
-    };
+    let x_grad = with_earlier::<B>(x_grad, earlier);
     [x_grad, raw(weight_grad), raw(bias_grad)]
 }
 

@@ -1,5 +1,7 @@
 //! Images cut into patches, patches made tokens, and tokens moved to other places.
 
+#[cfg(feature = "cube")]
+mod cube;
 mod graph;
 #[cfg(feature = "host")]
 mod host;
@@ -36,6 +38,21 @@ pub trait TokenOps: Backend {
         plain::tokens_backward::<Self>(grad, prefix)
     }
 
+    /// The first tokens of x before others: x `[b, p + n, d]`, others `[b, n, d]` to `[b, p + n, d]`.
+    fn with_prefix(x: FloatTensor<Self>, others: FloatTensor<Self>) -> FloatTensor<Self> {
+        plain::with_prefix::<Self>(x, others)
+    }
+
+    /// Gradients of [`TokenOps::with_prefix`] for x, added to an earlier one, and for the others, which come
+    /// after `prefix` tokens.
+    fn with_prefix_backward(
+        grad: FloatTensor<Self>,
+        earlier: Option<FloatTensor<Self>>,
+        prefix: usize,
+    ) -> [FloatTensor<Self>; 2] {
+        plain::with_prefix_backward::<Self>(grad, earlier, prefix)
+    }
+
     /// `out[b, j] = x[b, source of j]`, or zeros where j has none: x `[b, n, d]` to `[b, m, d]`.
     /// The inverse map makes of the output's gradient the input's.
     fn gather_tokens(x: FloatTensor<Self>, map: &TokenMap) -> FloatTensor<Self> {
@@ -66,6 +83,17 @@ pub fn tokens<B: FusedOps>(
     let expected = [1, p + n, d];
     assert_eq!(positions.dims(), expected, "{p} and {n} tokens want as many positions");
     wrap(B::tokens(raw(patches), raw(prefix), raw(positions)))
+}
+
+/// The first tokens of x before others, such as a convolution's map, in place of its own.
+///
+/// # Shapes
+/// - x: `[batch, prefix + patches, dim]`, others: `[batch, patches, dim]`, output: as x.
+pub fn with_prefix<B: FusedOps>(x: Tensor<B, 3>, others: Tensor<B, 3>) -> Tensor<B, 3> {
+    match x.dims() == others.dims() {
+        true => others,
+        false => wrap(B::with_prefix(raw(x), raw(others))),
+    }
 }
 
 /// Tokens in other places: `out[b, j] = x[b, source of j]`, or zeros where the map names none.

@@ -3,7 +3,7 @@
 use burn::tensor::{Int, Tensor, backend::Backend, ops::FloatTensor};
 
 use super::TokenMap;
-use crate::fused::{raw, wrap};
+use crate::fused::{plain::with_earlier, raw, wrap};
 
 pub(super) fn patch_rows<B: Backend>(images: FloatTensor<B>, p: usize) -> FloatTensor<B> {
     let images = wrap::<B, 4>(images);
@@ -32,6 +32,25 @@ pub(super) fn tokens_backward<B: Backend>(
     let positions = grad.clone().sum_dim(0);
     let before = positions.clone().narrow(1, 0, prefix);
     [grad.narrow(1, prefix, tokens - prefix), before, positions].map(raw)
+}
+
+pub(super) fn with_prefix<B: Backend>(x: FloatTensor<B>, others: FloatTensor<B>) -> FloatTensor<B> {
+    let [x, others] = [x, others].map(wrap::<B, 3>);
+    let prefix = x.dims()[1] - others.dims()[1];
+    raw(Tensor::cat(vec![x.narrow(1, 0, prefix), others], 1))
+}
+
+pub(super) fn with_prefix_backward<B: Backend>(
+    grad: FloatTensor<B>,
+    earlier: Option<FloatTensor<B>>,
+    prefix: usize,
+) -> [FloatTensor<B>; 2] {
+    let grad = wrap::<B, 3>(grad);
+    let [b, t, d] = grad.dims();
+    let before = grad.clone().narrow(1, 0, prefix);
+    let own = Tensor::zeros([b, t, d], &grad.device()).slice_assign([0..b, 0..prefix], before);
+    let own = with_earlier::<B>(raw(own), earlier);
+    [own, raw(grad.narrow(1, prefix, t - prefix))]
 }
 
 pub(super) fn gather_tokens<B: Backend>(x: FloatTensor<B>, map: &TokenMap) -> FloatTensor<B> {

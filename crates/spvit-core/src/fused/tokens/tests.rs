@@ -32,6 +32,23 @@ fn fused_equals_plain<B: FusedOps>() {
             close::<B>("plain backward", a, b);
         }
     }
+    for prefix in [1, 3] {
+        let shapes: [&[usize]; 2] = [&[3, prefix + 4, 5], &[3, 4, 5]];
+        check::<B>(
+            &format!("after a prefix of {prefix}"),
+            &shapes,
+            |x| Autodiff::<B>::with_prefix(x[0].clone(), x[1].clone()),
+            |x| plain::with_prefix::<Autodiff<B>>(x[0].clone(), x[1].clone()),
+        );
+        for earlier in [None, Some(raw(wave::<B, 3>([3, 7, 5], 0.8)))] {
+            let grad = raw(wave::<B, 3>([3, 7, 5], 0.3));
+            let expected = plain::with_prefix_backward::<B>(grad.clone(), earlier.clone(), prefix);
+            let found = B::with_prefix_backward(grad, earlier, prefix);
+            for (a, b) in expected.into_iter().zip(found) {
+                close::<B>("after a prefix, backward", a, b);
+            }
+        }
+    }
     check::<B>(
         "patch_rows of images that want a gradient",
         &[&[2, 3, 6, 8]],
@@ -59,6 +76,12 @@ fn fused_equals_plain_on_flex() {
 #[test]
 fn fused_equals_plain_on_ndarray() {
     fused_equals_plain::<NdArray>();
+}
+
+#[cfg(feature = "wgpu")]
+#[test]
+fn fused_equals_plain_on_wgpu() {
+    crate::fused::testing::by_every_compiler(fused_equals_plain::<burn::backend::Wgpu>);
 }
 
 #[test]
