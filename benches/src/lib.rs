@@ -76,7 +76,7 @@ impl<B: TrainBackend> Workload<B> {
             let objective = Classification { teacher: None };
             Replicas::new(objective, model, [Group::new(0.05)], options, &Devices::one(device))
         };
-        let objective = SearchObjective { budgets: vec![budget], uniforms: Uniforms::Seeded };
+        let objective = SearchObjective::new(vec![budget], Uniforms::Seeded);
         let groups = [Group::new(0.05), Group::new(0.0)];
         let searched = Searched { model: search, gates };
         let [height, width] = config.image_size();

@@ -220,15 +220,38 @@ impl<B: Backend> Gates<B> {
     /// Sampled gates of a training step (Eqs. 1 to 3), one draw per layer, shared by the batch.
     /// Reads the operation gates back to the host once.
     pub fn sample(&self, uniforms: &[BlockUniforms]) -> Vec<BlockGates<B>> {
-        let device = self.ffn.device();
-        let flat = |part: fn(&BlockUniforms) -> &Vec<f32>| {
-            let values: Vec<f32> =
-                uniforms.iter().flat_map(|block| part(block).iter().copied()).collect();
-            let count = values.len();
-            Tensor::<B, 1>::from_data(TensorData::new(values, [count]), &device)
-        };
+        let own =
+            self.operation_gates(uniforms).map_or_else(Vec::new, |own| host([own])[0].clone());
+        let open: Vec<bool> = own.iter().map(|&gate| gate > 0.5).collect();
+        self.sample_opened(uniforms, &open)
+    }
+
+    /// The sampled gates of the operations, block by block, 0 or 1; none where there are no such gates.
+    pub fn operation_gates(&self, uniforms: &[BlockUniforms]) -> Option<Tensor<B, 1>> {
+        let some = self.layout.iter().any(|block| !block.operations.is_empty());
+        some.then(|| {
+            gates::sample(self.operations.val(), self.drawn(uniforms, |block| &block.operations))
+        })
+    }
+
+    fn drawn(
+        &self,
+        uniforms: &[BlockUniforms],
+        part: fn(&BlockUniforms) -> &Vec<f32>,
+    ) -> Tensor<B, 1> {
+        let values: Vec<f32> =
+            uniforms.iter().flat_map(|block| part(block).iter().copied()).collect();
+        let count = values.len();
+        Tensor::from_data(TensorData::new(values, [count]), &self.ffn.device())
+    }
+
+    /// [`Gates::sample`] where it is known which of [`Gates::operation_gates`] are 1: nothing is read.
+    ///
+    /// # Panics
+    /// If `open` is not one for each of them.
+    pub fn sample_opened(&self, uniforms: &[BlockUniforms], open: &[bool]) -> Vec<BlockGates<B>> {
+        let flat = |part: fn(&BlockUniforms) -> &Vec<f32>| self.drawn(uniforms, part);
         let own = gates::sample(self.operations.val(), flat(|block| &block.operations));
-        let open: Vec<bool> = host([own.clone()])[0].iter().map(|&gate| gate > 0.5).collect();
         let coefficients = self.by_block(own, |own, start| {
             let count = own.shape().num_elements();
             gates::coefficients(own, &open[start..start + count])

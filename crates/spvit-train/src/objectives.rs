@@ -1,5 +1,6 @@
 //! The objectives of the phases.
 
+use burn::{module::AutodiffModule, tensor::Tensor};
 use spvit_core::TrainBackend;
 use spvit_layers::{SearchVit, Vit};
 use spvit_search::{BlockUniforms, BudgetTerm, Gates};
@@ -81,9 +82,29 @@ pub struct SearchObjective {
     pub budgets: Vec<BudgetTerm>,
     /// The gates' draws.
     pub uniforms: Uniforms,
+    /// Which operation gates are open in a step, where that was read before it.
+    open: Option<(u64, Vec<bool>)>,
 }
 
 impl SearchObjective {
+    /// An objective before the first step.
+    pub fn new(budgets: Vec<BudgetTerm>, uniforms: Uniforms) -> Self {
+        Self { budgets, uniforms, open: None }
+    }
+
+    /// A step's draws.
+    fn draws<B: TrainBackend>(
+        &self,
+        gates: &Gates<B>,
+        number: u64,
+        seed: u64,
+    ) -> Vec<BlockUniforms> {
+        match &self.uniforms {
+            Uniforms::Seeded => gate_uniforms(seed, number, &gates.draws()),
+            Uniforms::Given(uniforms) => uniforms.clone(),
+        }
+    }
+
     /// The term of the budget that is exceeded most.
     fn binding<B: TrainBackend>(&self, gates: &Gates<B>) -> Option<&BudgetTerm> {
         match &self.budgets[..] {
@@ -106,11 +127,10 @@ impl<B: TrainBackend> Objective<B> for SearchObjective {
         batch: &MicroBatch<B>,
         context: &StepContext<B>,
     ) -> Loss<B> {
-        let sampled = match &self.uniforms {
-            Uniforms::Seeded => {
-                gates.sample(&gate_uniforms(context.seed, context.number, &gates.draws()))
-            }
-            Uniforms::Given(uniforms) => gates.sample(uniforms),
+        let draws = self.draws(gates, context.number, context.seed);
+        let sampled = match &self.open {
+            Some((number, open)) if *number == context.number => gates.sample_opened(&draws, open),
+            _ => gates.sample(&draws),
         };
         let logits = model.forward(batch.images.clone(), &sampled, &context.mode());
         let mut value = cross_entropy(logits.clone(), batch.targets.clone(), batch.total);
@@ -120,6 +140,20 @@ impl<B: TrainBackend> Objective<B> for SearchObjective {
             value = value + term.loss(gates);
         }
         Loss { value, logits }
+    }
+
+    fn ahead(
+        &self,
+        Searched { gates, .. }: &Searched<B>,
+        number: u64,
+        seed: u64,
+    ) -> Option<Tensor<B::InnerBackend, 1>> {
+        gates.valid().operation_gates(&self.draws(gates, number, seed))
+    }
+
+    fn told(&mut self, ahead: Option<(u64, Vec<f32>)>) {
+        self.open = ahead
+            .map(|(number, gates)| (number, gates.into_iter().map(|gate| gate > 0.5).collect()));
     }
 
     fn on_device(&self, _device: &B::Device) -> Self {

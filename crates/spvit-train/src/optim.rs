@@ -11,7 +11,7 @@ use burn::tensor::{
 use serde::{Deserialize, Serialize};
 use spvit_core::{
     AdamWStep, FusedOps, TrainBackend,
-    fused::{self, AdamWParameter},
+    fused::{self, AdamWParameter, Clip},
 };
 use spvit_layers::state::{Path, StateDict};
 
@@ -113,17 +113,11 @@ impl<B: FusedOps> Gradients<B> {
         Self { values: pairs.collect(), order, factor: 1.0 }
     }
 
-    /// The squared norm of all gradients together.
-    fn squared_norm(&self) -> f64 {
+    /// Numbers that add up to the squared norm of all values together, before the factor.
+    fn squares(&self) -> Option<Tensor<B, 1>> {
         let all = self.order.iter().filter_map(|id| self.values.get(id).cloned().map(flat::<B>));
         let all: Vec<_> = all.collect();
-        match all.is_empty() {
-            true => 0.0,
-            false => {
-                let squares = fused::squared_norms(all).into_data();
-                squares.iter::<f64>().sum::<f64>() * self.factor * self.factor
-            }
-        }
+        (!all.is_empty()).then(|| fused::squared_norms(all))
     }
 
     /// Multiplies all gradients.
@@ -133,16 +127,9 @@ impl<B: FusedOps> Gradients<B> {
 
     /// Whether no gradient is infinite or not a number.
     pub fn is_finite(&self) -> bool {
-        self.squared_norm().is_finite()
-    }
-
-    /// Scales all gradients so that their joint norm is at most `limit`; returns the norm.
-    pub fn clip(&mut self, limit: f64) -> f64 {
-        let norm = self.squared_norm().sqrt();
-        if norm > limit {
-            self.scale(limit / (norm + 1e-6));
-        }
-        norm
+        self.squares().is_none_or(|squares| {
+            squares.into_data().iter::<f64>().sum::<f64>().is_finite() && self.factor.is_finite()
+        })
     }
 }
 
@@ -208,8 +195,14 @@ impl<B: FusedOps> AdamW<B> {
         Self { moments: self.moments.iter().map(moved).collect(), ..self.clone() }
     }
 
-    /// Updates a module.
-    pub fn step<A, M>(&mut self, module: M, gradients: &Gradients<B>, learning_rate: f64) -> M
+    /// Updates a module, by gradients whose joint norm is brought down to the limit, if there is one.
+    pub fn step<A, M>(
+        &mut self,
+        module: M,
+        gradients: &Gradients<B>,
+        limit: Option<f64>,
+        learning_rate: f64,
+    ) -> M
     where
         A: TrainBackend<InnerBackend = B>,
         M: AutodiffModule<A>,
@@ -232,9 +225,11 @@ impl<B: FusedOps> AdamW<B> {
         let AdamWConfig { betas, epsilon, weight_decay } = self.config;
         let (count, grad_factor) = (self.count, gradients.factor);
         let step = AdamWStep { learning_rate, weight_decay, betas, epsilon, count, grad_factor };
+        let clip =
+            limit.and_then(|limit| Some(Clip { squares: primitive(gradients.squares()?), limit }));
         let mut updated = HashMap::new();
         for ((id, name), [value, first, second]) in
-            names.into_iter().zip(fused::adamw_update::<B>(values, step))
+            names.into_iter().zip(fused::adamw_update::<B>(values, step, clip))
         {
             updated.insert(id, value);
             self.moments.insert(name, [first, second]);

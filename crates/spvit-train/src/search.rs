@@ -82,7 +82,7 @@ impl<B: TrainBackend> Search<B> {
             depth: config.model.depth(),
             precision: config.run.precision,
         };
-        let objective = SearchObjective { budgets, uniforms: Uniforms::Seeded };
+        let objective = SearchObjective::new(budgets, Uniforms::Seeded);
         Self {
             replicas: Replicas::new(objective, Searched { model, gates }, groups, options, devices),
             cost,

@@ -6,6 +6,7 @@
 //! sums gradients and batch statistics in the micro-batches' order and over the devices, clips, and steps an
 //! optimiser for every group of parameters on every device.
 
+mod figures;
 mod options;
 mod replica;
 mod scale;
@@ -25,6 +26,7 @@ use crate::{
     micro_batch::{self, MicroBatch},
     optim::{AdamW, Gradients},
 };
+use figures::Figures;
 use replica::Replica;
 
 /// What is trained: modules, each of which is a group of parameters with an optimiser of its own.
@@ -78,6 +80,20 @@ pub trait Objective<B: TrainBackend>: Send + Sync {
     fn loss(&self, model: &Self::Model, batch: &MicroBatch<B>, context: &StepContext<B>)
     -> Loss<B>;
 
+    /// What the loss of step `number` needs to know on the host, where it can be computed beforehand: it is read
+    /// together with the figures of the step before, and [`Objective::told`] brings it.
+    fn ahead(
+        &self,
+        _model: &Self::Model,
+        _number: u64,
+        _seed: u64,
+    ) -> Option<Tensor<B::InnerBackend, 1>> {
+        None
+    }
+
+    /// Takes what [`Objective::ahead`] gave for a step; none where that holds no longer.
+    fn told(&mut self, _ahead: Option<(u64, Vec<f32>)>) {}
+
     /// The same on another device.
     fn on_device(&self, device: &B::Device) -> Self;
 }
@@ -116,6 +132,8 @@ pub struct StepGradients<B: TrainBackend> {
     pub groups: Vec<Gradients<B::InnerBackend>>,
     /// The same on every other device.
     others: Vec<Vec<Gradients<B::InnerBackend>>>,
+    /// Figures that are not in the report yet.
+    unread: Vec<Figures<B::InnerBackend>>,
     /// Batch statistics of every micro-batch.
     pub statistics: Vec<Vec<BatchStatistics<B>>>,
 }
@@ -123,7 +141,8 @@ pub struct StepGradients<B: TrainBackend> {
 impl<B: TrainBackend> Default for StepGradients<B> {
     fn default() -> Self {
         let report = StepReport::default();
-        Self { report, groups: Vec::new(), others: Vec::new(), statistics: Vec::new() }
+        let (groups, others) = (Vec::new(), Vec::new());
+        Self { report, groups, others, unread: Vec::new(), statistics: Vec::new() }
     }
 }
 
@@ -202,6 +221,7 @@ impl<B: TrainBackend, O: Objective<B>> Replicas<B, O> {
         for other in others {
             *other = first.copy(&other.device);
         }
+        self.tell(None);
     }
 
     /// Changes what is trained in the same way on every device, the optimisers going on as they are.
@@ -209,10 +229,18 @@ impl<B: TrainBackend, O: Objective<B>> Replicas<B, O> {
         for replica in std::iter::once(&mut self.first).chain(&mut self.others) {
             replica.model = change(replica.model.clone());
         }
+        self.tell(None);
+    }
+
+    fn tell(&mut self, ahead: Option<(u64, Vec<f32>)>) {
+        for replica in std::iter::once(&mut self.first).chain(&mut self.others) {
+            replica.objective.told(ahead.clone());
+        }
     }
 
     /// Trains on one batch: `number` is the step, counted from 0, and `rates` holds the learning rate
-    /// of every group. With float16 nothing changes but the loss's factor where gradients overflow.
+    /// of every group. With float16 nothing changes but the loss's factor where gradients overflow. On one
+    /// device it waits for that once, when all is done (with float16 also for the gradients' norm).
     ///
     /// # Errors
     /// [`TrainError::Devices`] if gradients cannot be exchanged; nothing has changed then.
@@ -225,16 +253,21 @@ impl<B: TrainBackend, O: Objective<B>> Replicas<B, O> {
         number: u64,
         rates: &[f64],
     ) -> Result<StepReport, TrainError> {
-        let gradients = self.gradients(batch, number)?;
-        let report = gradients.report;
+        let mut gradients = self.compute(batch, number)?;
         if let Some(scale) = &mut self.scale {
             let finite = gradients.groups.iter().all(Gradients::is_finite);
             *scale = scale.after(finite);
             if !finite {
-                return Ok(report);
+                gradients.read();
+                return Ok(gradients.report);
             }
         }
+        let (report, unread) = (gradients.report, std::mem::take(&mut gradients.unread));
         self.apply(gradients, rates);
+        let Replica { objective, model, .. } = &self.first;
+        let ahead = objective.ahead(model, number + 1, self.options.seed);
+        let (report, ahead) = figures::read(report, unread, ahead);
+        self.tell(ahead.map(|values| (number + 1, values)));
         Ok(report)
     }
 
@@ -244,6 +277,13 @@ impl<B: TrainBackend, O: Objective<B>> Replicas<B, O> {
     /// # Errors
     /// [`TrainError::Devices`] if gradients cannot be exchanged.
     pub fn gradients(&self, batch: &Batch, number: u64) -> Result<StepGradients<B>, TrainError> {
+        let mut gradients = self.compute(batch, number)?;
+        gradients.read();
+        Ok(gradients)
+    }
+
+    /// [`Replicas::gradients`], on one device with the figures unread.
+    fn compute(&self, batch: &Batch, number: u64) -> Result<StepGradients<B>, TrainError> {
         let Self { first, others, options, scale, devices } = self;
         let factor = scale.map_or(1.0, |scale| scale.factor);
         let (replicas, processes) = (1 + others.len(), devices.processes());
@@ -262,12 +302,15 @@ impl<B: TrainBackend, O: Objective<B>> Replicas<B, O> {
         let mut next = || parts.by_ref().take(share).collect::<Vec<_>>();
         let own = next();
         let theirs = others.iter().map(|replica| (replica.part(), next())).collect();
+        let read = |own: replica::Compute<B, O>, parts| {
+            let mut found = own.gradients(parts, number, (*options, factor, replicas));
+            found.read();
+            found
+        };
         let mut found = micro_batch::at_once(
-            || first.part().gradients(own, number, (*options, factor, replicas)),
+            || read(first.part(), own),
             theirs,
-            |(own, parts): (replica::Compute<B, O>, _)| {
-                own.gradients(parts, number, (*options, factor, replicas))
-            },
+            |(own, parts)| read(own, parts),
         );
         if idle {
             found.iter_mut().for_each(StepGradients::count_for_nothing);

@@ -49,7 +49,7 @@ pub use pool::PoolOps;
 pub use precision::{Precision, PrecisionOps};
 pub use shift::{Grid, ShiftOps, mix_shift, shift_sum};
 pub use tokens::{TokenMap, TokenOps, gather_tokens, patch_rows, tokens, with_prefix};
-pub use update::{AdamWParameter, AdamWStep, UpdateOps, adamw_update, averages};
+pub use update::{AdamWParameter, AdamWStep, Clip, UpdateOps, adamw_update, averages};
 
 use burn::tensor::{
     Tensor, TensorPrimitive,

@@ -3,16 +3,15 @@
 use std::marker::PhantomData;
 
 use burn::module::AutodiffModule;
-use burn::tensor::{Tensor, TensorData, Transaction};
+use burn::tensor::{Tensor, TensorData};
 use spvit_core::TrainBackend;
 use spvit_layers::{BatchStatistics, DropPath, TrainContext, apply_batch_statistics};
 
 use super::{
-    GroupMapper, GroupVisitor, Loss, Objective, StepContext, StepGradients, StepOptions,
-    StepReport, Trainable,
+    Figures, GroupMapper, GroupVisitor, Loss, Objective, StepContext, StepGradients, StepOptions,
+    Trainable,
 };
 use crate::{
-    loss,
     micro_batch::{self, MicroBatch, Part},
     optim::{AdamW, Gradients},
     random::drop_path_factors,
@@ -46,20 +45,16 @@ impl<B: TrainBackend, O: Objective<B>> Replica<B, O> {
     /// Clips, steps every optimiser and moves the running statistics.
     pub fn apply(
         &mut self,
-        mut groups: Vec<Gradients<B::InnerBackend>>,
+        groups: Vec<Gradients<B::InnerBackend>>,
         statistics: Vec<Vec<BatchStatistics<B>>>,
         rates: &[f64],
     ) {
         let Self { model, optimisers, device, .. } = self;
         B::in_pool(|| {
-            for (gradients, (_, clip_norm)) in groups.iter_mut().zip(optimisers.iter()) {
-                if *clip_norm > 0.0 {
-                    gradients.clip(*clip_norm);
-                }
-            }
             let groups = groups.iter().zip(optimisers).zip(rates);
-            let groups =
-                groups.map(|((gradients, (optimiser, _)), rate)| (optimiser, gradients, *rate));
+            let groups = groups.map(|((gradients, (optimiser, clip_norm)), rate)| {
+                (optimiser, gradients, Some(*clip_norm).filter(|limit| *limit > 0.0), *rate)
+            });
             let updated = model.clone().map_groups(&mut Optimise::<B, _>(groups, PhantomData));
             let here = |statistics: BatchStatistics<B>| statistics.to_device(device);
             let statistics = statistics.into_iter();
@@ -77,7 +72,8 @@ pub(super) struct Compute<'a, B: TrainBackend, O: Objective<B>> {
 }
 
 impl<B: TrainBackend, O: Objective<B>> Compute<'_, B, O> {
-    /// Sums over micro-batches; without any of them nothing. `replicas` compute theirs at the same time.
+    /// Sums over micro-batches, their figures unread; without any of them nothing. `replicas` compute theirs at
+    /// the same time.
     pub fn gradients(
         self,
         parts: Vec<Part>,
@@ -99,27 +95,20 @@ impl<B: TrainBackend, O: Objective<B>> Compute<'_, B, O> {
             let Loss { value, logits } = options.precision.within(loss);
             let scaled = if factor == 1.0 { value.clone() } else { value.clone() * factor };
             let mut gradients = scaled.backward();
-            // Both at once: each reading waits for the device.
-            let mut figures =
-                Transaction::default().register(value).register(logits).execute().into_iter();
-            let report = StepReport {
-                loss: figures.next().map_or(f64::NAN, |value| value.iter::<f64>().sum()),
-                correct: figures.next().map_or(0, |logits| loss::correct(logits, &labels)),
-            };
+            let figures = Figures { loss: value.inner(), logits: logits.inner(), labels };
             let mut collector = Collector::<B> { gradients: &mut gradients, groups: Vec::new() };
             model.visit_groups(&mut collector);
-            (report, collector.groups, context.train.into_statistics())
+            (figures, collector.groups, context.train.into_statistics())
         };
 
         let mut sum = StepGradients::default();
         let mut parts = parts.into_iter().peekable();
         while parts.peek().is_some() {
             let some = parts.by_ref().take(at_once).collect();
-            for (report, groups, statistics) in
+            for (figures, groups, statistics) in
                 micro_batch::run::<B, _, _>(some, replicas, fork, work)
             {
-                sum.report.loss += report.loss;
-                sum.report.correct += report.correct;
+                sum.unread.push(figures);
                 sum.statistics.push(statistics);
                 match sum.groups.is_empty() {
                     true => sum.groups = groups,
@@ -179,11 +168,15 @@ impl<'a, B, I> GroupMapper<B> for Optimise<B, I>
 where
     B: TrainBackend,
     B::InnerBackend: 'a,
-    I: Iterator<Item = (&'a mut AdamW<B::InnerBackend>, &'a Gradients<B::InnerBackend>, f64)>,
+    I: Iterator<
+        Item = (&'a mut AdamW<B::InnerBackend>, &'a Gradients<B::InnerBackend>, Option<f64>, f64),
+    >,
 {
     fn group<M: AutodiffModule<B>>(&mut self, module: M) -> M {
         match self.0.next() {
-            Some((optimiser, gradients, rate)) => optimiser.step::<B, M>(module, gradients, rate),
+            Some((optimiser, gradients, limit, rate)) => {
+                optimiser.step::<B, M>(module, gradients, limit, rate)
+            }
             None => module,
         }
     }

@@ -65,8 +65,7 @@ fn search_with<B: FusedOps>(
         lambda,
         scale: 1e9,
     };
-    let objective =
-        SearchObjective { budgets: vec![budget], uniforms: Uniforms::Given(case.uniforms()) };
+    let objective = SearchObjective::new(vec![budget], Uniforms::Given(case.uniforms()));
     let searched = Searched { model, gates: case.gates() };
     Replicas::new(objective, searched, groups, options, &Devices::one(&device))
 }

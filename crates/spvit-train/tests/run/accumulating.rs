@@ -67,7 +67,7 @@ fn searched(options: StepOptions) -> Replicas<B, SearchObjective> {
     let scale = table.dense();
     let budget = BudgetTerm { table, budget: config.budget(), lambda: 3.0, scale };
     let model = SearchVit::new(&shape(), &mut Init::new(7, &device));
-    let objective = SearchObjective { budgets: vec![budget], uniforms: Uniforms::Seeded };
+    let objective = SearchObjective::new(vec![budget], Uniforms::Seeded);
     let groups = [Group::new(0.05), Group::new(0.0)];
     Replicas::new(objective, Searched { model, gates }, groups, options, &Devices::one(&device))
 }
@@ -134,6 +134,29 @@ fn the_same_parts_give_the_same_bits_at_once_or_one_after_another() {
         assert!(search == of_search(options), "search: {accumulate} times {micro_batches}");
     }
     assert!(search.1 != of_search(options(1, 1)).1, "a batch norm sees a part alone");
+}
+
+/// Which gates are open is read with the figures of the step before, unless something changes in between: each
+/// has the bits of the other, and so has a step whose number was not expected.
+#[test]
+fn gates_read_a_step_ahead_are_those_of_the_step() {
+    let left = |numbers: [u64; 4], forget: bool| {
+        let mut replicas = searched(options(2, 1));
+        let losses = numbers.map(|number| {
+            let report = replicas.step(&batch(), number, &[1e-3, 0.5]).unwrap();
+            if forget {
+                replicas.change(|model| model);
+            }
+            report.loss
+        });
+        (losses, state::export(&replicas.model().model))
+    };
+    let [one, other] = [[0, 1, 2, 3], [7, 3, 4, 4]].map(|numbers| {
+        let ahead = left(numbers, false);
+        assert!(ahead == left(numbers, true), "{numbers:?}");
+        ahead
+    });
+    assert!(one.0 != other.0, "other steps have other gates");
 }
 
 #[test]

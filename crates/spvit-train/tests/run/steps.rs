@@ -46,7 +46,7 @@ pub fn of_search<B: FusedOps>(devices: &Devices<Autodiff<B>>, options: StepOptio
     let scale = table.dense();
     let budget = BudgetTerm { table, budget: config.budget(), lambda: 3.0, scale };
     let model = SearchVit::new(&shape(), &mut Init::new(7, device));
-    let objective = SearchObjective { budgets: vec![budget], uniforms: Uniforms::Seeded };
+    let objective = SearchObjective::new(vec![budget], Uniforms::Seeded);
     let groups = [Group::new(0.05), Group::new(0.0)];
     let mut replicas =
         Replicas::new(objective, Searched { model, gates }, groups, options, devices);

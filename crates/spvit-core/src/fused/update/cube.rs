@@ -7,7 +7,7 @@ use burn_cubecl::{
 use burn_fusion::Fusion;
 use cubecl::prelude::*;
 
-use super::{AdamWParameter, AdamWStep, UpdateOps, plain};
+use super::{AdamWParameter, AdamWStep, Clip, UpdateOps, plain};
 use crate::fused::cube::{
     CubeFloat, UNITS, arrays, groups, lengths, register_all, served, unit_cubes,
 };
@@ -22,18 +22,20 @@ where
     fn adamw_update(
         parameters: Vec<AdamWParameter<FloatTensor<Self>>>,
         step: AdamWStep,
+        clip: Option<Clip<FloatTensor<Self>>>,
     ) -> Vec<[FloatTensor<Self>; 3]> {
         let all = parameters.iter().all(|own| {
             let grad = own.grad.as_ref().unwrap_or(&own.first);
             served([&own.value, &own.first, &own.second, grad])
         });
-        match all {
-            true => groups::<R, _>(parameters, [7, 0], |own| &own.value)
-                .into_iter()
-                .flat_map(|group| adamw(group, step))
-                .collect(),
-            false => plain::adamw_update::<Self>(parameters, step),
+        if !all {
+            return plain::adamw_update::<Self>(parameters, step, clip);
         }
+        let factor = clip.map(|clip| plain::clip_factor::<Self>(clip, step));
+        groups::<R, _>(parameters, [7, 1], |own| &own.value)
+            .into_iter()
+            .flat_map(|group| adamw(group, step, factor.clone()))
+            .collect()
     }
 
     fn averages(pairs: Vec<[FloatTensor<Self>; 2]>, decay: f64) -> Vec<FloatTensor<Self>> {
@@ -51,6 +53,7 @@ where
 fn adamw<R: CubeRuntime>(
     parameters: Vec<AdamWParameter<CubeFloat<R>>>,
     step: AdamWStep,
+    clip_factor: Option<CubeFloat<R>>,
 ) -> Vec<[CubeFloat<R>; 3]> {
     let count = parameters.len();
     let has_grad: Vec<u32> = parameters.iter().map(|own| own.grad.is_some().into()).collect();
@@ -64,7 +67,7 @@ fn adamw<R: CubeRuntime>(
         seconds.push(second);
     }
     let shapes: Vec<Shape> = values.iter().map(|value| value.shape.clone()).collect();
-    let inputs = [values, firsts, seconds, grads].concat();
+    let inputs = [values, firsts, seconds, grads, clip_factor.into_iter().collect()].concat();
     let launch = move |inputs: Vec<CubeTensor<R>>, outputs: Vec<CubeTensor<R>>| {
         let elements = lengths(&inputs[..count]);
         let [beta1, beta2] = step.betas;
@@ -76,6 +79,7 @@ fn adamw<R: CubeRuntime>(
             &client,
             unit_cubes(&elements),
             CubeDim::new_1d(UNITS),
+            arrays(all.by_ref().take(count)),
             arrays(all.by_ref().take(count)),
             arrays(all.by_ref().take(count)),
             arrays(all.by_ref().take(count)),
@@ -115,6 +119,7 @@ fn adamw_kernel(
     firsts: &Sequence<Array<f32>>,
     seconds: &Sequence<Array<f32>>,
     grads: &Sequence<Array<f32>>,
+    clip_factor: &Sequence<Array<f32>>,
     new_values: &mut Sequence<Array<f32>>,
     new_firsts: &mut Sequence<Array<f32>>,
     new_seconds: &mut Sequence<Array<f32>>,
@@ -131,6 +136,11 @@ fn adamw_kernel(
     epsilon: f32,
 ) {
     let all = (CUBE_COUNT_X * CUBE_DIM_X) as usize;
+    let mut factor = grad_factor;
+    #[unroll]
+    for index in 0..clip_factor.len() {
+        factor *= clip_factor.index(index)[0];
+    }
     #[unroll]
     for index in 0..values.len() {
         let elements = *elements.index(index);
@@ -140,7 +150,7 @@ fn adamw_kernel(
         while i < elements {
             let mut grad = 0.0f32;
             if has_grad {
-                grad = grads.index(index)[i] * grad_factor;
+                grad = grads.index(index)[i] * factor;
             }
             let first = firsts.index(index)[i] * beta1 + grad * rest1;
             let second = seconds.index(index)[i] * beta2 + grad * grad * rest2;

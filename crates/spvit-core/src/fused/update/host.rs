@@ -3,8 +3,11 @@
 use burn::tensor::{TensorMetadata, ops::FloatTensor};
 use rayon::prelude::*;
 
-use super::{AdamWParameter, AdamWStep, UpdateOps, plain};
-use crate::fused::host::{CHUNK, HostAccess, simd::simd_fn};
+use super::{AdamWParameter, AdamWStep, Clip, UpdateOps, plain};
+use crate::fused::{
+    host::{CHUNK, HostAccess, simd::simd_fn},
+    wrap,
+};
 
 simd_fn! {
     fn adamw_chunk(
@@ -46,7 +49,12 @@ impl<B: HostAccess> UpdateOps for B {
     fn adamw_update(
         parameters: Vec<AdamWParameter<FloatTensor<B>>>,
         step: AdamWStep,
+        clip: Option<Clip<FloatTensor<B>>>,
     ) -> Vec<[FloatTensor<B>; 3]> {
+        let step = clip.map_or(step, |Clip { squares, limit }| {
+            let squares = wrap::<B, 1>(squares).into_data();
+            step.clipped(squares.iter::<f64>().sum(), limit)
+        });
         let update = |own: AdamWParameter<FloatTensor<B>>| {
             let shape = own.value.shape();
             let grad = own.grad.clone().unwrap_or_else(|| plain::zeros::<B>(&own.value));
@@ -56,7 +64,7 @@ impl<B: HostAccess> UpdateOps for B {
                     let updated = adamw([&*p, &*m, &*v, &*g], step, step.keep(*decays) as f32);
                     vec![updated.map(|data| B::own(data, shape.clone()))]
                 }
-                _ => plain::adamw_update::<B>(vec![own], step),
+                _ => plain::adamw_update::<B>(vec![own], step, None),
             }
         };
         parameters.into_iter().flat_map(update).collect()

@@ -2,13 +2,36 @@
 
 use burn::tensor::{FloatDType, TensorMetadata, backend::Backend, ops::FloatTensor};
 
-use super::{AdamWParameter, AdamWStep};
+use super::{AdamWParameter, AdamWStep, CLIP_EPSILON, Clip};
+use crate::fused::{raw, wrap};
 
 pub(super) fn adamw_update<B: Backend>(
     parameters: Vec<AdamWParameter<FloatTensor<B>>>,
     step: AdamWStep,
+    clip: Option<Clip<FloatTensor<B>>>,
 ) -> Vec<[FloatTensor<B>; 3]> {
-    parameters.into_iter().map(|own| adamw::<B>(own, step)).collect()
+    let factor = clip.map(|clip| clip_factor::<B>(clip, step));
+    let clipped = |mut own: AdamWParameter<FloatTensor<B>>| {
+        own.grad = own.grad.map(|grad| match &factor {
+            Some(factor) => {
+                let wide = vec![1; grad.shape().num_dims()];
+                B::float_mul(grad, B::float_reshape(factor.clone(), wide.into()))
+            }
+            None => grad,
+        });
+        own
+    };
+    parameters.into_iter().map(|own| adamw::<B>(clipped(own), step)).collect()
+}
+
+/// What a limit makes of gradients, as it stands on the device: reading it would be a wait. `[1]`.
+pub(super) fn clip_factor<B: Backend>(
+    Clip { squares, limit }: Clip<FloatTensor<B>>,
+    step: AdamWStep,
+) -> FloatTensor<B> {
+    let norm = wrap::<B, 1>(squares).sum().sqrt() * step.grad_factor.abs();
+    let factor = (norm + CLIP_EPSILON).recip() * limit;
+    raw(factor.clamp_max(1.0))
 }
 
 /// In the parameter's own shape: what changes a shape in between is computed by a kernel of its own.

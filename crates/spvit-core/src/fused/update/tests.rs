@@ -1,12 +1,12 @@
 use burn::backend::Flex;
 use burn::tensor::{Tensor, ops::FloatTensor};
 
-use super::{AdamWParameter, AdamWStep, adamw_update, averages, plain};
+use super::{AdamWParameter, AdamWStep, Clip, adamw_update, averages, plain};
 use crate::fused::{
     FusedOps,
     plain::flat,
     raw,
-    testing::{close, wave},
+    testing::{close, device, wave},
 };
 
 const STEP: AdamWStep = AdamWStep {
@@ -32,7 +32,7 @@ fn a_first_update_is_pytorchs() {
     };
     let halved = AdamWStep { grad_factor: 0.5, ..STEP };
     for (factor, step) in [(1.0, STEP), (2.0, halved)] {
-        let updated = adamw_update::<Flex>(vec![parameter(factor)], step);
+        let updated = adamw_update::<Flex>(vec![parameter(factor)], step, None);
         let values = updated.into_iter().flatten().map(|x| flat::<Flex>(x).into_scalar());
         let [p, m, v]: [f32; 3] = values.collect::<Vec<_>>().try_into().unwrap();
         assert!(
@@ -59,20 +59,36 @@ fn parameters<B: FusedOps>() -> Vec<AdamWParameter<FloatTensor<B>>> {
 
 fn fused_equals_plain<B: FusedOps>() {
     let step = AdamWStep { count: 7, grad_factor: 0.6, ..STEP };
-    let fused = adamw_update::<B>(parameters::<B>(), step);
-    let plain = plain::adamw_update::<B>(parameters::<B>(), step);
-    assert_eq!((fused.len(), plain.len()), (40, 40));
-    for (i, (fused, plain)) in fused.into_iter().zip(plain).enumerate() {
-        for (name, (fused, plain)) in
-            ["parameter", "first", "second"].iter().zip(fused.into_iter().zip(plain))
-        {
-            close::<B>(&format!("{name} {i}"), fused, plain);
+    // Gradients of a norm of 5 before they are multiplied, and of 3 after.
+    for limit in [None, Some(4.0), Some(2.0)] {
+        let squares = || raw(Tensor::<B, 1>::from_floats([16.0, 9.0], &device::<B>()));
+        let clip = || limit.map(|limit| Clip { squares: squares(), limit });
+        let fused = adamw_update::<B>(parameters::<B>(), step, clip());
+        let plain = plain::adamw_update::<B>(parameters::<B>(), step, clip());
+        let by_hand = match limit {
+            Some(limit) if limit < 3.0 => AdamWStep { grad_factor: 0.6 * limit / 3.0, ..step },
+            _ => step,
+        };
+        let by_hand = plain::adamw_update::<B>(parameters::<B>(), by_hand, None);
+        for fused in [&fused, &by_hand] {
+            equal::<B>(fused, &plain);
         }
     }
     let pairs = || parameters::<B>().into_iter().map(|own| [own.value, own.first]).collect();
     let plain = plain::averages::<B>(pairs(), 0.9);
     for (i, (fused, plain)) in averages::<B>(pairs(), 0.9).into_iter().zip(plain).enumerate() {
         close::<B>(&format!("average {i}"), fused, plain);
+    }
+}
+
+fn equal<B: FusedOps>(fused: &[[FloatTensor<B>; 3]], plain: &[[FloatTensor<B>; 3]]) {
+    assert_eq!((fused.len(), plain.len()), (40, 40));
+    for (i, (fused, plain)) in fused.iter().zip(plain).enumerate() {
+        for (name, (fused, plain)) in
+            ["parameter", "first", "second"].iter().zip(fused.iter().zip(plain))
+        {
+            close::<B>(&format!("{name} {i}"), fused.clone(), plain.clone());
+        }
     }
 }
 
