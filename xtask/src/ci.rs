@@ -49,8 +49,8 @@ pub fn all(only: &str) -> Result<(), Failure> {
             doc.args(["doc", "--release", "--workspace", "--no-deps"]);
             run(doc.env("RUSTDOCFLAGS", "-D warnings"))
         }),
-        ("the cuda feature's types", || {
-            let features = "spvit-cli/cuda,spvit-benches/cuda";
+        ("the GPU features' types", || {
+            let features = "spvit-cli/cuda,spvit-benches/cuda,spvit-cli/wgpu,spvit-benches/wgpu";
             let check = ["check", "--release", "-p", "spvit-cli", "-p", "spvit-benches"];
             run(cargo().args(check).args(["--features", features]))
         }),

@@ -21,6 +21,11 @@
 pub mod fused;
 pub mod gates;
 pub mod mixing;
+#[cfg(feature = "wgpu")]
+mod wgsl;
+
+#[cfg(feature = "wgpu")]
+pub use wgsl::wgsl_device;
 
 pub use fused::{
     Activation, AdamWStep, FusedOps, Grid, PoolOps, Precision, PrecisionOps, TokenMap, TrainBackend,

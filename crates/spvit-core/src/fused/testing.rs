@@ -26,22 +26,7 @@ pub(super) fn device<B: Backend>() -> B::Device {
 /// compiled to where SPIR-V is at hand.
 #[cfg(feature = "wgpu")]
 pub(super) fn by_every_compiler(test: impl Fn()) {
-    use std::sync::LazyLock;
-
-    use burn::backend::wgpu::{
-        RuntimeOptions, WgpuDevice,
-        graphics::{AutoGraphicsApi, GraphicsApi, WebGpu},
-        init_device, init_setup,
-    };
-
-    // What a default device is set up by can be had only before anything computes on it.
-    static WGSL: LazyLock<WgpuDevice> = LazyLock::new(|| {
-        let mut setup =
-            init_setup::<AutoGraphicsApi>(&WgpuDevice::default(), RuntimeOptions::default());
-        setup.backend = WebGpu::backend();
-        init_device(setup, RuntimeOptions::default())
-    });
-    let wgsl = WGSL.to_id();
+    let wgsl = crate::wgsl_device().to_id();
     test();
     DEVICE.set(Some(wgsl));
     test();

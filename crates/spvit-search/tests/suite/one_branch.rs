@@ -18,7 +18,8 @@ use spvit_layers::{
 use spvit_search::{BlockUniforms, Gates};
 
 use crate::support::{
-    Errors, Noise, Scale, gates_of, gradients, host, magnitude, split_qkv, threshold_gradients,
+    Errors, Noise, Scale, device, gates_of, gradients, host, magnitude, split_qkv,
+    threshold_gradients,
 };
 
 on_all_backends!(three_operations, four_operations, five_operations);
@@ -168,7 +169,7 @@ struct Setup<B: FusedOps> {
 impl<B: FusedOps> Setup<B> {
     fn new(kernels: &[usize]) -> Self {
         let config = config(kernels);
-        let device = B::Device::default();
+        let device = device::<B>();
         let mut noise = Noise::new(kernels.len() as u64);
         let operations = kernels.len() + 1;
         let mut gates = gates_of(&config, 0.0, &device);
@@ -212,7 +213,7 @@ impl<B: FusedOps> Setup<B> {
         statistics: &mut Statistics,
     ) -> Tensor<Autodiff<B>, 3> {
         let theta = self.gates.operations.val().reshape([uniforms.operations.len()]);
-        let draws = Tensor::from_floats(uniforms.operations.as_slice(), &B::Device::default());
+        let draws = Tensor::from_floats(uniforms.operations.as_slice(), &device::<B>());
         let own = gate_functions::sample(theta, draws);
         let attn = &self.model.blocks[0].attn;
         let candidates =

@@ -8,7 +8,7 @@ use spvit_search::{
     Architecture, BlockArchitecture, Budget, BudgetTerm, CostModel, CostTable, Gates, prune,
 };
 
-use crate::support::{Case, Errors, Scale, cases, host, operation};
+use crate::support::{Case, Errors, Scale, cases, device, host, operation};
 
 on_all_backends!(
     logits_of_the_search_form,
@@ -22,7 +22,7 @@ const LOGITS: (f32, Scale) = (1e-5, Scale::One);
 const INNER: (f32, Scale) = (1e-5, Scale::AtLeastOne);
 
 fn model<B: FusedOps>(case: &Case) -> SearchVit<B> {
-    let fresh = SearchVit::new(&case.config(), &mut Init::new(0, &B::Device::default()));
+    let fresh = SearchVit::new(&case.config(), &mut Init::new(0, &device::<B>()));
     let state = case.state(&fresh);
     state::import(fresh, &state).unwrap()
 }

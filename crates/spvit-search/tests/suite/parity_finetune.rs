@@ -10,7 +10,9 @@ use spvit_layers::{
 };
 use spvit_search::{Architecture, BlockArchitecture, CostModel, prune};
 
-use crate::support::{Case, Errors, Scale, cases, host, magnitude, operation, read, values};
+use crate::support::{
+    Case, Errors, Scale, cases, device, host, magnitude, operation, read, values,
+};
 
 on_all_backends!(
     finetune_form_in_evaluation,
@@ -71,7 +73,7 @@ fn fixed<B: Backend>(case: &Case) -> Vec<BlockGates<B>> {
 /// The published fine-tuning form: searched attention layers whose operation is given, FFNs cut.
 fn finetune_form<B: FusedOps>(case: &Case) -> SearchVit<B> {
     let hidden: Vec<usize> = blocks(case).iter().map(|block| block.hidden).collect();
-    let mut init = Init::new(0, &B::Device::default());
+    let mut init = Init::new(0, &device::<B>());
     let fresh = SearchVit::with_hidden(&config(case), &hidden, &mut init);
     let state = case.state(&fresh);
     state::import(fresh, &state).unwrap()
@@ -136,7 +138,7 @@ fn published_compact_file_loads<B: FusedOps>() {
     let mut errors = Errors::new::<B>("published compact file");
     for case in both_families() {
         let fresh =
-            Vit::<B>::new(&config(&case), &blocks(&case), &mut Init::new(0, &B::Device::default()));
+            Vit::<B>::new(&config(&case), &blocks(&case), &mut Init::new(0, &device::<B>()));
         let state = compact_file(&case);
         let model = state::import(fresh, &state).unwrap();
         let logits = model.forward(case.tensor("input"), &Mode::Evaluate);
@@ -148,11 +150,8 @@ fn dense_file_loads<B: FusedOps>() {
     let mut errors = Errors::new::<B>("dense file");
     for case in both_families() {
         let config = case.config();
-        let fresh = Vit::<B>::new(
-            &config,
-            &config.dense_blocks(),
-            &mut Init::new(0, &B::Device::default()),
-        );
+        let fresh =
+            Vit::<B>::new(&config, &config.dense_blocks(), &mut Init::new(0, &device::<B>()));
         // One file serves the cases of a prefix: dense.safetensors, or w4_dense.safetensors for
         // w4_allkinds.
         let prefix =
@@ -197,7 +196,7 @@ fn the_two_shortcuts_differ() {
         }
         let config = case.config();
         assert!(!config.blocks()[0].style.shortcut_adds_norm);
-        let fresh = Vit::<B>::new(&config, &blocks(&case), &mut Init::new(0, &Default::default()));
+        let fresh = Vit::<B>::new(&config, &blocks(&case), &mut Init::new(0, &device::<B>()));
         let state = compact_file(&case);
         let model = state::import(fresh, &state).unwrap();
         let logits = host(model.forward(case.tensor("input"), &Mode::Evaluate));

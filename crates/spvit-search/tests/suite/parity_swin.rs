@@ -15,7 +15,9 @@ use spvit_layers::{
 };
 use spvit_search::{Budget, BudgetTerm, CostModel, CostTable, Gates};
 
-use crate::support::{Case, Errors, Scale, cases, host, operation, threshold_gradients, values};
+use crate::support::{
+    Case, Errors, Scale, cases, device, host, operation, threshold_gradients, values,
+};
 
 on_all_backends!(
     gates_and_costs,
@@ -28,7 +30,7 @@ on_all_backends!(
 const INNER: (f32, Scale) = (1e-5, Scale::AtLeastOne);
 
 fn model<B: FusedOps>(case: &Case) -> SearchVit<B> {
-    let fresh = SearchVit::new(&case.config(), &mut Init::new(0, &B::Device::default()));
+    let fresh = SearchVit::new(&case.config(), &mut Init::new(0, &device::<B>()));
     let state = case.state(&fresh);
     state::import(fresh, &state).unwrap()
 }
@@ -157,7 +159,7 @@ fn blocks_in_evaluation<B: FusedOps>() {
             let mixed = on_map(&case.stored(&name("attn_out")), &shape);
             let rows = [case.json["eval"]["logits"].as_array().unwrap().len(), shape.patches()];
             let mixed = TensorData::new(mixed, [rows[0], rows[1], shape.dim]);
-            let middle = stored("x_in") + Tensor::from_data(mixed, &B::Device::default());
+            let middle = stored("x_in") + Tensor::from_data(mixed, &device::<B>());
             let norm2 = block.norm2.forward(middle.clone());
             let mlp = block.mlp.forward(stored("norm2_out"), gates[i].ffn.as_ref());
             let out = middle + stored("mlp_out");

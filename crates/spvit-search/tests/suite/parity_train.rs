@@ -7,12 +7,12 @@ use spvit_layers::state;
 use spvit_layers::{Init, Mode, Operation, OperationGates, SearchVit, TrainContext};
 use spvit_search::{Budget, BudgetTerm, CostModel, CostTable, Gates};
 
-use crate::support::{Case, Errors, Scale, cases, host};
+use crate::support::{Case, Errors, Scale, cases, device, host};
 
 on_all_backends!(sampled_gates, expected_gates, candidates_of_every_block, logits_and_budget_loss,);
 
 fn model<B: FusedOps>(case: &Case) -> SearchVit<Autodiff<B>> {
-    let fresh = SearchVit::new(&case.config(), &mut Init::new(0, &B::Device::default()));
+    let fresh = SearchVit::new(&case.config(), &mut Init::new(0, &device::<B>()));
     let state = case.state(&fresh);
     state::import(fresh, &state).unwrap()
 }

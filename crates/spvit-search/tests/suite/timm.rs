@@ -8,7 +8,7 @@ use spvit_layers::{
     RopeKind, Vit, VitConfig, state,
 };
 
-use crate::support::{Errors, Scale, host};
+use crate::support::{Errors, Scale, device, host};
 
 on_all_backends!(logits_are_timms);
 
@@ -243,7 +243,7 @@ fn cases() -> Vec<Case> {
 
 fn logits_are_timms<B: FusedOps>() {
     let mut errors = Errors::new::<B>("timm");
-    let device = B::Device::default();
+    let device = device::<B>();
     let pixels = noise("images", 2 * 2 * 24 * 32).into_iter().map(|x| (1.5 * x) as f32);
     let pixels = TensorData::new(pixels.collect::<Vec<f32>>(), [2, 2, 24, 32]);
     for Case { name, vit, no_k_bias, logits } in cases() {

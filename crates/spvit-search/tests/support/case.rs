@@ -134,7 +134,7 @@ impl Case {
     /// A stored tensor on a backend.
     pub fn tensor<B: Backend, const D: usize>(&self, name: &str) -> Tensor<B, D> {
         let data = self.io.get(name).unwrap_or_else(|| panic!("{}: no {name}", self.name));
-        Tensor::from_data(data.clone(), &B::Device::default())
+        Tensor::from_data(data.clone(), &super::device::<B>())
     }
 
     /// The model's shape before its FFNs were cut.
@@ -176,7 +176,7 @@ impl Case {
     /// The thresholds of a search case.
     pub fn gates<B: Backend>(&self) -> Gates<B> {
         let config = self.config();
-        let device = B::Device::default();
+        let device = super::device::<B>();
         let all = |names: [&str; 2]| -> Vec<f32> {
             let blocks = 0..config.depth();
             let stored = |i: usize| {

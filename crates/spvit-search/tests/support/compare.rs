@@ -32,7 +32,7 @@ pub struct Errors {
 impl Errors {
     /// For one test, on one backend.
     pub fn new<B: Backend>(test: &str) -> Self {
-        let backend = B::name(&B::Device::default());
+        let backend = B::name(&super::device::<B>());
         Self { test: format!("{test}, {backend}"), worst: BTreeMap::new() }
     }
 

@@ -14,7 +14,15 @@ pub use compare::{Errors, Scale, gradient_scale, magnitude};
 pub use gradients::{gradients, split_qkv, threshold_gradients, thresholds};
 pub use noise::Noise;
 
-use burn::tensor::{Tensor, TensorData, backend::Backend};
+use std::cell::Cell;
+
+use burn::{
+    prelude::DeviceOps,
+    tensor::{
+        Tensor, TensorData,
+        backend::{Backend, DeviceId},
+    },
+};
 
 /// Makes a test of every generic function for each CPU backend, and for those that a feature of this
 /// crate adds.
@@ -30,15 +38,44 @@ macro_rules! on_all_backends {
         mod cuda {
             $(#[test] fn $name() { super::$name::<burn::backend::Cuda>(); })*
         }
+        // Twice, as the other compiler may be compiled in.
         #[cfg(feature = "wgpu")]
         mod wgpu {
-            $(#[test] fn $name() { super::$name::<burn::backend::Wgpu>(); })*
+            $(#[test] fn $name() {
+                spvit_core::wgsl_device();
+                super::$name::<burn::backend::Wgpu>();
+            })*
+
+            mod by_wgsl {
+                $(#[test] fn $name() {
+                    crate::support::on_device(
+                        spvit_core::wgsl_device(),
+                        super::super::$name::<burn::backend::Wgpu>,
+                    );
+                })*
+            }
         }
         #[cfg(feature = "tch")]
         mod tch {
             $(#[test] fn $name() { super::$name::<burn::backend::LibTorch>(); })*
         }
     };
+}
+
+thread_local! {
+    static DEVICE: Cell<Option<DeviceId>> = const { Cell::new(None) };
+}
+
+/// The device that a test computes on.
+pub fn device<B: Backend>() -> B::Device {
+    DEVICE.get().map_or_else(B::Device::default, B::Device::from_id)
+}
+
+/// A test on this device.
+pub fn on_device(device: impl DeviceOps, test: impl FnOnce()) {
+    DEVICE.set(Some(device.to_id()));
+    test();
+    DEVICE.set(None);
 }
 
 /// A tensor's values as f32.

@@ -33,7 +33,7 @@ impl Noise {
     ) -> Tensor<B, D> {
         let count = shape.iter().product();
         let values: Vec<f32> = (0..count).map(|_| self.around_zero(size)).collect();
-        Tensor::from_data(TensorData::new(values, shape), &B::Device::default())
+        Tensor::from_data(TensorData::new(values, shape), &super::device::<B>())
     }
 
     /// A model whose every tensor, biases and running statistics too, has other values than at its

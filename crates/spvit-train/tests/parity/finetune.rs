@@ -43,7 +43,7 @@ fn step<B: FusedOps>(case: &Case) -> Replicas<Autodiff<B>, Fixed> {
         Family::Vit(vit) => vit.style.shortcut_adds_norm = true,
         Family::Swin(swin) => swin.style.shortcut_adds_norm = true,
     }
-    let device = B::Device::default();
+    let device = crate::support::device::<B>();
     let operations =
         case.rows("/msa_indicators").iter().map(|row| operation(&config, row)).collect();
     let hidden: Vec<usize> = case.rows("/ffn_keep").iter().map(Vec::len).collect();

@@ -55,7 +55,7 @@ fn search_with<B: FusedOps>(
     lambda: f64,
     options: StepOptions,
 ) -> Replicas<Autodiff<B>, SearchObjective> {
-    let device = B::Device::default();
+    let device = crate::support::device::<B>();
     let fresh = SearchVit::new(&case.config(), &mut Init::new(0, &device));
     let state = case.state(&fresh);
     let model = state::import(fresh, &state).unwrap();

@@ -80,7 +80,7 @@ fn lower_precisions<B: FusedOps>() {
         let mut expected = stored(&case, "grad.");
         state::name_as_timm(&mut expected);
         for (precision, most) in [(Precision::Bf16, 2e-2), (Precision::F16, 2e-3)] {
-            let device = B::Device::default();
+            let device = crate::support::device::<B>();
             if !B::EMULATED && !B::supports_dtype(&device, precision.dtype()) {
                 eprintln!("passed over: no {precision:?} on {device:?}");
                 continue;

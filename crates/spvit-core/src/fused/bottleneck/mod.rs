@@ -9,7 +9,7 @@ mod tests;
 use burn::backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy};
 use burn::tensor::{Tensor, backend::Backend, ops::FloatTensor};
 
-use super::{FusedOps, Grid, LinearOps, ShiftOps, raw, wrap};
+use super::{FusedOps, Grid, LinearOps, ShiftOps, TokenOps, raw, wrap};
 
 /// Weights of [`BottleneckOps::bottleneck`].
 #[derive(Debug, Clone)]
@@ -27,7 +27,7 @@ pub struct Bottleneck<B: Backend> {
 }
 
 /// A bottleneck convolution in one piece.
-pub trait BottleneckOps: LinearOps + ShiftOps {
+pub trait BottleneckOps: LinearOps + ShiftOps + TokenOps {
     /// A whole bottleneck convolution with folded normalisation (Eqs. 8 to 10, for evaluation):
     /// x `[b, s + n, dim]` to the same shape, the first `s` tokens unchanged, the map
     /// `relu(conv(x)·scale + shift)·w + b`.

@@ -1,6 +1,6 @@
 //! [`BottleneckOps`](super::BottleneckOps) by its parts.
 
-use burn::tensor::{Tensor, activation::relu, ops::FloatTensor};
+use burn::tensor::{TensorMetadata, activation::relu, ops::FloatTensor};
 
 use super::{Bottleneck, BottleneckOps};
 use crate::fused::{Grid, raw, wrap};
@@ -17,11 +17,9 @@ pub(super) fn bottleneck<B: BottleneckOps>(
     let sums = wrap::<B, 3>(B::shift_sum(products, grid));
     let row = |x: FloatTensor<B>| wrap::<B, 1>(x).unsqueeze::<3>();
     let y = relu(sums * row(weights.scale) + row(weights.shift));
-    let y = wrap::<B, 3>(B::affine(raw(y), weights.w, Some(weights.b)));
-    let x = wrap::<B, 3>(x);
-    let skipped = x.dims()[1] - grid.tokens();
-    match skipped {
-        0 => raw(y),
-        _ => raw(Tensor::cat(vec![x.narrow(1, 0, skipped), y], 1)),
+    let y = B::affine(raw(y), weights.w, Some(weights.b));
+    match x.shape() == y.shape() {
+        true => y,
+        false => B::with_prefix(x, y),
     }
 }
