@@ -43,7 +43,7 @@ enum Task {
     /// Run all tests
     Test,
     /// Everything that must hold before a change lands: format, tests, the README's commands, bad
-    /// days, other programs' files, lints, documentation and the cuda feature's types
+    /// days, other programs' files, lints, documentation and the GPU features' types
     Ci {
         /// Only checks whose name has this in it
         #[arg(long)]
