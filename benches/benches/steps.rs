@@ -5,7 +5,7 @@ use std::hint::black_box;
 use burn::backend::Autodiff;
 use criterion::{Criterion, criterion_group, criterion_main};
 use spvit_benches::Workload;
-use spvit_core::FusedOps;
+use spvit_core::{FusedOps, Precision};
 use spvit_layers::ModelConfig;
 
 #[global_allocator]
@@ -14,7 +14,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn measure<B: FusedOps>(c: &mut Criterion, backend: &str) {
     for (shape, batch) in [("vit_micro", 64), ("vit_mini", 64), ("deit_tiny", 8)] {
         let config = ModelConfig::preset(shape).unwrap_or_else(|error| panic!("{error}"));
-        let mut workload = Workload::<Autodiff<B>>::new(config, batch, &B::Device::default());
+        let device = B::Device::default();
+        let mut workload = Workload::<Autodiff<B>>::new(config, batch, Precision::F32, &device);
         let mut group = c.benchmark_group(format!("{backend}/{shape}"));
         group.sample_size(10);
         group.bench_function("dense_step", |bench| bench.iter(|| workload.dense_step()));

@@ -6,7 +6,7 @@ mod trace;
 
 use burn::module::AutodiffModule;
 use burn::tensor::{Distribution, Tensor};
-use spvit_core::{FusedOps, TrainBackend};
+use spvit_core::{FusedOps, Precision, TrainBackend};
 use spvit_data::Batch;
 use spvit_layers::{Init, Mode, ModelConfig, Operation, Vit};
 use spvit_search::{
@@ -60,8 +60,13 @@ pub struct Workload<B: TrainBackend> {
 }
 
 impl<B: TrainBackend> Workload<B> {
-    /// Fresh models and random images.
-    pub fn new(config: ModelConfig, batch: usize, device: &B::Device) -> Self {
+    /// Fresh models and random images; products of training steps have factors of this type.
+    pub fn new(
+        config: ModelConfig,
+        batch: usize,
+        precision: Precision,
+        device: &B::Device,
+    ) -> Self {
         let mut init = Init::<B>::new(0, device);
         let dense = Vit::new(&config, &config.dense_blocks(), &mut init);
         let search = expand(&dense, &config, &mut init);
@@ -71,7 +76,8 @@ impl<B: TrainBackend> Workload<B> {
         let full = table.dense();
         let budget = Budget::flops((0.6 * full) as u64);
         let budget = BudgetTerm { table, budget, lambda: 30.0, scale: full };
-        let options = StepOptions { depth: config.depth(), ..StepOptions::default() };
+        let depth = config.depth();
+        let options = StepOptions { depth, precision, ..StepOptions::default() };
         let classify = |model: Vit<B>| {
             let objective = Classification { teacher: None };
             Replicas::new(objective, model, [Group::new(0.05)], options, &Devices::one(device))

@@ -20,7 +20,8 @@ const STEPS: [&str; 5] = ["dense", "search", "finetune", "dense_forward", "compa
 /// What to measure.
 #[derive(clap::Args)]
 pub struct Arguments {
-    /// Backends, separated by commas: flex, ndarray, cuda, cuda-bf16, vulkan, wgpu, tch
+    /// Backends, separated by commas: flex, ndarray, cuda, vulkan, wgpu, tch; with -bf16 or -f16, such as
+    /// cuda-bf16, training steps have that as their run.precision
     #[arg(long, value_delimiter = ',', default_values_t = ["flex".to_string()])]
     backend: Vec<String>,
     /// First hold each backend against the stored values of the published code: a search step's
@@ -68,10 +69,13 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     if arguments.runtimes {
         return runtimes();
     }
-    let features: Vec<&str> =
-        arguments.backend.iter().map(|name| name.trim_end_matches("-bf16")).collect();
-    let features = features.join(",");
-    let uncounted = |name: &&String| arguments.count && !count::BACKENDS.contains(&name.as_str());
+    let parted = arguments.backend.iter().map(|name| parted(name));
+    let parted = parted.collect::<Result<Vec<_>, _>>()?;
+    let features = parted.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(",");
+    let uncounted = |name: &&String| {
+        let name = name.split('-').next().unwrap_or_default();
+        arguments.count && !count::BACKENDS.contains(&name)
+    };
     if let Some(name) = arguments.backend.iter().find(uncounted) {
         let counted = count::BACKENDS.join(", ");
         let problem = format!("--count --backend {name}: kernels are counted on {counted}");
@@ -110,6 +114,28 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
     Ok(())
 }
 
+/// A backend, and the precision of its training steps.
+fn parted(name: &str) -> Result<(&str, &str), Failure> {
+    match name.split_once('-') {
+        None => Ok((name, "f32")),
+        Some((backend, precision @ ("bf16" | "f16"))) => Ok((backend, precision)),
+        Some((_, other)) => Err(Failure::new(format!(
+            "--backend {name}: '{other}' is no precision: expected bf16 or f16"
+        ))),
+    }
+}
+
+/// A process that answers for a backend.
+fn worker(backend: &str) -> Result<Command, Failure> {
+    let (backend, precision) = parted(backend)?;
+    let program = release().join("worker");
+    // It may run in another folder.
+    let program = program.canonicalize().map_err(|error| count::failed(&program, error))?;
+    let mut command = Command::new(program);
+    command.args(["--backend", backend, "--precision", precision]);
+    Ok(command)
+}
+
 /// Forward passes here and in onnxruntime.
 fn runtimes() -> Result<(), Failure> {
     let library = interop::needed_library()?;
@@ -121,9 +147,9 @@ fn runtimes() -> Result<(), Failure> {
     shell::run(program.env("MIMALLOC_PURGE_DELAY", "-1"))
 }
 
-/// The parity tests on one backend. They hold float32 to account, so that bfloat16 is left out.
+/// The parity tests on one backend, which has those of lower precisions among them.
 fn golden(backend: &str) -> Result<(), Failure> {
-    if backend.ends_with("-bf16") {
+    if parted(backend)?.1 != "f32" {
         return Ok(());
     }
     let mut tests = cargo();
@@ -181,7 +207,8 @@ impl Drop for Worker {
 /// PyTorch's name, device and type for these backends.
 fn rivals(backends: &[String]) -> Vec<(&'static str, &'static str, &'static str)> {
     let has = |name: &str| backends.iter().any(|backend| backend == name);
-    let device = if has("cuda") || has("cuda-bf16") { "cuda" } else { "cpu" };
+    let cuda = backends.iter().any(|name| name.split('-').next() == Some("cuda"));
+    let device = if cuda { "cuda" } else { "cpu" };
     let mut rivals = vec![("pytorch", device, "float32")];
     if has("cuda-bf16") {
         rivals.push(("pytorch-bf16", device, "bfloat16"));
@@ -200,8 +227,8 @@ fn workers(
     let mut all = Vec::new();
     for backend in &arguments.backend {
         for step in STEPS {
-            let mut command = Command::new(release().join("worker"));
-            command.args(["--backend", backend]).args(own).env("MIMALLOC_PURGE_DELAY", "-1");
+            let mut command = worker(backend)?;
+            command.args(own).env("MIMALLOC_PURGE_DELAY", "-1");
             all.push((Worker::start(backend, &mut command)?, step));
         }
     }
@@ -287,8 +314,8 @@ fn scaling(backend: &str) -> Result<(), Failure> {
         for layer in ["msa", "bconv1x1", "bconv3x3"] {
             let mut row = format!("{side:>4}²   {layer:9}");
             for step in ["forward", "train"] {
-                let mut command = Command::new(release().join("worker"));
-                let own = ["--shape", "deit_tiny", "--batch", BATCH, "--backend", backend];
+                let mut command = worker(backend)?;
+                let own = ["--shape", "deit_tiny", "--batch", BATCH];
                 command.args(own).args(["--layer", layer, "--side", side]);
                 let mut worker = Worker::start(backend, &mut command)?;
                 let before = worker.ask("memory")?;

@@ -9,7 +9,7 @@ use std::time::Instant;
 use burn::backend::Autodiff;
 use clap::Parser;
 use spvit_benches::{LayerLoad, Workload};
-use spvit_core::TrainBackend;
+use spvit_core::{Precision, TrainBackend};
 use spvit_layers::{BlockShape, ModelConfig};
 
 #[global_allocator]
@@ -34,9 +34,18 @@ struct Arguments {
     /// Patches of a side of the layer's map.
     #[arg(long, default_value_t = 14)]
     side: usize,
+    /// Type of products' factors in training steps, as `run.precision` names it: f32, bf16 or f16.
+    #[arg(long, default_value = "f32", value_parser = precision)]
+    precision: Precision,
     /// Folder where wgpu writes down what it is told to do, on wgpu.
     #[arg(long)]
     trace: Option<PathBuf>,
+}
+
+fn precision(name: &str) -> Result<Precision, String> {
+    let all = [Precision::F32, Precision::Bf16, Precision::F16];
+    let known = all.into_iter().find(|precision| precision.name() == name);
+    known.ok_or_else(|| "expected f32, bf16 or f16".into())
 }
 
 /// Takes the step with this name, if there is one.
@@ -51,8 +60,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         "ndarray" => serve::<Autodiff<burn::backend::NdArray>>(&arguments),
         #[cfg(feature = "cuda")]
         "cuda" => serve::<Autodiff<burn::backend::Cuda>>(&arguments),
-        #[cfg(feature = "cuda")]
-        "cuda-bf16" => serve::<Autodiff<burn::backend::Cuda<burn::tensor::bf16>>>(&arguments),
         #[cfg(feature = "wgpu")]
         "wgpu" => {
             let device = arguments.trace.as_deref().map(spvit_benches::traced).transpose()?;
@@ -80,7 +87,7 @@ fn serve_on<B: TrainBackend>(
     let config = ModelConfig::preset(&arguments.shape)?;
     let (mut step, share) = match &arguments.layer {
         Some(layer) => (layer_steps::<B>(config, layer, arguments, device)?, 1.0),
-        None => model_steps::<B>(config, arguments.batch, device),
+        None => model_steps::<B>(config, arguments, device),
     };
     let mut out = std::io::stdout();
     for line in std::io::stdin().lock().lines() {
@@ -106,10 +113,11 @@ fn serve_on<B: TrainBackend>(
 /// The steps of whole models, and the compact model's share of the dense one's FLOPs.
 fn model_steps<B: TrainBackend>(
     config: ModelConfig,
-    batch: usize,
+    arguments: &Arguments,
     device: &B::Device,
 ) -> (Steps, f64) {
-    let mut workload = Workload::<B>::new(config, batch, device);
+    let Arguments { batch, precision, .. } = *arguments;
+    let mut workload = Workload::<B>::new(config, batch, precision, device);
     let share = workload.compact_share();
     let steps = move |name: &str| {
         match name {

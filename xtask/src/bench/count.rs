@@ -1,10 +1,11 @@
 //! Kernels that a step launches, from CubeCL's log of them, and what they read and write, where wgpu tells it.
 
-use std::{collections::BTreeMap, fs, path::Path, process::Command, thread::sleep, time::Duration};
+use std::{collections::BTreeMap, fs, path::Path, thread::sleep, time::Duration};
 
 use super::{
     STEPS, Worker,
     trace::{self, Traffic},
+    worker,
 };
 use crate::shell::{Failure, release};
 
@@ -75,15 +76,13 @@ fn count(backend: &str, shape: &str, batch: &str, step: &str) -> Result<Counted,
         log.display().to_string()
     );
     fs::write(&settings, text).map_err(|error| failed(&settings, error))?;
-    let program = release().join("worker");
-    let program = program.canonicalize().map_err(|error| failed(&program, error))?;
-    let mut command = Command::new(program);
-    command.args(["--backend", backend, "--shape", shape, "--batch", batch]);
+    let mut command = worker(backend)?;
+    command.args(["--shape", shape, "--batch", batch]);
     let traced = folder.join("trace");
     if traced.exists() {
         fs::remove_dir_all(&traced).map_err(|error| failed(&traced, error))?;
     }
-    let traces = backend == "wgpu";
+    let traces = backend.starts_with("wgpu");
     if traces {
         fs::create_dir(&traced).map_err(|error| failed(&traced, error))?;
         command.arg("--trace").arg(&traced);
