@@ -80,6 +80,11 @@ pub(super) fn cubes(elements: usize) -> CubeCount {
     CubeCount::Static(elements.div_ceil(UNITS as usize).min(u16::MAX as usize) as u32, 1, 1)
 }
 
+/// Whether a float's type is one that kernels read and write; they compute in float32.
+pub(super) fn is_read(dtype: DType) -> bool {
+    matches!(dtype, DType::F32 | DType::F16 | DType::BF16)
+}
+
 /// Whether all are float32 and hold something.
 pub(super) fn served<R: CubeRuntime, const N: usize>(tensors: [&CubeFloat<R>; N]) -> bool {
     tensors.iter().all(|x| x.dtype == DType::F32 && x.shape.num_elements() > 0)
@@ -96,24 +101,35 @@ pub(super) fn register<R: CubeRuntime, const N: usize, const M: usize>(
     known(register_all(name, inputs.into(), outputs.into(), launch))
 }
 
-/// An operation's tensors, of which there are as many as it was registered with.
-pub(super) fn known<T, const N: usize>(tensors: Vec<T>) -> [T; N] {
-    let count = tensors.len();
-    tensors.try_into().unwrap_or_else(|_| panic!("{count} tensors of an operation that has {N}"))
-}
-
-/// `launch` on the tensors once fusion's stream comes to it, with new outputs of the given shapes.
-/// There is at least one input.
+/// [`register_typed`] with outputs in float32.
 pub(super) fn register_all<R: CubeRuntime>(
     name: &'static str,
     inputs: Vec<CubeFloat<R>>,
     outputs: Vec<Shape>,
     launch: impl Fn(Vec<CubeTensor<R>>, Vec<CubeTensor<R>>) + Send + Sync + 'static,
 ) -> Vec<CubeFloat<R>> {
+    let outputs = outputs.into_iter().map(|shape| (shape, DType::F32)).collect();
+    register_typed(name, inputs, outputs, launch)
+}
+
+/// An operation's tensors, of which there are as many as it was registered with.
+pub(super) fn known<T, const N: usize>(tensors: Vec<T>) -> [T; N] {
+    let count = tensors.len();
+    tensors.try_into().unwrap_or_else(|_| panic!("{count} tensors of an operation that has {N}"))
+}
+
+/// `launch` on the tensors once fusion's stream comes to it, with new outputs of the given shapes and types.
+/// There is at least one input.
+pub(super) fn register_typed<R: CubeRuntime>(
+    name: &'static str,
+    inputs: Vec<CubeFloat<R>>,
+    outputs: Vec<(Shape, DType)>,
+    launch: impl Fn(Vec<CubeTensor<R>>, Vec<CubeTensor<R>>) + Send + Sync + 'static,
+) -> Vec<CubeFloat<R>> {
     let client = inputs[0].client.clone();
     let streams = OperationStreams::with_inputs(&inputs);
     let inputs: Vec<TensorIr> = inputs.into_iter().map(FusionTensor::into_ir).collect();
-    let output = |shape| TensorIr::uninit(client.create_empty_handle(), shape, DType::F32);
+    let output = |(shape, dtype)| TensorIr::uninit(client.create_empty_handle(), shape, dtype);
     let outputs: Vec<TensorIr> = outputs.into_iter().map(output).collect();
     let ir = CustomOpIr::new(name, &inputs, &outputs);
     let operation = Launch { name, inputs, outputs, launch };
@@ -170,9 +186,9 @@ pub(super) fn groups<R: CubeRuntime, T>(
 }
 
 /// Several tensors as one argument of a kernel.
-pub(super) fn arrays<R: CubeRuntime>(
+pub(super) fn arrays<R: CubeRuntime, E: CubePrimitive>(
     tensors: impl IntoIterator<Item = CubeTensor<R>>,
-) -> SequenceArg<R, Array<f32>> {
+) -> SequenceArg<R, Array<E>> {
     tensors.into_iter().map(CubeTensor::into_array_arg).collect()
 }
 

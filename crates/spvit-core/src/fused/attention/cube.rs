@@ -13,11 +13,11 @@ use burn_fusion::Fusion;
 use cubecl::prelude::*;
 
 use super::{AttentionOps, AttentionState, plain};
-use crate::fused::Precision;
 use crate::fused::cube::{
-    CubeFloat, RowSplit, UNITS, arrays, cube_max, cube_sum, cubes, known, register, register_all,
-    row_cubes, served,
+    CubeFloat, RowSplit, UNITS, arrays, cube_max, cube_sum, cubes, is_read, known, register_all,
+    register_typed, row_cubes, served,
 };
+use crate::fused::{Precision, PrecisionOps};
 
 impl<R, F, I, BT> AttentionOps for Fusion<CubeBackend<R, F, I, BT>>
 where
@@ -30,36 +30,36 @@ where
         qkv: FloatTensor<Self>,
         heads: usize,
         bias: Option<FloatTensor<Self>>,
+        precision: Precision,
     ) -> (FloatTensor<Self>, AttentionState<Self>) {
         let sizes = Sizes::of(&qkv.shape, heads);
-        let Some(split) = sizes.split([&qkv], bias.as_ref()) else {
-            return plain::self_attention::<Self>(qkv, heads, bias, Precision::F32);
+        let Some(split) = sizes.split(&qkv, [], bias.as_ref()) else {
+            return plain::self_attention::<Self>(qkv, heads, bias, precision);
         };
         let [q, k, v] = known(part(qkv, None, sizes));
         let scores = Self::float_matmul(q, Self::float_transpose(k));
         let p = softmax(scores, bias.clone(), sizes.scale(), split);
-        let output = Self::float_swap_dims(Self::float_matmul(p, v), 1, 2);
-        let shape = Shape::new([sizes.batch, sizes.tokens, heads * sizes.d]);
-        (Self::float_reshape(output, shape), AttentionState::Bias(bias))
+        let output = join(vec![Self::float_matmul(p, v)], sizes);
+        (output, AttentionState::Bias(bias))
     }
 
     fn self_attention_backward(
         qkv: FloatTensor<Self>,
         state: AttentionState<Self>,
         grad: FloatTensor<Self>,
-        heads: usize,
-        groups: Option<usize>,
+        (heads, groups): (usize, Option<usize>),
+        precision: Precision,
     ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>) {
         let sizes = Sizes::of(&qkv.shape, heads);
         let own = match &state {
             AttentionState::Bias(bias) => {
-                sizes.split([&qkv, &grad], bias.as_ref()).map(|split| (split, bias.clone()))
+                sizes.split(&qkv, [&grad], bias.as_ref()).map(|split| (split, bias.clone()))
             }
             AttentionState::Probabilities(_) => None,
         };
         let Some((split, bias)) = own else {
             let of = (heads, groups);
-            return plain::self_attention_backward::<Self>(qkv, state, grad, of, Precision::F32);
+            return plain::self_attention_backward::<Self>(qkv, state, grad, of, precision);
         };
         let Sizes { batch, tokens, .. } = sizes;
         let [q, k, v, grad] = known(part(qkv, Some(grad), sizes));
@@ -69,14 +69,15 @@ where
         let v_grad = Self::float_matmul(Self::float_transpose(p), grad);
         let bias_grad = groups.map(|groups| {
             let by_group = Shape::new([batch / groups, groups * heads * tokens * tokens]);
-            let sum = Self::float_sum_dim(Self::float_reshape(s_grad.clone(), by_group), 0);
+            let all = Self::float_reshape(Self::raised(s_grad.clone()), by_group);
+            let sum = Self::float_sum_dim(all, 0);
             // The bias is added after the scores are scaled.
             let sum = Self::float_div_scalar(sum, sizes.scale().into());
             Self::float_reshape(sum, Shape::new([groups, heads, tokens, tokens]))
         });
         let q_grad = Self::float_matmul(s_grad.clone(), k);
         let k_grad = Self::float_matmul(Self::float_transpose(s_grad), q);
-        (join([q_grad, k_grad, v_grad], sizes), bias_grad)
+        (join(vec![q_grad, k_grad, v_grad], sizes), bias_grad)
     }
 }
 
@@ -94,13 +95,15 @@ impl Sizes {
         Self { batch: qkv[0], tokens: qkv[1], heads, d: qkv[2] / 3 / heads }
     }
 
-    /// How a row of scores is shared among units, where kernels serve these tensors and the bias.
+    /// How a row of scores is shared among units, where kernels serve Q, K and V, other tensors and the bias.
     fn split<R: CubeRuntime, const N: usize>(
         &self,
-        tensors: [&CubeFloat<R>; N],
+        qkv: &CubeFloat<R>,
+        others: [&CubeFloat<R>; N],
         bias: Option<&CubeFloat<R>>,
     ) -> Option<RowSplit> {
-        let all = served(tensors) && bias.is_none_or(|bias| served([bias]));
+        let some = is_read(qkv.dtype) && qkv.shape.num_elements() > 0;
+        let all = some && served(others) && bias.is_none_or(|bias| served([bias]));
         RowSplit::of(&Shape::new([self.tokens])).filter(|_| all).map(|(split, _)| split)
     }
 
@@ -112,20 +115,16 @@ impl Sizes {
     fn by_head(&self) -> Shape {
         Shape::new([self.batch, self.heads, self.tokens, self.d])
     }
-
-    fn together(&self) -> Shape {
-        Shape::new([self.batch, self.tokens, 3 * self.heads * self.d])
-    }
 }
 
-/// Q, K and V, each `[b, heads, t, d]`, and, so too, the output's gradient where it is given.
+/// Q, K and V, each `[b, heads, t, d]`, and, so too and in their type, the output's gradient where it is given.
 fn part<R: CubeRuntime>(
     qkv: CubeFloat<R>,
     grad: Option<CubeFloat<R>>,
     sizes: Sizes,
 ) -> Vec<CubeFloat<R>> {
     let Sizes { tokens, heads, d, .. } = sizes;
-    let elements = sizes.by_head().num_elements();
+    let (elements, dtype) = (sizes.by_head().num_elements(), qkv.dtype);
     let launch = move |mut inputs: Vec<CubeTensor<R>>, mut outputs: Vec<CubeTensor<R>>| {
         let grad = inputs.split_off(1);
         let grad_by_head = outputs.split_off(3);
@@ -144,37 +143,39 @@ fn part<R: CubeRuntime>(
             tokens,
             heads,
             d,
+            dtype.into(),
         );
     };
     let inputs: Vec<_> = std::iter::once(qkv).chain(grad).collect();
-    let outputs = vec![sizes.by_head(); 2 + inputs.len()];
-    register_all("parts of attention", inputs, outputs, launch)
+    let outputs = vec![(sizes.by_head(), dtype); 2 + inputs.len()];
+    register_typed("parts of attention", inputs, outputs, launch)
 }
 
-/// What [`part`] takes apart.
-fn join<R: CubeRuntime>(parts: [CubeFloat<R>; 3], sizes: Sizes) -> CubeFloat<R> {
-    let Sizes { tokens, heads, d, .. } = sizes;
-    let elements = sizes.by_head().num_elements();
-    let launch = move |[q, k, v]: [CubeTensor<R>; 3], [qkv]: [CubeTensor<R>; 1]| {
+/// Several `[b, heads, t, d]` side by side in float32, `[b, t, parts·heads·d]`: what [`part`] takes apart.
+fn join<R: CubeRuntime>(parts: Vec<CubeFloat<R>>, sizes: Sizes) -> CubeFloat<R> {
+    let Sizes { batch, tokens, heads, d } = sizes;
+    let (elements, dtype) = (sizes.by_head().num_elements(), parts[0].dtype);
+    let shape = Shape::new([batch, tokens, parts.len() * heads * d]);
+    let launch = move |parts: Vec<CubeTensor<R>>, outputs: Vec<CubeTensor<R>>| {
+        let [output] = known(outputs);
         join_kernel::launch::<R>(
-            &q.client.clone(),
+            &output.client.clone(),
             cubes(elements),
             CubeDim::new_1d(UNITS),
-            q.into_array_arg(),
-            k.into_array_arg(),
-            v.into_array_arg(),
-            qkv.into_array_arg(),
+            arrays(parts),
+            output.into_array_arg(),
             elements,
             tokens,
             heads,
             d,
+            dtype.into(),
         );
     };
-    let [qkv] = register("attention's gradients together", parts, [sizes.together()], launch);
-    qkv
+    let [output] = known(register_all("heads together", parts, vec![shape], launch));
+    output
 }
 
-/// `softmax(scores·scale + bias)` over the last dimension: scores `[b, heads, t, t]`, bias
+/// `softmax(scores·scale + bias)` over the last dimension, in the scores' type: scores `[b, heads, t, t]`, bias
 /// `[groups, heads, t, t]`.
 fn softmax<R: CubeRuntime>(
     scores: CubeFloat<R>,
@@ -182,7 +183,7 @@ fn softmax<R: CubeRuntime>(
     scale: f64,
     split: RowSplit,
 ) -> CubeFloat<R> {
-    let shape = scores.shape.clone();
+    let (shape, dtype) = (scores.shape.clone(), scores.dtype);
     let rows = shape.num_elements() / split.width;
     let bias_rows = bias.as_ref().map_or(1, |bias| bias.shape.num_elements() / split.width);
     let inputs = std::iter::once(scores).chain(bias).collect();
@@ -200,9 +201,10 @@ fn softmax<R: CubeRuntime>(
             rows,
             bias_rows,
             split,
+            dtype.into(),
         );
     };
-    let [p] = known(register_all("softmax", inputs, vec![shape], launch));
+    let [p] = known(register_typed("softmax", inputs, vec![(shape, dtype)], launch));
     p
 }
 
@@ -214,7 +216,7 @@ fn softmax_backward<R: CubeRuntime>(
     scale: f64,
     split: RowSplit,
 ) -> [CubeFloat<R>; 2] {
-    let shape = scores.shape.clone();
+    let (shape, dtype) = (scores.shape.clone(), scores.dtype);
     let rows = shape.num_elements() / split.width;
     let bias_rows = bias.as_ref().map_or(1, |bias| bias.shape.num_elements() / split.width);
     let inputs = [scores, grad].into_iter().chain(bias).collect();
@@ -235,9 +237,11 @@ fn softmax_backward<R: CubeRuntime>(
             rows,
             bias_rows,
             split,
+            dtype.into(),
         );
     };
-    known(register_all("softmax's gradient", inputs, vec![shape.clone(), shape], launch))
+    let outputs = vec![(shape.clone(), dtype), (shape, dtype)];
+    known(register_typed("softmax's gradient", inputs, outputs, launch))
 }
 
 /// Where element `i` of the first of several `[b, heads, t, d]` lies in `[b, t, parts·heads·d]`; those of
@@ -256,17 +260,18 @@ fn place_of(
 }
 
 #[cube(launch)]
-fn part_kernel(
-    qkv: &Array<f32>,
+fn part_kernel<E: Float>(
+    qkv: &Array<E>,
     grad: &Sequence<Array<f32>>,
-    q: &mut Array<f32>,
-    k: &mut Array<f32>,
-    v: &mut Array<f32>,
-    grad_by_head: &mut Sequence<Array<f32>>,
+    q: &mut Array<E>,
+    k: &mut Array<E>,
+    v: &mut Array<E>,
+    grad_by_head: &mut Sequence<Array<E>>,
     elements: usize,
     tokens: usize,
     #[comptime] heads: usize,
     #[comptime] d: usize,
+    #[define(E)] _dtype: StorageType,
 ) {
     let all = (CUBE_COUNT_X * CUBE_DIM_X) as usize;
     let mut i = ABSOLUTE_POS;
@@ -278,30 +283,30 @@ fn part_kernel(
         #[unroll]
         for index in 0..grad.len() {
             let place = place_of(i, tokens, 1usize, heads, d);
-            grad_by_head.index_mut(index)[i] = grad.index(index)[place];
+            grad_by_head.index_mut(index)[i] = E::cast_from(grad.index(index)[place]);
         }
         i += all;
     }
 }
 
 #[cube(launch)]
-fn join_kernel(
-    q: &Array<f32>,
-    k: &Array<f32>,
-    v: &Array<f32>,
-    qkv: &mut Array<f32>,
+fn join_kernel<E: Float>(
+    parts: &Sequence<Array<E>>,
+    output: &mut Array<f32>,
     elements: usize,
     tokens: usize,
     #[comptime] heads: usize,
     #[comptime] d: usize,
+    #[define(E)] _dtype: StorageType,
 ) {
     let all = (CUBE_COUNT_X * CUBE_DIM_X) as usize;
     let mut i = ABSOLUTE_POS;
     while i < elements {
-        let place = place_of(i, tokens, 3usize, heads, d);
-        qkv[place] = q[i];
-        qkv[place + heads * d] = k[i];
-        qkv[place + 2 * heads * d] = v[i];
+        let place = place_of(i, tokens, parts.len(), heads, d);
+        #[unroll]
+        for index in 0..parts.len() {
+            output[place + index * heads * d] = f32::cast_from(parts.index(index)[i]);
+        }
         i += all;
     }
 }
@@ -309,8 +314,8 @@ fn join_kernel(
 /// The scaled and biased scores of a row, less the greatest of them, as powers of e in `values`, of which each
 /// unit has its own; gives the sum of all.
 #[cube]
-fn softmax_row(
-    scores: &Array<f32>,
+fn softmax_row<E: Float>(
+    scores: &Array<E>,
     bias: &Sequence<Array<f32>>,
     values: &mut Array<f32>,
     shared: &mut SharedMemory<f32>,
@@ -326,7 +331,7 @@ fn softmax_row(
     for i in 0..held {
         let column = UNIT_POS_X as usize + i * units;
         if column < width {
-            let mut value = scores[row * width + column] * scale;
+            let mut value = f32::cast_from(scores[row * width + column]) * scale;
             #[unroll]
             for of in 0..bias.len() {
                 value += bias.index(of)[row % bias_rows * width + column];
@@ -349,14 +354,15 @@ fn softmax_row(
 }
 
 #[cube(launch)]
-fn softmax_kernel(
-    scores: &Array<f32>,
+fn softmax_kernel<E: Float>(
+    scores: &Array<E>,
     bias: &Sequence<Array<f32>>,
-    p: &mut Array<f32>,
+    p: &mut Array<E>,
     scale: f32,
     rows: usize,
     bias_rows: usize,
     #[comptime] split: RowSplit,
+    #[define(E)] _dtype: StorageType,
 ) {
     let RowSplit { width, units, held } = split;
     let mut shared = SharedMemory::<f32>::new(units);
@@ -368,7 +374,7 @@ fn softmax_kernel(
         for i in 0..held {
             let column = UNIT_POS_X as usize + i * units;
             if column < width {
-                p[row * width + column] = values[i] / sum;
+                p[row * width + column] = E::cast_from(values[i] / sum);
             }
         }
         row += CUBE_COUNT_X as usize;
@@ -376,16 +382,17 @@ fn softmax_kernel(
 }
 
 #[cube(launch)]
-fn softmax_backward_kernel(
-    scores: &Array<f32>,
+fn softmax_backward_kernel<E: Float>(
+    scores: &Array<E>,
     bias: &Sequence<Array<f32>>,
-    grad: &Array<f32>,
-    p: &mut Array<f32>,
-    s_grad: &mut Array<f32>,
+    grad: &Array<E>,
+    p: &mut Array<E>,
+    s_grad: &mut Array<E>,
     scale: f32,
     rows: usize,
     bias_rows: usize,
     #[comptime] split: RowSplit,
+    #[define(E)] _dtype: StorageType,
 ) {
     let RowSplit { width, units, held } = split;
     let mut shared = SharedMemory::<f32>::new(units);
@@ -401,7 +408,7 @@ fn softmax_backward_kernel(
             let column = UNIT_POS_X as usize + i * units;
             if column < width {
                 values[i] = values[i] / sum;
-                slopes[i] = grad[start + column];
+                slopes[i] = f32::cast_from(grad[start + column]);
                 along += values[i] * slopes[i];
             }
         }
@@ -410,8 +417,8 @@ fn softmax_backward_kernel(
         for i in 0..held {
             let column = UNIT_POS_X as usize + i * units;
             if column < width {
-                p[start + column] = values[i];
-                s_grad[start + column] = (slopes[i] - along) * values[i] * scale;
+                p[start + column] = E::cast_from(values[i]);
+                s_grad[start + column] = E::cast_from((slopes[i] - along) * values[i] * scale);
             }
         }
         row += CUBE_COUNT_X as usize;

@@ -3,7 +3,7 @@
 use burn::backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy};
 use burn::tensor::{TensorMetadata, backend::AutodiffBackend, ops::FloatTensor};
 
-use super::{AttentionOps, AttentionState, plain};
+use super::{AttentionOps, AttentionState};
 use crate::fused::Precision;
 use crate::fused::graph::{absent, backward_step, record};
 
@@ -11,11 +11,8 @@ backward_step! {
     Attention of AttentionOps, 2 parents,
     keeping (FloatTensor<B>, AttentionState<B>, usize, usize, Precision) =>
     |grad, (qkv, state, heads, groups, precision), [_, for_bias]| {
-        let groups = for_bias.then_some(groups);
-        let (qkv, bias) = match precision {
-            Precision::F32 => B::self_attention_backward(qkv, state, grad, heads, groups),
-            low => plain::self_attention_backward::<B>(qkv, state, grad, (heads, groups), low),
-        };
+        let of = (heads, for_bias.then_some(groups));
+        let (qkv, bias) = B::self_attention_backward(qkv, state, grad, of, precision);
         [Some(qkv), bias]
     }
 }
@@ -25,15 +22,12 @@ impl<B: AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
         qkv: FloatTensor<Self>,
         heads: usize,
         bias: Option<FloatTensor<Self>>,
+        precision: Precision,
     ) -> (FloatTensor<Self>, AttentionState<Self>) {
         let inner = bias.as_ref().map(|bias| bias.primitive.clone());
         let groups = inner.as_ref().map_or(1, |bias| bias.shape()[0]);
-        let precision = Precision::current();
         let own = B::lowered(qkv.primitive.clone(), precision);
-        let (output, state) = match precision {
-            Precision::F32 => B::self_attention(own.clone(), heads, inner),
-            low => plain::self_attention::<B>(own.clone(), heads, inner, low),
-        };
+        let (output, state) = B::self_attention(own.clone(), heads, inner, precision);
         let bias = bias.unwrap_or_else(|| absent::<B, C>(&B::float_device(&qkv.primitive)));
         let outside = match state.clone() {
             AttentionState::Probabilities(p) => AttentionState::Probabilities(Self::from_inner(p)),
@@ -41,6 +35,14 @@ impl<B: AttentionOps, C: CheckpointStrategy> AttentionOps for Autodiff<B, C> {
         };
         let kept = (own, state, heads, groups, precision);
         (record!(Attention, C, [qkv, bias], kept, output), outside)
+    }
+
+    fn self_attention_output(
+        qkv: FloatTensor<Self>,
+        heads: usize,
+        bias: Option<FloatTensor<Self>>,
+    ) -> FloatTensor<Self> {
+        Self::self_attention(qkv, heads, bias, Precision::current()).0
     }
 
     fn value_part(

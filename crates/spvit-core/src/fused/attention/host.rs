@@ -327,7 +327,11 @@ impl<B: HostAccess> AttentionOps for B {
         qkv: FloatTensor<B>,
         heads: usize,
         bias: Option<FloatTensor<B>>,
+        precision: Precision,
     ) -> (FloatTensor<B>, AttentionState<B>) {
+        if precision != Precision::F32 {
+            return plain::self_attention::<B>(qkv, heads, bias, precision);
+        }
         let shape = qkv.shape();
         let [b, t, width] = [shape[0], shape[1], shape[2] / 3];
         lent!(
@@ -361,14 +365,14 @@ impl<B: HostAccess> AttentionOps for B {
         qkv: FloatTensor<B>,
         state: AttentionState<B>,
         grad: FloatTensor<B>,
-        heads: usize,
-        groups: Option<usize>,
+        (heads, groups): (usize, Option<usize>),
+        precision: Precision,
     ) -> (FloatTensor<B>, Option<FloatTensor<B>>) {
         let shape = qkv.shape();
         let [b, t, width] = [shape[0], shape[1], shape[2] / 3];
-        let AttentionState::Probabilities(p) = state.clone() else {
+        let (AttentionState::Probabilities(p), Precision::F32) = (state.clone(), precision) else {
             let of = (heads, groups);
-            return plain::self_attention_backward::<B>(qkv, state, grad, of, Precision::F32);
+            return plain::self_attention_backward::<B>(qkv, state, grad, of, precision);
         };
         lent!(
             (qkv, p, grad) => {

@@ -27,22 +27,24 @@ pub enum AttentionState<B: Backend> {
 pub trait AttentionOps: PrecisionOps {
     /// `softmax(QKᵀ/√d + bias)·V` for every head: qkv `[b, t, 3·d·heads]` (Q, K, V, each with its
     /// heads in order) to `[b, t, d·heads]`, and what the backward pass takes back. The bias is
-    /// `[groups, heads, t, t]`; item i adds that of group `i mod groups`.
+    /// `[groups, heads, t, t]`; item i adds that of group `i mod groups`. Q, K and V are rounded as the precision
+    /// says ([`PrecisionOps::lowered`]), and so are the other factors of products; the output is float32.
     fn self_attention(
         qkv: FloatTensor<Self>,
         heads: usize,
         bias: Option<FloatTensor<Self>>,
+        precision: Precision,
     ) -> (FloatTensor<Self>, AttentionState<Self>) {
-        plain::self_attention::<Self>(qkv, heads, bias, Precision::F32)
+        plain::self_attention::<Self>(qkv, heads, bias, precision)
     }
 
-    /// What [`AttentionOps::self_attention`] gives, without what its backward pass takes back.
+    /// What [`AttentionOps::self_attention`] gives in float32, without what its backward pass takes back.
     fn self_attention_output(
         qkv: FloatTensor<Self>,
         heads: usize,
         bias: Option<FloatTensor<Self>>,
     ) -> FloatTensor<Self> {
-        Self::self_attention(qkv, heads, bias).0
+        Self::self_attention(qkv, heads, bias, Precision::F32).0
     }
 
     /// Gradient of [`AttentionOps::self_attention`] for qkv and, where `groups` says how many there
@@ -51,10 +53,10 @@ pub trait AttentionOps: PrecisionOps {
         qkv: FloatTensor<Self>,
         state: AttentionState<Self>,
         grad: FloatTensor<Self>,
-        heads: usize,
-        groups: Option<usize>,
+        (heads, groups): (usize, Option<usize>),
+        precision: Precision,
     ) -> (FloatTensor<Self>, Option<FloatTensor<Self>>) {
-        plain::self_attention_backward::<Self>(qkv, state, grad, (heads, groups), Precision::F32)
+        plain::self_attention_backward::<Self>(qkv, state, grad, (heads, groups), precision)
     }
 
     /// V from Q, K and V, less its bias, of every token but the first `skipped`: qkv

@@ -12,7 +12,7 @@ fn fused_equals_plain<B: FusedOps>() {
         check::<B>(
             &format!("attention, {shape:?}"),
             &[&shape],
-            |x| Autodiff::<B>::self_attention(x[0].clone(), 3, None).0,
+            |x| Autodiff::<B>::self_attention(x[0].clone(), 3, None, Precision::F32).0,
             |x| plain::self_attention::<Autodiff<B>>(x[0].clone(), 3, None, Precision::F32).0,
         );
     }
@@ -21,7 +21,10 @@ fn fused_equals_plain<B: FusedOps>() {
         check::<B>(
             &format!("attention of {items} items with a bias of {groups} groups"),
             &[&[items, 7, 3 * 3 * 4], &[groups, 3, 7, 7]],
-            |x| Autodiff::<B>::self_attention(x[0].clone(), 3, Some(x[1].clone())).0,
+            |x| {
+                let bias = Some(x[1].clone());
+                Autodiff::<B>::self_attention(x[0].clone(), 3, bias, Precision::F32).0
+            },
             |x| {
                 plain::self_attention::<Autodiff<B>>(
                     x[0].clone(),
@@ -36,9 +39,10 @@ fn fused_equals_plain<B: FusedOps>() {
     let (qkv, grad) = (wave::<B, 3>([20, 9, 18], 0.4), wave::<B, 3>([20, 9, 6], 0.3));
     for groups in [None, Some(1), Some(4)] {
         let bias = groups.map(|groups| raw(wave::<B, 4>([groups, 2, 9, 9], 0.7)));
-        let (_, own) = B::self_attention(raw(qkv.clone()), 2, bias.clone());
+        let (_, own) = B::self_attention(raw(qkv.clone()), 2, bias.clone(), Precision::F32);
         let backward = |state| {
-            B::self_attention_backward(raw(qkv.clone()), state, raw(grad.clone()), 2, groups)
+            let (qkv, grad) = (raw(qkv.clone()), raw(grad.clone()));
+            B::self_attention_backward(qkv, state, grad, (2, groups), Precision::F32)
         };
         let (c, d) = backward(own.clone());
         // Both take what either has kept.
@@ -68,6 +72,40 @@ fn fused_equals_plain<B: FusedOps>() {
     }
 }
 
+/// In float16, where the device has it; values and gradients but for its rounding.
+#[cfg(feature = "wgpu")]
+fn fused_equals_plain_in_float16<B: FusedOps>() {
+    use crate::fused::{
+        plain::flat,
+        testing::{device, error},
+    };
+    use burn::tensor::{DType, TensorMetadata};
+
+    if !B::supports_dtype(&device::<B>(), DType::F16) {
+        eprintln!("passed over: no float16");
+        return;
+    }
+    let low = Precision::F16;
+    let qkv = B::lowered(raw(wave::<B, 3>([8, 9, 18], 0.4)), low);
+    let grad = raw(wave::<B, 3>([8, 9, 6], 0.3));
+    for groups in [None, Some(4)] {
+        let bias = groups.map(|groups| raw(wave::<B, 4>([groups, 2, 9, 9], 0.7)));
+        let (y, state) = B::self_attention(qkv.clone(), 2, bias.clone(), low);
+        let (z, _) = plain::self_attention::<B>(qkv.clone(), 2, bias.clone(), low);
+        let of = (2, groups);
+        let (dx, db) = B::self_attention_backward(qkv.clone(), state, grad.clone(), of, low);
+        let state = AttentionState::Bias(bias);
+        let (dz, dc) =
+            plain::self_attention_backward::<B>(qkv.clone(), state, grad.clone(), of, low);
+        let pairs = [(y, z), (dx, dz)].into_iter().chain(db.zip(dc));
+        for (i, (a, b)) in pairs.enumerate() {
+            assert_eq!(a.dtype(), DType::F32, "{i}");
+            let e = error::<B, 1>(flat::<B>(a), flat::<B>(b));
+            assert!(e < 3e-3, "{groups:?}, {i}: off by {e:e}");
+        }
+    }
+}
+
 #[test]
 fn fused_equals_plain_on_flex() {
     fused_equals_plain::<Flex>();
@@ -81,7 +119,10 @@ fn fused_equals_plain_on_ndarray() {
 #[cfg(feature = "wgpu")]
 #[test]
 fn fused_equals_plain_on_wgpu() {
-    crate::fused::testing::by_every_compiler(fused_equals_plain::<burn::backend::Wgpu>);
+    crate::fused::testing::by_every_compiler(|| {
+        fused_equals_plain::<burn::backend::Wgpu>();
+        fused_equals_plain_in_float16::<burn::backend::Wgpu>();
+    });
 }
 
 type Graph = Autodiff<Flex>;
