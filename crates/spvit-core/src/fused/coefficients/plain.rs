@@ -42,7 +42,7 @@ pub(super) fn gated_rows_backward<B: Backend>(
     let ([rows, _], [count]) = (w.dims(), wrap::<B, 1>(gates.clone()).dims());
     let sums = (grad.clone() * w).sum_dim(1).reshape([rows]);
     let w_grad = grad * column::<B>(gates, [first, rows]);
-    let own = Tensor::zeros([count], &sums.device()).slice_assign([first..first + rows], sums);
+    let own = Tensor::zeros([count], &sums.device()).slice_assign(first..first + rows, sums);
     let own = with_earlier::<B>(raw(own), earlier);
     [raw(w_grad), own]
 }

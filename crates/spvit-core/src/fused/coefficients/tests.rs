@@ -40,30 +40,33 @@ fn plain_products_equal_the_kernel<B: FusedOps>() {
     );
 }
 
-/// Gates of three layers among those of all, of which the middle one has the first and last rows of its own.
+/// Rows and width of three layers.
+const LAYERS: [[usize; 2]; 3] = [[2, 300], [37, 11], [5, 700]];
+
+type Graph<B> = FloatTensor<Autodiff<B>>;
+
+/// The layers' rows, which follow the gates of all, gated by this operation.
+fn gated_layers<B: FusedOps>(
+    gated: fn(Graph<B>, Graph<B>, usize) -> Graph<B>,
+    x: Vec<Graph<B>>,
+) -> Graph<B> {
+    let mut first = 0;
+    let parts = x[1..].iter().zip(LAYERS).map(|(w, [rows, _])| {
+        first += rows;
+        flat::<Autodiff<B>>(gated(w.clone(), x[0].clone(), first - rows))
+    });
+    raw(Tensor::cat(parts.collect(), 0))
+}
+
+/// Three layers' gates among those of all.
 fn gated_rows_equal_products<B: FusedOps>() {
-    let layers = [(2, 300), (37, 11), (5, 700)];
-    let shapes: Vec<[usize; 2]> = layers.iter().map(|&(rows, width)| [rows, width]).collect();
-    let shapes: Vec<&[usize]> =
-        std::iter::once(&[44][..]).chain(shapes.iter().map(|s| &s[..])).collect();
-    let all = |gated: &dyn Fn(
-        FloatTensor<Autodiff<B>>,
-        FloatTensor<Autodiff<B>>,
-        usize,
-    ) -> FloatTensor<Autodiff<B>>,
-               x: Vec<FloatTensor<Autodiff<B>>>| {
-        let mut first = 0;
-        let parts = x[1..].iter().zip(layers).map(|(w, (rows, _))| {
-            first += rows;
-            flat::<Autodiff<B>>(gated(w.clone(), x[0].clone(), first - rows))
-        });
-        raw(Tensor::cat(parts.collect(), 0))
-    };
+    let all: &[usize] = &[44];
+    let shapes: Vec<_> = std::iter::once(all).chain(LAYERS.iter().map(|s| &s[..])).collect();
     check::<B>(
         "gated rows",
         &shapes,
-        |x| all(&|w, gates, first| Autodiff::<B>::gated_rows(w, gates, first), x),
-        |x| all(&|w, gates, first| plain::gated_rows::<Autodiff<B>>(w, gates, first), x),
+        |x| gated_layers::<B>(Autodiff::<B>::gated_rows, x),
+        |x| gated_layers::<B>(plain::gated_rows::<Autodiff<B>>, x),
     );
     let [w, grad] = [0.4, 0.7].map(|f| raw(wave::<B, 2>([37, 11], f)));
     let gates = raw(wave::<B, 1>([44], 0.3));

@@ -50,9 +50,9 @@ simd_fn! {
         earlier: Option<&[f32]>,
         epsilon: f32,
         x_grad: &mut [MaybeUninit<f32>],
-        weight_grad: &mut [f32],
-        bias_grad: &mut [f32],
+        sums: [&mut [f32]; 2],
     ) {
+        let [weight_grad, bias_grad] = sums;
         let d = weight.len();
         let mut normal = vec![0.0f32; d];
         let mut scaled = vec![0.0f32; d];
@@ -133,7 +133,7 @@ fn layer_norm_backward(
                 .map(|(i, ((dx, x), g))| {
                     let (mut dw, mut db) = (vec![0.0; d], vec![0.0; d]);
                     let own = earlier.map(|earlier| &earlier[i * size..][..x.len()]);
-                    backward_rows(x, weight, g, own, epsilon as f32, dx, &mut dw, &mut db);
+                    backward_rows(x, weight, g, own, epsilon as f32, dx, [&mut dw, &mut db]);
                     (dw, db)
                 })
                 .collect();
