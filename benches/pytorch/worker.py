@@ -134,23 +134,31 @@ def main():
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--dtype", default="float32", choices=["float32", "bfloat16"])
+    parser.add_argument("--compile", action="store_true")
     options = parser.parse_args()
     torch.manual_seed(0)
     if options.threads:
         torch.set_num_threads(options.threads)
     image, _, channels, classes, *_ = SHAPES[options.shape]
-    kind = {"device": options.device, "dtype": getattr(torch, options.dtype)}
-    x = torch.randn(options.batch, channels, image, image).to(**kind)
+    # As spvit's own: parameters in float32, products in the lower type.
+    low = torch.autocast(options.device, torch.bfloat16, enabled=options.dtype == "bfloat16")
+    x = torch.randn(options.batch, channels, image, image).to(options.device)
     y = (torch.arange(options.batch) % classes).to(options.device)
     models, optimisers = {}, {}
 
-    def step(name):
+    def model(name):
         if name not in models:
-            models[name] = Vit(options.shape, name == "search").to(**kind).train()
-            optimisers[name] = torch.optim.AdamW(models[name].parameters(), 1e-4)
-        loss = F.cross_entropy(models[name](x), y)
+            own = Vit(options.shape, name == "search").to(options.device).train()
+            optimisers[name] = torch.optim.AdamW(own.parameters(), 1e-4)
+            models[name] = (own, torch.compile(own) if options.compile else own)
+        return models[name]
+
+    def step(name):
+        own, forward = model(name)
+        with low:
+            loss = F.cross_entropy(forward(x), y)
         if name == "search":
-            loss = loss + models[name].cost()
+            loss = loss + own.cost()
         optimisers[name].zero_grad()
         loss.backward()
         optimisers[name].step()
@@ -158,12 +166,14 @@ def main():
     for line in sys.stdin:
         name = line.strip()
         if name == "memory":
-            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, flush=True)
+            host = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+            own = torch.cuda.max_memory_reserved() / 2**20 if options.device == "cuda" else host
+            print(own, flush=True)
             continue
         began = time.perf_counter()
         if name == "dense_forward":
-            with torch.no_grad():
-                models.setdefault("dense", Vit(options.shape, False).to(**kind))(x)
+            with torch.no_grad(), low:
+                model("dense")[1](x)
         else:
             step(name)
         if options.device != "cpu":

@@ -47,8 +47,9 @@ pub struct Arguments {
     #[arg(long, conflicts_with_all = ["against_pytorch", "in_turn", "scaling", "latency"])]
     runtimes: bool,
     /// Count the kernels that a dense, a search and a fine-tuning step and both forward passes launch, and
-    /// the memory that they reserve, on cuda, vulkan or wgpu; on wgpu, the bytes that they read and write, too
-    #[arg(long, conflicts_with_all = ["against_pytorch", "in_turn", "scaling", "latency", "runtimes"])]
+    /// the memory that they reserve, on cuda, vulkan or wgpu; on wgpu, the bytes that they read and write, too;
+    /// before a comparison, if there is one
+    #[arg(long, conflicts_with_all = ["scaling", "latency", "runtimes"])]
     count: bool,
     /// Shapes and batch sizes of the comparison and the count
     #[arg(long, value_delimiter = ',', default_values_t = ["vit_mini:64".to_string(), "deit_tiny:8".to_string()])]
@@ -107,9 +108,10 @@ pub fn run(arguments: Arguments) -> Result<(), Failure> {
         };
         if arguments.count {
             arguments.backend.iter().try_for_each(|name| count::print(name, shape, batch))?;
-            continue;
         }
-        compare(shape, batch, &arguments, python.as_deref())?;
+        if compares {
+            compare(shape, batch, &arguments, python.as_deref())?;
+        }
     }
     Ok(())
 }
@@ -204,16 +206,29 @@ impl Drop for Worker {
     }
 }
 
-/// PyTorch's name, device and type for these backends.
-fn rivals(backends: &[String]) -> Vec<(&'static str, &'static str, &'static str)> {
-    let has = |name: &str| backends.iter().any(|backend| backend == name);
-    let cuda = backends.iter().any(|name| name.split('-').next() == Some("cuda"));
-    let device = if cuda { "cuda" } else { "cpu" };
-    let mut rivals = vec![("pytorch", device, "float32")];
-    if has("cuda-bf16") {
-        rivals.push(("pytorch-bf16", device, "bfloat16"));
-    }
-    rivals
+/// PyTorch in one of its forms.
+struct Rival {
+    name: &'static str,
+    /// That of the backends that it is compared with.
+    precision: &'static str,
+    compiled: bool,
+}
+
+/// What runs beside these backends, and where: what `torch.compile` makes of a model, too, on a GPU.
+fn rivals(backends: &[String]) -> Result<(&'static str, Vec<Rival>), Failure> {
+    const ALL: [Rival; 4] = [
+        Rival { name: "pytorch", precision: "f32", compiled: false },
+        Rival { name: "pytorch-compiled", precision: "f32", compiled: true },
+        Rival { name: "pytorch-bf16", precision: "bf16", compiled: false },
+        Rival { name: "pytorch-bf16-compiled", precision: "bf16", compiled: true },
+    ];
+    let own = backends.iter().map(|name| parted(name)).collect::<Result<Vec<_>, _>>()?;
+    let cuda = own.iter().any(|(backend, _)| *backend == "cuda");
+    let asked = |rival: &Rival| {
+        let beside = own.iter().any(|(_, precision)| *precision == rival.precision);
+        beside && (cuda || !rival.compiled)
+    };
+    Ok((if cuda { "cuda" } else { "cpu" }, ALL.into_iter().filter(asked).collect()))
 }
 
 /// One worker for each program and step, so that each has its own peak memory.
@@ -233,11 +248,14 @@ fn workers(
         }
     }
     let Some(python) = python else { return Ok(all) };
-    for (name, device, dtype) in rivals(&arguments.backend) {
+    let (device, rivals) = rivals(&arguments.backend)?;
+    for Rival { name, precision, compiled } in rivals {
+        let dtype = if precision == "bf16" { "bfloat16" } else { "float32" };
         for step in ["dense", "search", "dense_forward"] {
             let mut command = Command::new(python);
             command.arg("benches/pytorch/worker.py").args(own);
             command.args(["--device", device, "--dtype", dtype]);
+            command.args(compiled.then_some("--compile"));
             all.push((Worker::start(name, &mut command)?, step));
         }
     }
@@ -263,7 +281,7 @@ fn compare(
     }
     println!("\n{shape}, batch {batch}, {} rounds in turn", arguments.rounds);
     println!(
-        "{:12} {:16} {:>10} {:>10} {:>12}",
+        "{:21} {:16} {:>10} {:>10} {:>12}",
         "program", "step", "median s", "mean s", "peak MiB"
     );
     let mut rows = Vec::new();
@@ -272,7 +290,7 @@ fn compare(
         times.sort_by(f64::total_cmp);
         let median = times.get(times.len() / 2).copied().unwrap_or(f64::NAN);
         let memory = worker.ask("memory")?;
-        println!("{:12} {step:16} {median:10.4} {mean:10.4} {memory:12.0}", worker.name);
+        println!("{:21} {step:16} {median:10.4} {mean:10.4} {memory:12.0}", worker.name);
         rows.push((worker.name.clone(), *step, median, mean, memory));
     }
     let row = |name: &str, step: &str| rows.iter().find(|row| row.0 == name && row.1 == step);
@@ -281,6 +299,7 @@ fn compare(
             println!("{what}: {:.3}", a / b);
         }
     };
+    let (_, rivals) = rivals(&arguments.backend)?;
     for backend in &arguments.backend {
         // Steps differ by their gates, so that their mean is what a search pays.
         let mean = |step: &str| row(backend, step).map(|row| row.3);
@@ -290,10 +309,12 @@ fn compare(
         let median = |step: &str| row(backend, step).map(|row| row.2);
         let (compact, dense) = (median("compact_forward"), median("dense_forward"));
         ratio(&format!("{backend} compact / dense forward, medians"), compact, dense);
-        for step in ["dense", "search", "dense_forward"] {
-            let rival = if backend.ends_with("-bf16") { "pytorch-bf16" } else { "pytorch" };
-            let theirs = row(rival, step).map(|row| row.3);
-            ratio(&format!("{backend} / {rival} {step}, means"), mean(step), theirs);
+        let precision = parted(backend)?.1;
+        for Rival { name, .. } in rivals.iter().filter(|rival| rival.precision == precision) {
+            for step in ["dense", "search", "dense_forward"] {
+                let theirs = row(name, step).map(|row| row.3);
+                ratio(&format!("{backend} / {name} {step}, means"), mean(step), theirs);
+            }
         }
     }
     if let Some((worker, _)) = all.first_mut() {
