@@ -3,7 +3,7 @@
 use std::{
     alloc::{GlobalAlloc, Layout},
     ffi::{c_int, c_long},
-    sync::atomic::{AtomicUsize, Ordering},
+    sync::atomic::{AtomicBool, AtomicUsize, Ordering},
 };
 
 use mimalloc::MiMalloc;
@@ -87,11 +87,12 @@ pub fn tell_when_it_runs_out() {
 #[cfg(unix)]
 extern "C" fn ran_out(_: c_int) {
     #[allow(unsafe_code)]
-    // SAFETY: POSIX's declarations; both may be called in a handler.
+    // SAFETY: POSIX's declarations; all may be called in a handler.
     unsafe extern "C" {
         fn write(file: c_int, bytes: *const u8, count: usize) -> isize;
         safe fn _exit(code: c_int) -> !;
         safe fn raise(number: c_int) -> c_int;
+        safe fn pause() -> c_int;
     }
     let refused = REFUSED.load(Ordering::Relaxed);
     if refused == 0 {
@@ -100,24 +101,34 @@ extern "C" fn ran_out(_: c_int) {
         raise(system::SIGABRT);
         return;
     }
+    // Several threads may find no memory at once: one says so, and ends them all.
+    static TOLD: AtomicBool = AtomicBool::new(false);
+    while TOLD.swap(true, Ordering::Relaxed) {
+        pause();
+    }
     let (mut digits, mut rest, mut start) = ([b'0'; 20], refused.div_ceil(1_000_000), 20);
     while rest > 0 {
         start -= 1;
         digits[start] = b'0' + (rest % 10) as u8;
         rest /= 10;
     }
+    // In one piece and on a line of its own, whatever another thread is about to write.
+    let (mut text, mut length) = ([0u8; 256], 0);
     for part in [
-        b"error: the memory has run out: another ",
+        b"\nerror: the memory has run out: another ",
         &digits[start..],
         b" MB were asked for; make batch_size or the model smaller, set accumulate, or raise \
           the limit (ulimit -v, the container's). A run goes on from its last checkpoint with \
           --resume\n",
     ] {
-        // SAFETY: the bytes live as long as the call.
-        #[allow(unsafe_code)]
-        unsafe {
-            write(2, part.as_ptr(), part.len());
-        }
+        let end = (length + part.len()).min(text.len());
+        text[length..end].copy_from_slice(&part[..end - length]);
+        length = end;
+    }
+    // SAFETY: the bytes live as long as the call.
+    #[allow(unsafe_code)]
+    unsafe {
+        write(2, text.as_ptr(), length);
     }
     _exit(1)
 }
