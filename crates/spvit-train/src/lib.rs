@@ -58,7 +58,6 @@ pub use events::{EpochReport, Event, Observer, Progress, Silent};
 pub use examine::{Difference, Evaluation, ModelByClass, Software};
 pub use folder::{Lock, Part, RunFolder, write_atomically, write_config, write_config_from};
 pub use gate_metrics::{BlockGateReport, FfnGates, GateReport, QUANTILES};
-pub use loss::cross_entropy;
 pub use micro_batch::MicroBatch;
 pub use objectives::{Classification, SearchObjective, Searched, Uniforms};
 pub use origin::Origin;

@@ -3,27 +3,8 @@
 use burn::tensor::{
     Tensor, TensorData,
     activation::{log_softmax, softmax},
-    backend::Backend,
 };
-
-/// Cross-entropy against soft targets, summed over the micro-batch and divided by the batch's size.
-///
-/// Its gradient, `(softmax(x)·Σt - t)/total`, is attached to the value instead of being derived step
-/// by step: the backward pass of a logarithm takes a reciprocal, which Burn's ndarray backend
-/// rounds differently by where a tensor lies in memory, so that runs would not repeat.
-///
-/// # Shapes
-/// - logits, targets: `[count, classes]`, output: `[1]`.
-pub fn cross_entropy<B: Backend>(
-    logits: Tensor<B, 2>,
-    targets: Tensor<B, 2>,
-    total: usize,
-) -> Tensor<B, 1> {
-    let fixed = logits.clone().detach();
-    let value = (log_softmax(fixed.clone(), 1) * targets.clone()).sum() / -(total as f64);
-    let gradient = softmax(fixed.clone(), 1) * targets.clone().sum_dim(1) - targets;
-    value + ((logits - fixed) * gradient).sum() / total as f64
-}
+use spvit_core::{FusedOps, fused::cross_entropy};
 
 /// Divergence of a student's predictions from a teacher's at a temperature τ (soft distillation):
 /// `τ² KL(softmax(t/τ) ‖ softmax(s/τ))` summed over the micro-batch, divided by the batch's size and
@@ -31,7 +12,7 @@ pub fn cross_entropy<B: Backend>(
 ///
 /// # Shapes
 /// - student, teacher: logits `[count, classes]`, output: `[1]`.
-pub fn soft_distillation<B: Backend>(
+pub fn soft_distillation<B: FusedOps>(
     student: Tensor<B, 2>,
     teacher: Tensor<B, 2>,
     temperature: f64,
@@ -63,7 +44,7 @@ pub fn correct(logits: TensorData, labels: &[u16]) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use burn::backend::{Autodiff, Flex};
+    use burn::backend::Flex;
 
     /// The published code's losses of four images.
     #[test]
@@ -111,21 +92,5 @@ mod tests {
                 (f64::from(found.into_scalar()), values[name].as_f64().unwrap());
             assert!((found - expected).abs() < 2e-6, "{name}: {found}, not {expected}");
         }
-    }
-
-    /// Value and gradient against those that autodiff derives step by step.
-    #[test]
-    fn cross_entropy_has_the_gradient_of_its_definition() {
-        type B = Autodiff<Flex>;
-        let device = Default::default();
-        let x = [[0.5, -1.0, 2.0], [3.0, 0.1, -0.2]];
-        let x = Tensor::<B, 2>::from_floats(x, &device).require_grad();
-        let t = Tensor::<B, 2>::from_floats([[0.1, 0.2, 0.7], [1.0, 0.0, 0.0]], &device);
-        let plain = (log_softmax(x.clone(), 1) * t.clone()).sum() / -4.0;
-        let ours = cross_entropy(x.clone(), t, 4);
-        let grad = |loss: &Tensor<B, 1>| x.grad(&loss.backward()).unwrap();
-        let difference = (grad(&plain) - grad(&ours)).abs().max().into_scalar();
-        assert!(difference < 1e-7, "gradients differ by {difference}");
-        assert!((plain.into_scalar() - ours.into_scalar()).abs() < 1e-6);
     }
 }

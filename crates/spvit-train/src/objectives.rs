@@ -1,13 +1,12 @@
 //! The objectives of the phases.
 
 use burn::{module::AutodiffModule, tensor::Tensor};
-use spvit_core::TrainBackend;
+use spvit_core::{TrainBackend, fused::cross_entropy};
 use spvit_layers::{SearchVit, Vit};
 use spvit_search::{BlockUniforms, BudgetTerm, Gates};
 
 use crate::{
     Teacher,
-    loss::cross_entropy,
     micro_batch::MicroBatch,
     random::gate_uniforms,
     step::{GroupMapper, GroupVisitor, Loss, Objective, StepContext, Trainable},

@@ -10,12 +10,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use burn::module::Module;
 use burn::tensor::{Tensor, TensorData};
 pub(crate) use predictions::Predictions;
-use spvit_core::TrainBackend;
+use spvit_core::{TrainBackend, fused::cross_entropy};
 use spvit_layers::{Mode, Vit};
 
 use crate::{
     TrainError,
-    loss::{classes, cross_entropy, soft_distillation},
+    loss::{classes, soft_distillation},
     micro_batch::MicroBatch,
 };
 

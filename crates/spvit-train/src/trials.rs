@@ -2,7 +2,7 @@
 //! do not.
 
 use burn::tensor::{Tensor, TensorData};
-use spvit_core::TrainBackend;
+use spvit_core::{TrainBackend, fused::cross_entropy};
 use spvit_data::Loader;
 use spvit_layers::{Init, Mode, Vit, state};
 use spvit_search::Candidate;
@@ -12,7 +12,6 @@ use crate::{
     classify::{Classify, MODEL, restore_model},
     config::TrainingConfig,
     epochs::Training,
-    loss::cross_entropy,
     schedule::Schedule,
 };
 

@@ -16,6 +16,7 @@ mod attention;
 mod batch_norm;
 mod bottleneck;
 mod coefficients;
+mod cross_entropy;
 #[cfg(feature = "cube")]
 mod cube;
 mod distribution;
@@ -41,6 +42,7 @@ pub use bottleneck::{Bottleneck, BottleneckOps, bottleneck};
 pub use coefficients::{
     CoefficientOps, constant, gated_rows, squared_norms, with_coefficient_grads,
 };
+pub use cross_entropy::{CrossEntropyOps, cross_entropy};
 pub use distribution::{DistributionOps, head_distribution, head_sum};
 pub use linear::{LinearOps, affine, sum};
 pub use memory::MemoryOps;
@@ -64,6 +66,7 @@ pub trait FusedOps:
     + BatchNormOps
     + BottleneckOps
     + CoefficientOps
+    + CrossEntropyOps
     + DistributionOps
     + LinearOps
     + MemoryOps
@@ -82,6 +85,7 @@ impl<B> FusedOps for B where
         + BatchNormOps
         + BottleneckOps
         + CoefficientOps
+        + CrossEntropyOps
         + DistributionOps
         + LinearOps
         + MemoryOps
@@ -109,6 +113,7 @@ macro_rules! run_the_defaults {
             impl BatchNormOps for $backend {}
             impl BottleneckOps for $backend {}
             impl CoefficientOps for $backend {}
+            impl CrossEntropyOps for $backend {}
             impl DistributionOps for $backend {}
             impl LinearOps for $backend {}
             impl MemoryOps for $backend {}

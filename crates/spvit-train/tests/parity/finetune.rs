@@ -2,11 +2,11 @@
 //! no model of this project, but its objective drives the project's step.
 
 use burn::backend::Autodiff;
-use spvit_core::{FusedOps, TrainBackend};
+use spvit_core::{FusedOps, TrainBackend, fused::cross_entropy};
 use spvit_layers::state::{self, StateDict};
 use spvit_layers::{BlockGates, Family, Init, Operation, SearchVit};
 use spvit_train::{
-    Devices, MicroBatch, cross_entropy,
+    Devices, MicroBatch,
     step::{Group, Loss, Objective, Replicas, StepContext, StepOptions},
 };
 
