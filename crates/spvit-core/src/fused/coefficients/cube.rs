@@ -17,7 +17,7 @@ use crate::fused::cube::{
 const PARTS: usize = 1024;
 /// Elements that a unit multiplies before there are more parts.
 const ELEMENTS: usize = 8;
-/// Values at most: a kernel may bind eight buffers everywhere.
+/// Values at most; each is a buffer that the kernel binds.
 const VALUES: usize = 6;
 
 impl<R, F, I, BT> CoefficientOps for Fusion<CubeBackend<R, F, I, BT>>
