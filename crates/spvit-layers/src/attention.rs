@@ -60,6 +60,12 @@ pub(crate) fn free<B: FusedOps, const D: usize>(
     }
 }
 
+/// Tokens `[batch, tokens, dim]` one after the other, `[batch·tokens, dim]`: what is computed for each by itself
+/// can be one kernel with the product before it.
+pub(crate) fn rows<B: Backend>(x: Tensor<B, 3>) -> Tensor<B, 2> {
+    x.flatten(0, 1)
+}
+
 impl Attention {
     /// Of so many of the shape's heads.
     pub fn new(shape: &BlockShape, heads: usize) -> Self {
@@ -70,16 +76,20 @@ impl Attention {
         Self { heads, windows, relative, rope }
     }
 
-    /// Eq. 4 for `x` `[batch, tokens, dim]`; also returns Q, K and V `[items, tokens, 3·dim]`, the
-    /// items being images or windows.
+    /// Eq. 4 for `x` `[batch, tokens, dim]`, its rows `[batch·tokens, dim]`; also returns Q, K and V
+    /// `[items, tokens, 3·dim]`, the items being images or windows.
     pub fn forward<B: FusedOps>(
         &self,
         x: Tensor<B, 3>,
         weights: &AttentionWeights<B>,
-    ) -> (Tensor<B, 3>, Tensor<B, 3>) {
+    ) -> (Tensor<B, 2>, Tensor<B, 3>) {
         let (mixed, qkv) = self.mixed(x, weights);
         let (w, b) = weights.proj.clone();
-        (self.join(fused::affine(mixed, w, b)), qkv)
+        let out = match &self.windows {
+            Some(windows) => rows(windows.join(fused::affine(mixed, w, b))),
+            None => fused::affine(rows(mixed), w, b),
+        };
+        (out, qkv)
     }
 
     /// Tokens of windows `[items, tokens, dim]` back in the images' order `[batch, tokens, dim]`.

@@ -6,7 +6,7 @@ use spvit_core::{FusedOps, fused};
 
 use crate::{
     BlockConfig, BlockShape, BottleneckConv, Ffn, Init, LayerScale, Mode, Msa, Norm, Operation,
-    OperationGates, RowGates, SearchSpace, Umsa,
+    OperationGates, RowGates, SearchSpace, Umsa, attention::rows,
 };
 
 /// What stands in place of an attention layer.
@@ -149,14 +149,14 @@ impl<B: Backend> SearchBlock<B> {
     }
 }
 
-/// `x + γ ⊙ branch`, the branch scaled by its drop-path factors, too.
+/// `x + γ ⊙ branch`, both `[batch·tokens, dim]`, the branch scaled by its drop-path factors, too.
 fn add<B: FusedOps>(
-    x: Tensor<B, 3>,
-    branch: Tensor<B, 3>,
+    x: Tensor<B, 2>,
+    branch: Tensor<B, 2>,
     scale: &Option<LayerScale<B>>,
     mode: &Mode<B>,
     row: usize,
-) -> Tensor<B, 3> {
+) -> Tensor<B, 2> {
     let branch = match scale {
         Some(scale) => scale.forward(branch),
         None => branch,
@@ -170,7 +170,19 @@ impl<B: FusedOps> Block<B> {
     /// # Shapes
     /// - x: `[batch, tokens, dim]`, output: the same.
     pub fn forward(&self, x: Tensor<B, 3>, index: usize, mode: &Mode<B>) -> Tensor<B, 3> {
-        self.feed(self.mix(x, index, mode), index, mode)
+        let shape = x.dims();
+        self.forward_rows(rows(x), shape, index, mode).reshape(shape)
+    }
+
+    /// [`Block::forward`] of tokens one after the other, `[batch·tokens, dim]`.
+    pub(crate) fn forward_rows(
+        &self,
+        x: Tensor<B, 2>,
+        shape: [usize; 3],
+        index: usize,
+        mode: &Mode<B>,
+    ) -> Tensor<B, 2> {
+        self.feed_rows(self.mix_rows(x, shape, index, mode), index, mode)
     }
 
     /// The first half, `x + γ1 ⊙ mixer(norm1 x)`.
@@ -178,11 +190,23 @@ impl<B: FusedOps> Block<B> {
     /// # Shapes
     /// - x: `[batch, tokens, dim]`, output: the same.
     pub fn mix(&self, x: Tensor<B, 3>, index: usize, mode: &Mode<B>) -> Tensor<B, 3> {
+        let shape = x.dims();
+        self.mix_rows(rows(x), shape, index, mode).reshape(shape)
+    }
+
+    fn mix_rows(
+        &self,
+        x: Tensor<B, 2>,
+        shape: [usize; 3],
+        index: usize,
+        mode: &Mode<B>,
+    ) -> Tensor<B, 2> {
+        let normal = || self.norm1.forward(x.clone());
         let mixed = match &self.attn {
             Mixer::Shortcut(Shortcut { adds_norm: false }) => return x,
-            Mixer::Shortcut(Shortcut { adds_norm: true }) => self.norm1.forward(x.clone()),
-            Mixer::Bconv(bconv) => bconv.forward(self.norm1.forward(x.clone()), mode),
-            Mixer::Msa(msa) => msa.forward(self.norm1.forward(x.clone())),
+            Mixer::Shortcut(Shortcut { adds_norm: true }) => normal(),
+            Mixer::Bconv(bconv) => rows(bconv.forward(normal().reshape(shape), mode)),
+            Mixer::Msa(msa) => msa.rows(normal().reshape(shape)),
         };
         add(x, mixed, &self.ls1, mode, 2 * index)
     }
@@ -192,6 +216,11 @@ impl<B: FusedOps> Block<B> {
     /// # Shapes
     /// - x: `[batch, tokens, dim]`, output: the same.
     pub fn feed(&self, x: Tensor<B, 3>, index: usize, mode: &Mode<B>) -> Tensor<B, 3> {
+        let shape = x.dims();
+        self.feed_rows(rows(x), index, mode).reshape(shape)
+    }
+
+    fn feed_rows(&self, x: Tensor<B, 2>, index: usize, mode: &Mode<B>) -> Tensor<B, 2> {
         let y = match self.mlp.hidden() {
             0 => self.mlp.forward(x.clone(), None),
             _ => self.mlp.forward(self.norm2.forward(x.clone()), None),
@@ -212,9 +241,22 @@ impl<B: FusedOps> SearchBlock<B> {
         index: usize,
         mode: &Mode<B>,
     ) -> Tensor<B, 3> {
-        let (normal, heads) = (self.norm1.forward(x.clone()), gates.heads.as_ref());
+        let shape = x.dims();
+        self.forward_rows(rows(x), shape, gates, (index, mode)).reshape(shape)
+    }
+
+    /// [`SearchBlock::forward`] of tokens one after the other, `[batch·tokens, dim]`.
+    pub(crate) fn forward_rows(
+        &self,
+        x: Tensor<B, 2>,
+        shape: [usize; 3],
+        gates: &BlockGates<B>,
+        (index, mode): (usize, &Mode<B>),
+    ) -> Tensor<B, 2> {
+        let normal = self.norm1.forward(x.clone()).reshape(shape);
+        let heads = gates.heads.as_ref();
         let mixed = self.attn.forward_heads(normal, &gates.operation, heads, mode);
-        let x = add(x, mixed, &self.ls1, mode, 2 * index);
+        let x = add(x, rows(mixed), &self.ls1, mode, 2 * index);
         let y = self.mlp.forward(self.norm2.forward(x.clone()), gates.ffn.as_ref());
         add(x, y, &self.ls2, mode, 2 * index + 1)
     }

@@ -74,13 +74,14 @@ impl<B: Backend> TrainContext<B> {
 }
 
 impl<B: Backend> Mode<'_, B> {
-    /// A residual branch `[batch, tokens, dim]`, scaled by its drop-path factors.
-    pub(crate) fn scale_branch(&self, branch: Tensor<B, 3>, row: usize) -> Tensor<B, 3> {
+    /// A residual branch `[batch·tokens, dim]`, scaled by its drop-path factors.
+    pub(crate) fn scale_branch(&self, branch: Tensor<B, 2>, row: usize) -> Tensor<B, 2> {
         match self {
             Self::Train(TrainContext { drop_path: Some(drop_path), .. }) => {
-                let batch = branch.dims()[0];
+                let (shape, batch) = (branch.dims(), drop_path.factors.dims()[1]);
                 let factors = drop_path.factors.clone().narrow(0, row, 1);
-                branch * factors.reshape([batch, 1, 1])
+                let by_image = branch.reshape([batch, shape[0] / batch, shape[1]]);
+                (by_image * factors.reshape([batch, 1, 1])).reshape(shape)
             }
             _ => branch,
         }

@@ -103,8 +103,12 @@ impl<B: FusedOps> Ffn<B> {
     /// of one per token and hidden dimension; values and gradients are the same.
     ///
     /// # Shapes
-    /// - x: `[batch, tokens, dim]`, gates: one for each hidden dimension (`None`: all open), output: as x.
-    pub fn forward(&self, x: Tensor<B, 3>, gates: Option<&RowGates<B>>) -> Tensor<B, 3> {
+    /// - x: `[.., dim]`, gates: one for each hidden dimension (`None`: all open), output: as x.
+    pub fn forward<const D: usize>(
+        &self,
+        x: Tensor<B, D>,
+        gates: Option<&RowGates<B>>,
+    ) -> Tensor<B, D> {
         let Some(fc2) = &self.fc2 else {
             let zeros = x.detach().zeros_like();
             return match &self.bias {
@@ -112,19 +116,19 @@ impl<B: FusedOps> Ffn<B> {
                 None => zeros,
             };
         };
-        let hidden = self.features(x);
         let weight = match gates {
             Some(gates) => gates.over(fc2.weight.val()),
             None => fc2.weight.val(),
         };
+        let hidden = self.features(x);
         fused::affine(hidden, weight, fc2.bias.as_ref().map(Param::val))
     }
 
-    /// What W2 maps, `[batch, tokens, hidden]`, of a network that has hidden dimensions.
+    /// What W2 maps, of a network that has hidden dimensions.
     ///
     /// # Shapes
-    /// - x: `[batch, tokens, dim]`.
-    pub fn features(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+    /// - x: `[.., dim]`, output: `[.., hidden]`.
+    pub fn features<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
         let hidden = self.hidden_values(x);
         match &self.norm {
             Some(norm) => norm.forward(hidden),
@@ -132,10 +136,10 @@ impl<B: FusedOps> Ffn<B> {
         }
     }
 
-    fn hidden_values(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
-        let split = |both: Tensor<B, 3>| {
-            let width = both.dims()[2] / 2;
-            [0, 1].map(|half| both.clone().narrow(2, half * width, width))
+    fn hidden_values<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
+        let split = |both: Tensor<B, D>| {
+            let width = both.dims()[D - 1] / 2;
+            [0, 1].map(|half| both.clone().narrow(D - 1, half * width, width))
         };
         let [gate, value] = match (self.kind, &self.fc1, &self.fc1_g, &self.fc1_x) {
             (FfnKind::Plain, Some(fc1), ..) => {

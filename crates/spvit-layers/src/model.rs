@@ -8,7 +8,7 @@ use spvit_core::{FusedOps, fused};
 
 use crate::{
     AttentionPool, Block, BlockConfig, BlockGates, Family, Init, Linear, Mode, ModelConfig, Norm,
-    PatchEmbed, PatchMerging, Pool, SearchBlock,
+    PatchEmbed, PatchMerging, Pool, SearchBlock, attention::rows,
 };
 
 /// A model of plain attention, bottleneck convolutions and cut FFNs: the compact form. Dense is the
@@ -300,17 +300,23 @@ impl<B: FusedOps, K> VisionTransformer<B, K> {
         }
     }
 
-    /// Embeds, applies every block and merging in turn, and classifies.
+    /// Embeds, applies every block and merging in turn, and classifies. A block is given tokens one after
+    /// the other, `[batch·tokens, dim]`, and how many of each there are.
     fn pass(
         &self,
         images: Tensor<B, 4>,
-        mut block: impl FnMut(usize, &K, Tensor<B, 3>) -> Tensor<B, 3>,
+        mut block: impl FnMut(usize, &K, Tensor<B, 2>, [usize; 3]) -> Tensor<B, 2>,
     ) -> HeadLogits<B> {
-        let mut x = self.embed(images);
+        let x = self.embed(images);
+        let (mut shape, mut x) = (x.dims(), rows(x));
         for (index, own) in self.blocks.iter().enumerate() {
-            x = self.merge(index, block(index, own, x));
+            x = block(index, own, x, shape);
+            if self.layout.merges.contains(&index) {
+                let merged = self.merge(index, x.reshape(shape));
+                (shape, x) = (merged.dims(), rows(merged));
+            }
         }
-        self.classify(x)
+        self.classify(x.reshape(shape))
     }
 
     /// The merging that follows a block, if one does, applied to the block's output
@@ -334,7 +340,9 @@ impl<B: FusedOps> Vit<B> {
 
     /// [`Vit::forward`], but with the logits of every classifier for themselves.
     pub fn forward_heads(&self, images: Tensor<B, 4>, mode: &Mode<B>) -> HeadLogits<B> {
-        let pass = |mode: &Mode<B>| self.pass(images, |index, own, x| own.forward(x, index, mode));
+        let pass = |mode: &Mode<B>| {
+            self.pass(images, |index, own, x, shape| own.forward_rows(x, shape, index, mode))
+        };
         match mode {
             Mode::Evaluate => B::in_pool(|| pass(&Mode::Evaluate)),
             // Its context belongs to the thread that computes the whole step.
@@ -355,6 +363,9 @@ impl<B: FusedOps> SearchVit<B> {
         gates: &[BlockGates<B>],
         mode: &Mode<B>,
     ) -> Tensor<B, 2> {
-        self.pass(images, |index, block, x| block.forward(x, &gates[index], index, mode)).mean()
+        let pass = self.pass(images, |index, block, x, shape| {
+            block.forward_rows(x, shape, &gates[index], (index, mode))
+        });
+        pass.mean()
     }
 }

@@ -93,6 +93,12 @@ impl<B: FusedOps> Msa<B> {
     /// # Shapes
     /// - x: `[batch, tokens, dim]`, output: the same.
     pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+        let shape = x.dims();
+        self.rows(x).reshape(shape)
+    }
+
+    /// [`Msa::forward`], the tokens of all images one after the other: `[batch·tokens, dim]`.
+    pub(crate) fn rows(&self, x: Tensor<B, 3>) -> Tensor<B, 2> {
         self.layout.forward(x, &self.weights(true)).0
     }
 

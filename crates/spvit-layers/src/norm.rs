@@ -78,8 +78,8 @@ impl<B: Backend> LayerScale<B> {
     /// Scales the last dimension.
     ///
     /// # Shapes
-    /// - x: `[batch, tokens, dim]`, output: the same.
-    pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
+    /// - x: `[.., dim]`, output: the same.
+    pub fn forward<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
         x * self.gamma.val().unsqueeze()
     }
 }

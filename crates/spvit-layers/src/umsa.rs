@@ -186,8 +186,9 @@ impl<B: FusedOps> Umsa<B> {
         match open {
             Operation::Msa => {
                 let gated = weights.msa.clone().gated(heads);
+                let shape = x.dims();
                 let (out, qkv) = self.msa.layout.forward(x, &gated);
-                (out, Some(qkv))
+                (out.reshape(shape), Some(qkv))
             }
             Operation::BConv(kernel) => match self.kernels().position(|k| k == kernel) {
                 Some(index) if !self.separate.is_empty() => {
@@ -223,7 +224,7 @@ impl<B: FusedOps> Umsa<B> {
                 _ if op == opened => fused::constant(out.clone()),
                 Operation::Msa => {
                     let weights = weights.msa.clone().gated(heads.as_ref());
-                    self.msa.layout.forward(x.clone(), &weights).0
+                    self.msa.layout.forward(x.clone(), &weights).0.reshape(x.dims())
                 }
                 Operation::Shortcut => x.zeros_like(),
                 Operation::BConv(kernel) if !self.separate.is_empty() => {

@@ -3,7 +3,12 @@
 //! A kernel stands in fusion's stream as one operation, with contiguous inputs and outputs. It
 //! computes in float32; other types run the plain default.
 
-use std::{fmt, iter};
+use std::{
+    any::Any,
+    collections::VecDeque,
+    fmt, iter,
+    sync::{Mutex, PoisonError},
+};
 
 use burn::tensor::{DType, Device, Shape};
 use burn_cubecl::{
@@ -14,10 +19,10 @@ use burn_fusion::{
     Fusion, FusionRuntime, FusionTensor,
     stream::{Operation, OperationStreams},
 };
-use burn_ir::{CustomOpIr, HandleContainer, OperationIr, TensorIr};
+use burn_ir::{CustomOpIr, HandleContainer, OperationIr, TensorId, TensorIr};
 use cubecl::prelude::*;
 
-use super::{ActivationOps, BottleneckOps, LinearOps, MemoryOps, PoolOps, PrecisionOps};
+use super::{ActivationOps, BottleneckOps, MemoryOps, PoolOps, PrecisionOps};
 
 /// Operations that need no kernel of ours.
 macro_rules! run_the_defaults {
@@ -35,7 +40,7 @@ macro_rules! run_the_defaults {
     };
 }
 
-run_the_defaults!(ActivationOps, BottleneckOps, LinearOps, PoolOps, PrecisionOps);
+run_the_defaults!(ActivationOps, BottleneckOps, PoolOps, PrecisionOps);
 
 impl<R, F, I, BT> MemoryOps for Fusion<CubeBackend<R, F, I, BT>>
 where
@@ -60,7 +65,7 @@ pub(super) type CubeFloat<R> = FusionTensor<FusionCubeRuntime<R>>;
 type CubeHandle<R> = <FusionCubeRuntime<R> as FusionRuntime>::FusionHandle;
 
 /// How a tensor's handle is read; its element types are those of the tensor itself.
-type Reader<R> = CubeBackend<R, f32, i32, u8>;
+pub(super) type Reader<R> = CubeBackend<R, f32, i32, u8>;
 
 /// Units of a cube where each computes elements of its own.
 pub(super) const UNITS: u32 = 256;
@@ -126,18 +131,85 @@ pub(super) fn register_typed<R: CubeRuntime>(
     outputs: Vec<(Shape, DType)>,
     launch: impl Fn(Vec<CubeTensor<R>>, Vec<CubeTensor<R>>) + Send + Sync + 'static,
 ) -> Vec<CubeFloat<R>> {
+    register_changing(name, 0, inputs, outputs, launch)
+}
+
+/// [`register_all`] of a kernel that writes the first `changed` inputs where they lie. They come back before the
+/// outputs; a tensor that others hold as well is copied first.
+pub(super) fn register_in_place<R: CubeRuntime>(
+    name: &'static str,
+    changed: usize,
+    inputs: Vec<CubeFloat<R>>,
+    outputs: Vec<Shape>,
+    launch: impl Fn(Vec<CubeTensor<R>>, Vec<CubeTensor<R>>) + Send + Sync + 'static,
+) -> Vec<CubeFloat<R>> {
+    let outputs = outputs.into_iter().map(|shape| (shape, DType::F32)).collect();
+    register_changing(name, changed, inputs, outputs, launch)
+}
+
+fn register_changing<R: CubeRuntime>(
+    name: &'static str,
+    changed: usize,
+    inputs: Vec<CubeFloat<R>>,
+    outputs: Vec<(Shape, DType)>,
+    launch: impl Fn(Vec<CubeTensor<R>>, Vec<CubeTensor<R>>) + Send + Sync + 'static,
+) -> Vec<CubeFloat<R>> {
     let client = inputs[0].client.clone();
     let streams = OperationStreams::with_inputs(&inputs);
     let inputs: Vec<TensorIr> = inputs.into_iter().map(FusionTensor::into_ir).collect();
+    let same = inputs[..changed].iter().map(|x| (x.shape.clone(), x.dtype));
     let output = |(shape, dtype)| TensorIr::uninit(client.create_empty_handle(), shape, dtype);
-    let outputs: Vec<TensorIr> = outputs.into_iter().map(output).collect();
+    let outputs: Vec<TensorIr> = same.chain(outputs).map(output).collect();
     let ir = CustomOpIr::new(name, &inputs, &outputs);
-    let operation = Launch { name, inputs, outputs, launch };
+    let operation = Launch { name, changed, inputs, outputs, launch };
     client.register(streams, OperationIr::Custom(ir), operation)
+}
+
+/// Another view of a tensor: no kernel, and an operation that no chain of others begins with.
+///
+/// Burn makes a product and the elementwise operations after it one kernel, but not where a reshape of one of
+/// their operands comes before the product in the same chain.
+pub(super) fn view<R: CubeRuntime>(
+    x: CubeFloat<R>,
+    shape: Shape,
+    of: impl Fn(CubeTensor<R>) -> CubeTensor<R> + Send + Sync + 'static,
+) -> CubeFloat<R> {
+    let client = x.client.clone();
+    let streams = OperationStreams::with_inputs([&x]);
+    let output = TensorIr::uninit(client.create_empty_handle(), shape, x.dtype);
+    let input = x.into_ir();
+    let ir = CustomOpIr::new("view", std::slice::from_ref(&input), std::slice::from_ref(&output));
+    let [view] =
+        known(client.register(streams, OperationIr::Custom(ir), View { input, output, of }));
+    view
+}
+
+struct View<F> {
+    input: TensorIr,
+    output: TensorIr,
+    of: F,
+}
+
+impl<F> fmt::Debug for View<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("view")
+    }
+}
+
+impl<R, F> Operation<FusionCubeRuntime<R>> for View<F>
+where
+    R: CubeRuntime,
+    F: Fn(CubeTensor<R>) -> CubeTensor<R> + Send + Sync,
+{
+    fn execute(&self, handles: &mut HandleContainer<CubeHandle<R>>) {
+        let view = (self.of)(handles.get_float_tensor::<Reader<R>>(&self.input));
+        handles.register_float_tensor::<Reader<R>>(&self.output.id, view);
+    }
 }
 
 struct Launch<F> {
     name: &'static str,
+    changed: usize,
     inputs: Vec<TensorIr>,
     outputs: Vec<TensorIr>,
     launch: F,
@@ -156,16 +228,22 @@ where
 {
     fn execute(&self, handles: &mut HandleContainer<CubeHandle<R>>) {
         let read = |ir| into_contiguous(handles.get_float_tensor::<Reader<R>>(ir));
-        let inputs: Vec<CubeTensor<R>> = self.inputs.iter().map(read).collect();
+        let mut inputs: Vec<CubeTensor<R>> = self.inputs.iter().map(read).collect();
+        for changed in &mut inputs[..self.changed] {
+            if !changed.can_mut() {
+                *changed = changed.copy();
+            }
+        }
         let new = |ir: &TensorIr| {
             let (client, device) = (inputs[0].client.clone(), inputs[0].device.clone());
             empty_device_contiguous_dtype(client, device, ir.shape.clone(), ir.dtype)
         };
-        let outputs: Vec<CubeTensor<R>> = self.outputs.iter().map(new).collect();
-        for (ir, output) in self.outputs.iter().zip(&outputs) {
+        let new: Vec<CubeTensor<R>> = self.outputs[self.changed..].iter().map(new).collect();
+        let all = inputs[..self.changed].iter().chain(&new);
+        for (ir, output) in self.outputs.iter().zip(all) {
             handles.register_float_tensor::<Reader<R>>(&ir.id, output.clone());
         }
-        (self.launch)(inputs, outputs);
+        (self.launch)(inputs, new);
     }
 }
 
@@ -213,50 +291,75 @@ pub(super) fn earlier_at(earlier: &Sequence<Array<f32>>, place: usize) -> f32 {
     value
 }
 
-/// Sums over the rows of `[rows, 2·width]`, the two halves `[width]` apart.
-pub(super) fn column_sums<R: CubeRuntime>(all: CubeFloat<R>) -> [CubeFloat<R>; 2] {
-    let (rows, width) = (all.shape[0], all.shape[1] / 2);
-    let launch = move |[all]: [CubeTensor<R>; 1], [first, second]: [CubeTensor<R>; 2]| {
+/// Sums over the rows of `[rows, N·width]`, its N parts `[width]` apart.
+pub(super) fn column_sums<R: CubeRuntime, const N: usize>(all: CubeFloat<R>) -> [CubeFloat<R>; N] {
+    let (rows, width) = (all.shape[0], all.shape[1] / N);
+    let launch = move |[all]: [CubeTensor<R>; 1], parts: [CubeTensor<R>; N]| {
         let client = all.client.clone();
         column_sums_kernel::launch::<R>(
             &client,
-            CubeCount::Static((2 * width).div_ceil(COLUMNS as usize) as u32, 1, 1),
+            CubeCount::Static((N * width).div_ceil(COLUMNS as usize) as u32, 1, 1),
             CubeDim::new_2d(COLUMNS, LANES),
             all.into_array_arg(),
-            first.into_array_arg(),
-            second.into_array_arg(),
+            arrays(parts),
             rows,
             width,
         );
     };
-    let vector = || Shape::new([width]);
-    register("sums over rows", [all], [vector(), vector()], launch)
+    register("sums over rows", [all], [(); N].map(|()| Shape::new([width])), launch)
+}
+
+/// A gradient, and the sums over its rows that came of computing it.
+type KnownSums = (TensorId, Box<dyn Any + Send>);
+
+/// Those of the last gradients of all devices that have them.
+static KNOWN_SUMS: Mutex<VecDeque<KnownSums>> = Mutex::new(VecDeque::new());
+
+/// As many gradients' sums are kept: more than devices compute one at a time.
+const KEPT: usize = 64;
+
+/// Keeps the sums `[width]` over a gradient's rows: they cost little where it is computed, and where they are
+/// asked for, [`known_sums`] saves reading all of it.
+pub(super) fn keep_sums<R: CubeRuntime>(grad: &CubeFloat<R>, sums: CubeFloat<R>) {
+    let mut all = KNOWN_SUMS.lock().unwrap_or_else(PoisonError::into_inner);
+    all.truncate(KEPT - 1);
+    all.push_front((grad.id, Box::new(sums)));
+}
+
+/// What [`keep_sums`] was given for this gradient, if that is not long ago.
+pub(super) fn known_sums<R: CubeRuntime>(grad: &CubeFloat<R>) -> Option<CubeFloat<R>> {
+    let mut all = KNOWN_SUMS.lock().unwrap_or_else(PoisonError::into_inner);
+    let place = all.iter().position(|(id, _)| *id == grad.id)?;
+    let (_, sums) = all.remove(place)?;
+    sums.downcast().ok().map(|sums| *sums)
 }
 
 #[cube(launch)]
 fn column_sums_kernel(
     x: &Array<f32>,
-    first: &mut Array<f32>,
-    second: &mut Array<f32>,
+    parts: &mut Sequence<Array<f32>>,
     rows: usize,
     #[comptime] width: usize,
 ) {
+    let all = comptime!(parts.len() * width);
     let mut shared = SharedMemory::<f32>::new(comptime!((COLUMNS * LANES) as usize));
     let column = (CUBE_POS_X * CUBE_DIM_X + UNIT_POS_X) as usize;
     let mut sum = 0.0f32;
-    if column < 2 * width {
+    if column < all {
         let mut row = UNIT_POS_Y as usize;
         while row < rows {
-            sum += x[row * (2 * width) + column];
+            sum += x[row * all + column];
             row += CUBE_DIM_Y as usize;
         }
     }
     let sum = column_sum(sum, &mut shared);
     if UNIT_POS_Y == 0 {
-        if column < width {
-            first[column] = sum;
-        } else if column < 2 * width {
-            second[column - width] = sum;
+        #[unroll]
+        for part in 0..parts.len() {
+            let first = comptime!(part * width);
+            if column >= first && column < first + width {
+                parts.index_mut(part)[column - first] = sum;
+            }
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use burn::tensor::{Tensor, TensorMetadata, TensorPrimitive, backend::Backend, ops::FloatTensor};
 
-use super::raw;
+use super::{raw, wrap};
 
 /// Leading dimensions folded into one.
 pub(super) fn rows<B: Backend>(x: FloatTensor<B>) -> Tensor<B, 2> {
     let shape = x.shape();
     let last = shape[shape.num_dims() - 1];
-    flat::<B>(x).reshape([-1, last as i32])
+    wrap(B::float_reshape(x, [shape.num_elements() / last.max(1), last].into()))
 }
 
 pub(super) fn flat<B: Backend>(x: FloatTensor<B>) -> Tensor<B, 1> {

@@ -10,18 +10,11 @@ use burn::tensor::{
 };
 
 use super::Activation;
-use crate::fused::{
-    plain::{dims, rows, unfold},
-    raw, wrap,
-};
+use crate::fused::plain::{dims, rows, unfold};
 
-/// In the tensors' own shape where they are tokens, so that what comes before can be part of the same kernel.
 pub(super) fn activate<B: Backend>(x: FloatTensor<B>, activation: Activation) -> FloatTensor<B> {
     let dims = dims::<B>(&x);
-    match dims.len() {
-        3 => raw(activation_of(wrap::<B, 3>(x), activation)),
-        _ => unfold(activation_of(rows::<B>(x), activation), dims),
-    }
+    unfold(activation_of(rows::<B>(x), activation), dims)
 }
 
 pub(super) fn activate_backward<B: Backend>(
@@ -30,16 +23,10 @@ pub(super) fn activate_backward<B: Backend>(
     activation: Activation,
 ) -> FloatTensor<B> {
     let dims = dims::<B>(&x);
-    match dims.len() {
-        3 => raw(slope_times(wrap::<B, 3>(x), wrap(grad), activation)),
-        _ => unfold(slope_times(rows::<B>(x), rows::<B>(grad), activation), dims),
-    }
+    unfold(slope_times(rows::<B>(x), rows::<B>(grad), activation), dims)
 }
 
-fn activation_of<B: Backend, const D: usize>(
-    x: Tensor<B, D>,
-    activation: Activation,
-) -> Tensor<B, D> {
+fn activation_of<B: Backend>(x: Tensor<B, 2>, activation: Activation) -> Tensor<B, 2> {
     match activation {
         Activation::Gelu => x.clone() * normal_cdf(x),
         Activation::Relu => relu(x),
@@ -51,11 +38,11 @@ fn activation_of<B: Backend, const D: usize>(
 }
 
 /// The gradient for x.
-fn slope_times<B: Backend, const D: usize>(
-    x: Tensor<B, D>,
-    grad: Tensor<B, D>,
+fn slope_times<B: Backend>(
+    x: Tensor<B, 2>,
+    grad: Tensor<B, 2>,
     activation: Activation,
-) -> Tensor<B, D> {
+) -> Tensor<B, 2> {
     match activation {
         Activation::Gelu => {
             let density = (x.clone().square() * -0.5).exp() * (1.0 / (2.0 * PI).sqrt());
@@ -73,12 +60,12 @@ fn slope_times<B: Backend, const D: usize>(
 }
 
 /// Φ of the standard normal distribution.
-fn normal_cdf<B: Backend, const D: usize>(x: Tensor<B, D>) -> Tensor<B, D> {
+fn normal_cdf<B: Backend>(x: Tensor<B, 2>) -> Tensor<B, 2> {
     ((x / SQRT_2).erf() + 1.0) * 0.5
 }
 
 /// The g of `x·σ(g(x))`; as `0.5·(1 + tanh u) = σ(2u)`, that is the form of all but two activations.
-fn argument<B: Backend, const D: usize>(x: Tensor<B, D>, activation: Activation) -> Tensor<B, D> {
+fn argument<B: Backend>(x: Tensor<B, 2>, activation: Activation) -> Tensor<B, 2> {
     match activation {
         Activation::GeluTanh => (x.clone().square() * 0.044715 + 1.0) * x * (2.0 * root()),
         Activation::QuickGelu => x * 1.702,
@@ -87,7 +74,7 @@ fn argument<B: Backend, const D: usize>(x: Tensor<B, D>, activation: Activation)
 }
 
 /// Derivative of [`argument`].
-fn slope<B: Backend, const D: usize>(x: Tensor<B, D>, activation: Activation) -> Tensor<B, D> {
+fn slope<B: Backend>(x: Tensor<B, 2>, activation: Activation) -> Tensor<B, 2> {
     match activation {
         Activation::GeluTanh => (x.square() * (3.0 * 0.044715) + 1.0) * (2.0 * root()),
         Activation::QuickGelu => x.ones_like() * 1.702,

@@ -3,7 +3,7 @@
 use burn::backend::{Autodiff, autodiff::checkpoint::strategy::CheckpointStrategy};
 use burn::tensor::ops::FloatTensor;
 
-use super::{LinearOps, plain};
+use super::LinearOps;
 use crate::fused::Precision;
 use crate::fused::graph::{absent, backward_step, record};
 
@@ -11,11 +11,11 @@ backward_step! {
     Affine of LinearOps, 3 parents, keeping (FloatTensor<B>, FloatTensor<B>, Precision) =>
     |grad, (x, w, precision), [for_x, for_w, for_b]| {
         let low = B::lowered(grad.clone(), precision);
-        [
-            for_x.then(|| B::raised(B::affine_x_backward(w, low.clone()))),
-            for_w.then(|| B::raised(B::affine_w_backward(x, low))),
-            for_b.then(|| B::affine_b_backward(grad)),
-        ]
+        let b_grad = for_b.then(|| B::affine_b_backward(grad));
+        let w_grad = for_w.then(|| B::raised(B::affine_w_backward(x, low.clone())));
+        // Last, so that the backward pass of what gave x can be part of the same kernel.
+        let x_grad = for_x.then(|| B::raised(B::affine_x_backward(w, low)));
+        [x_grad, w_grad, b_grad]
     }
 }
 
@@ -34,10 +34,7 @@ impl<B: LinearOps, C: CheckpointStrategy> LinearOps for Autodiff<B, C> {
         let low = |x: &FloatTensor<Self>| B::lowered(x.primitive.clone(), precision);
         let (own_x, own_w) = (low(&x), low(&w));
         let own_b = b.as_ref().map(|b| b.primitive.clone());
-        let output = match precision {
-            Precision::F32 => B::affine(own_x.clone(), own_w.clone(), own_b),
-            _ => plain::plus::<B>(B::raised(B::affine(own_x.clone(), own_w.clone(), None)), own_b),
-        };
+        let output = B::affine(own_x.clone(), own_w.clone(), own_b);
         let b = b.unwrap_or_else(|| absent::<B, C>(&B::float_device(&w.primitive)));
         record!(Affine, C, [x, w, b], (own_x, own_w, precision), output)
     }

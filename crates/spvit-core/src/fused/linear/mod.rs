@@ -1,5 +1,7 @@
 //! Linear layers, and residual sums.
 
+#[cfg(feature = "cube")]
+mod cube;
 mod graph;
 #[cfg(feature = "host")]
 mod host;
@@ -13,7 +15,8 @@ use super::{FusedOps, PrecisionOps, raw, wrap};
 
 /// Affine maps and sums with their own backward pass.
 pub trait LinearOps: PrecisionOps {
-    /// `x·w + b`: x `[.., k]`, w `[k, n]`, b `[n]` to `[.., n]`.
+    /// `x·w + b`: x `[.., k]`, w `[k, n]`, b `[n]` to `[.., n]`. x and w are of one type; b and the
+    /// output are float32.
     fn affine(
         x: FloatTensor<Self>,
         w: FloatTensor<Self>,

@@ -1,30 +1,25 @@
 //! [`LinearOps`](super::LinearOps) in plain tensor operations.
 
-use burn::tensor::{TensorMetadata, backend::Backend, ops::FloatTensor};
+use burn::tensor::{backend::Backend, ops::FloatTensor};
 
 use crate::fused::{
+    PrecisionOps,
     plain::{dims, rows, unfold},
     raw, wrap,
 };
 
-pub(super) fn affine<B: Backend>(
+pub(super) fn affine<B: PrecisionOps>(
     x: FloatTensor<B>,
     w: FloatTensor<B>,
     b: Option<FloatTensor<B>>,
 ) -> FloatTensor<B> {
     let dims = dims::<B>(&x);
-    plus::<B>(unfold(rows::<B>(x).matmul(wrap(w)), dims), b)
-}
-
-/// A bias `[n]` added to every row, if there is one.
-pub(super) fn plus<B: Backend>(y: FloatTensor<B>, b: Option<FloatTensor<B>>) -> FloatTensor<B> {
-    let Some(b) = b else { return y };
-    // In the output's own shape, so that what follows can be part of the same kernel.
-    let mut wide = vec![1; y.shape().num_dims()];
-    if let Some(last) = wide.last_mut() {
-        *last = b.shape().num_elements();
-    }
-    B::float_add(y, B::float_reshape(b, wide.into()))
+    let product = wrap::<B, 2>(B::raised(raw(rows::<B>(x).matmul(wrap(w)))));
+    let y = match b {
+        Some(b) => product + wrap::<B, 1>(b).unsqueeze(),
+        None => product,
+    };
+    unfold(y, dims)
 }
 
 pub(super) fn affine_x_backward<B: Backend>(

@@ -9,8 +9,8 @@ use cubecl::prelude::*;
 
 use super::{NormOps, plain};
 use crate::fused::cube::{
-    CubeFloat, RowSplit, arrays, column_sums, cube_sum, earlier_at, known, register, register_all,
-    row_cubes, served,
+    CubeFloat, RowSplit, arrays, column_sums, cube_sum, earlier_at, keep_sums, known, register,
+    register_all, row_cubes, served,
 };
 
 /// Cubes of a backward pass at most: each has sums of its own for the weight's gradient.
@@ -88,7 +88,7 @@ fn layer_norm_backward<R: CubeRuntime>(
     epsilon: f32,
     (split, rows): (RowSplit, usize),
 ) -> [CubeFloat<R>; 3] {
-    let shapes = vec![around[0].shape.clone(), Shape::new([rows.min(SUMS), 2 * split.width])];
+    let shapes = vec![around[0].shape.clone(), Shape::new([rows.min(SUMS), 3 * split.width])];
     let launch = move |mut inputs: Vec<CubeTensor<R>>, outputs: Vec<CubeTensor<R>>| {
         let [x_grad, sums] = known(outputs);
         let [x, weight, grad] = known(inputs.drain(..3).collect());
@@ -110,7 +110,9 @@ fn layer_norm_backward<R: CubeRuntime>(
     };
     let inputs = around.into_iter().chain(earlier).collect();
     let [x_grad, all] = known(register_all("layer norm's gradient", inputs, shapes, launch));
-    let [weight, bias] = column_sums(all);
+    let [weight, bias, of_x] = column_sums(all);
+    // Where x is a residual sum, what a bias of its branch asks for.
+    keep_sums(&x_grad, of_x);
     [x_grad, weight, bias]
 }
 
@@ -213,10 +215,12 @@ fn layer_norm_backward_kernel(
     let mut scaled = Array::<f32>::new(held);
     let mut weight_grad = Array::<f32>::new(held);
     let mut bias_grad = Array::<f32>::new(held);
+    let mut x_sum = Array::<f32>::new(held);
     #[unroll]
     for i in 0..held {
         weight_grad[i] = 0.0f32;
         bias_grad[i] = 0.0f32;
+        x_sum[i] = 0.0f32;
     }
     let mut row = CUBE_POS_X as usize;
     while row < rows {
@@ -246,18 +250,21 @@ fn layer_norm_backward_kernel(
             let column = UNIT_POS_X as usize + i * units;
             if column < width {
                 let own = (scaled[i] - mean - normal[i] * along) * inverse;
-                x_grad[start + column] = own + earlier_at(earlier, start + column);
+                let whole = own + earlier_at(earlier, start + column);
+                x_grad[start + column] = whole;
+                x_sum[i] += whole;
             }
         }
         row += CUBE_COUNT_X as usize;
     }
-    let start = CUBE_POS_X as usize * (2 * width);
+    let start = CUBE_POS_X as usize * (3 * width);
     #[unroll]
     for i in 0..held {
         let column = UNIT_POS_X as usize + i * units;
         if column < width {
             sums[start + column] = weight_grad[i];
             sums[start + width + column] = bias_grad[i];
+            sums[start + 2 * width + column] = x_sum[i];
         }
     }
 }

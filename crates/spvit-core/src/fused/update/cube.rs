@@ -9,7 +9,7 @@ use cubecl::prelude::*;
 
 use super::{AdamWParameter, AdamWStep, Clip, UpdateOps, plain};
 use crate::fused::cube::{
-    CubeFloat, UNITS, arrays, groups, lengths, register_all, served, unit_cubes,
+    CubeFloat, UNITS, arrays, groups, lengths, register_all, register_in_place, served, unit_cubes,
 };
 
 impl<R, F, I, BT> UpdateOps for Fusion<CubeBackend<R, F, I, BT>>
@@ -25,14 +25,14 @@ where
         clip: Option<Clip<FloatTensor<Self>>>,
     ) -> Vec<[FloatTensor<Self>; 3]> {
         let all = parameters.iter().all(|own| {
-            let grad = own.grad.as_ref().unwrap_or(&own.first);
+            let grad = own.grad.as_ref().unwrap_or(&own.value);
             served([&own.value, &own.first, &own.second, grad])
         });
         if !all {
             return plain::adamw_update::<Self>(parameters, step, clip);
         }
         let factor = clip.map(|clip| plain::clip_factor::<Self>(clip, step));
-        groups::<R, _>(parameters, [7, 1], |own| &own.value)
+        groups::<R, _>(parameters, [5, factor.iter().len()], |own| &own.value)
             .into_iter()
             .flat_map(|group| adamw(group, step, factor.clone()))
             .collect()
@@ -61,20 +61,19 @@ fn adamw<R: CubeRuntime>(
     let [mut values, mut firsts, mut seconds, mut grads] = [const { Vec::new() }; 4];
     for AdamWParameter { value, first, second, grad, .. } in parameters {
         // What is bound where there is no gradient is not read.
-        grads.push(grad.unwrap_or_else(|| first.clone()));
+        grads.push(grad.unwrap_or_else(|| value.clone()));
         values.push(value);
         firsts.push(first);
         seconds.push(second);
     }
     let shapes: Vec<Shape> = values.iter().map(|value| value.shape.clone()).collect();
-    let inputs = [values, firsts, seconds, grads, clip_factor.into_iter().collect()].concat();
+    let inputs = [firsts, seconds, values, grads, clip_factor.into_iter().collect()].concat();
     let launch = move |inputs: Vec<CubeTensor<R>>, outputs: Vec<CubeTensor<R>>| {
-        let elements = lengths(&inputs[..count]);
+        let elements = lengths(&outputs);
         let [beta1, beta2] = step.betas;
         let [correction1, correction2] = step.corrections();
         let client = inputs[0].client.clone();
         let mut all = inputs.into_iter();
-        let mut new = outputs.into_iter();
         adamw_kernel::launch::<R>(
             &client,
             unit_cubes(&elements),
@@ -84,9 +83,7 @@ fn adamw<R: CubeRuntime>(
             arrays(all.by_ref().take(count)),
             arrays(all.by_ref().take(count)),
             arrays(all),
-            arrays(new.by_ref().take(count)),
-            arrays(new.by_ref().take(count)),
-            arrays(new),
+            arrays(outputs),
             elements.iter().copied().collect(),
             has_grad.iter().copied().collect(),
             keep.iter().copied().collect(),
@@ -100,29 +97,22 @@ fn adamw<R: CubeRuntime>(
             step.epsilon as f32,
         );
     };
-    let outputs = [&shapes[..], &shapes, &shapes].concat();
-    let mut updated = register_all("AdamW", inputs, outputs, launch);
-    let seconds = updated.split_off(2 * count);
-    let firsts = updated.split_off(count);
+    let mut firsts = register_in_place("AdamW", 2 * count, inputs, shapes, launch);
+    let values = firsts.split_off(2 * count);
+    let seconds = firsts.split_off(count);
     let moments = firsts.into_iter().zip(seconds);
-    updated
-        .into_iter()
-        .zip(moments)
-        .map(|(value, (first, second))| [value, first, second])
-        .collect()
+    values.into_iter().zip(moments).map(|(value, (first, second))| [value, first, second]).collect()
 }
 
 /// Every unit goes over elements of its own of one tensor after the other.
 #[cube(launch)]
 fn adamw_kernel(
+    firsts: &mut Sequence<Array<f32>>,
+    seconds: &mut Sequence<Array<f32>>,
     values: &Sequence<Array<f32>>,
-    firsts: &Sequence<Array<f32>>,
-    seconds: &Sequence<Array<f32>>,
     grads: &Sequence<Array<f32>>,
     clip_factor: &Sequence<Array<f32>>,
     new_values: &mut Sequence<Array<f32>>,
-    new_firsts: &mut Sequence<Array<f32>>,
-    new_seconds: &mut Sequence<Array<f32>>,
     elements: &Sequence<usize>,
     has_grad: &Sequence<u32>,
     keep: &Sequence<f32>,
@@ -157,8 +147,8 @@ fn adamw_kernel(
             let value = values.index(index)[i] * keep;
             new_values.index_mut(index)[i] =
                 value - first / (second.sqrt() * scale + epsilon) * rate;
-            new_firsts.index_mut(index)[i] = first;
-            new_seconds.index_mut(index)[i] = second;
+            firsts.index_mut(index)[i] = first;
+            seconds.index_mut(index)[i] = second;
             i += all;
         }
     }

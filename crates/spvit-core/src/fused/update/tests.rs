@@ -81,6 +81,18 @@ fn fused_equals_plain<B: FusedOps>() {
     }
 }
 
+/// A moment that somebody else holds keeps its values, wherever the new ones are written.
+fn others_tensors_stay_as_they_are<B: FusedOps>() {
+    let updated = parameters::<B>();
+    let held: Vec<_> =
+        updated.iter().map(|own| [&own.value, &own.first, &own.second].map(Clone::clone)).collect();
+    let before: Vec<_> =
+        parameters::<B>().into_iter().map(|own| [own.value, own.first, own.second]).collect();
+    let updated = adamw_update::<B>(updated, STEP, None);
+    equal::<B>(&updated, &plain::adamw_update::<B>(parameters::<B>(), STEP, None));
+    equal::<B>(&held, &before);
+}
+
 fn equal<B: FusedOps>(fused: &[[FloatTensor<B>; 3]], plain: &[[FloatTensor<B>; 3]]) {
     assert_eq!((fused.len(), plain.len()), (40, 40));
     for (i, (fused, plain)) in fused.iter().zip(plain).enumerate() {
@@ -95,15 +107,20 @@ fn equal<B: FusedOps>(fused: &[[FloatTensor<B>; 3]], plain: &[[FloatTensor<B>; 3
 #[test]
 fn fused_equals_plain_on_flex() {
     fused_equals_plain::<Flex>();
+    others_tensors_stay_as_they_are::<Flex>();
 }
 
 #[test]
 fn fused_equals_plain_on_ndarray() {
     fused_equals_plain::<burn::backend::NdArray>();
+    others_tensors_stay_as_they_are::<burn::backend::NdArray>();
 }
 
 #[cfg(feature = "wgpu")]
 #[test]
 fn fused_equals_plain_on_wgpu() {
-    crate::fused::testing::by_every_compiler(fused_equals_plain::<burn::backend::Wgpu>);
+    crate::fused::testing::by_every_compiler(|| {
+        fused_equals_plain::<burn::backend::Wgpu>();
+        others_tensors_stay_as_they_are::<burn::backend::Wgpu>();
+    });
 }
