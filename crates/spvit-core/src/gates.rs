@@ -2,16 +2,7 @@
 
 use burn::tensor::{Tensor, TensorData, activation::sigmoid, backend::Backend};
 
-/// Uniform draws and probabilities are kept this far from 0 and 1 before their logarithm is taken.
-const EPSILON: f32 = f32::EPSILON;
-
-/// A hard value with the gradient of a soft one.
-///
-/// The soft part enters as `soft - soft`, which is exactly zero, so that the result is exactly
-/// `hard` and no rounding turns a gate of 1 into 0.99999994.
-fn straight_through<B: Backend>(hard: Tensor<B, 1>, soft: Tensor<B, 1>) -> Tensor<B, 1> {
-    hard.detach() + (soft.clone() - soft.detach())
-}
+use crate::fused::{FusedOps, raw, wrap};
 
 /// Gate probabilities `p = σ(θ)` of thresholds `θ`, of the same shape.
 pub fn probability<B: Backend>(theta: Tensor<B, 1>) -> Tensor<B, 1> {
@@ -23,19 +14,10 @@ pub fn probability<B: Backend>(theta: Tensor<B, 1>) -> Tensor<B, 1> {
 /// `l = log u - log(1 - u) + log p - log(1 - p)`, `b = 1[l > 0]` in the forward pass, and
 /// `db/dl = s(1 - s)` with `s = σ(l)` (temperature 1) in the backward pass.
 ///
-/// As `p = σ(θ)`, its logarithms are θ itself, whose gradient needs no division: Burn's ndarray
-/// backend divides by an approximate reciprocal (12 to 14 bits) in a backward pass.
-///
 /// # Shapes
 /// - theta: `[n]`, uniform: `[n]` with values in `(0, 1)`, output: `[n]` of 0 and 1.
-pub fn sample<B: Backend>(theta: Tensor<B, 1>, uniform: Tensor<B, 1>) -> Tensor<B, 1> {
-    let u = uniform.clamp(EPSILON, 1.0 - EPSILON);
-    let drawn = u.clone().log() - (-u + 1.0).log();
-    // Keeping p within ε of 0 and 1 keeps θ within this.
-    let largest = f64::from(((1.0 - EPSILON) / EPSILON).ln());
-    let l = drawn + theta.clamp(-largest, largest);
-    let hard = l.clone().detach().greater_elem(0.0).float();
-    straight_through(hard, sigmoid(l))
+pub fn sample<B: FusedOps>(theta: Tensor<B, 1>, uniform: Tensor<B, 1>) -> Tensor<B, 1> {
+    wrap(B::sampled_gates(raw(theta), raw(uniform)))
 }
 
 /// Deterministic gates of evaluation (Eq. 1): `b = 1[σ(θ) > 0.5]`, strictly, so that θ = 0 is
@@ -54,10 +36,8 @@ pub fn deterministic<B: Backend>(theta: Tensor<B, 1>) -> Tensor<B, 1> {
 ///
 /// # Shapes
 /// - theta: `[n]`, output: `[n]` of 0 and 1.
-pub fn expected<B: Backend>(theta: Tensor<B, 1>) -> Tensor<B, 1> {
-    let p = probability(theta);
-    let hard = p.clone().detach().greater_elem(0.5).float();
-    straight_through(hard, sigmoid(p - 0.5))
+pub fn expected<B: FusedOps>(theta: Tensor<B, 1>) -> Tensor<B, 1> {
+    wrap(B::expected_gates(raw(theta)))
 }
 
 /// The single path: own gates to cumulative gates `g_i = b_0·b_1·…·b_i` (Eq. 2), so that a
@@ -65,20 +45,8 @@ pub fn expected<B: Backend>(theta: Tensor<B, 1>) -> Tensor<B, 1> {
 ///
 /// # Shapes
 /// - own: `[layers, operations]`, cheapest operation first; output: the same.
-pub fn single_path<B: Backend>(own: Tensor<B, 2>) -> Tensor<B, 2> {
-    let operations = own.dims()[1];
-    let mut product: Option<Tensor<B, 2>> = None;
-    let mut gates = Vec::with_capacity(operations);
-    for i in 0..operations {
-        let gate = own.clone().narrow(1, i, 1);
-        let next = match product {
-            Some(before) => before * gate,
-            None => gate,
-        };
-        gates.push(next.clone());
-        product = Some(next);
-    }
-    Tensor::cat(gates, 1)
+pub fn single_path<B: FusedOps>(own: Tensor<B, 2>) -> Tensor<B, 2> {
+    wrap(B::single_path(raw(own)))
 }
 
 /// Coefficients of the operations in the output of a UMSA layer (Eq. 3):

@@ -48,7 +48,7 @@ fn host<B: Backend, const D: usize>(tensor: Tensor<B, D>) -> Vec<f64> {
 }
 
 /// Values and gradients of gates, whose n-th one receives the gradient n mod 5 - 1.
-fn gates_and_gradients<B: Backend>(
+fn gates_and_gradients<B: FusedOps>(
     thetas: &[f64],
     gates: impl Fn(Tensor<Autodiff<B>, 1>) -> Tensor<Autodiff<B>, 1>,
 ) -> (Vec<f64>, Vec<f64>) {
@@ -73,7 +73,7 @@ fn close(found: &[f64], expected: &[f64]) {
     }
 }
 
-fn sampled_gates<B: Backend>() {
+fn sampled_gates<B: FusedOps>() {
     let grid = grid();
     let (thetas, draws): (Vec<f64>, Vec<f64>) = grid.iter().copied().unzip();
     let (found, gradients) =
@@ -97,7 +97,7 @@ fn sampled_gates<B: Backend>() {
 
 /// Draws and probabilities of 0 and 1 are kept ε away from them, so that no gate is NaN. Where the
 /// probability is held, its gradient is 0.
-fn sampled_gates_at_the_ends<B: Backend>() {
+fn sampled_gates_at_the_ends<B: FusedOps>() {
     let cases = [
         (0.0, 0.0, 0.0),
         (0.0, 1.0, 1.0),
@@ -114,7 +114,7 @@ fn sampled_gates_at_the_ends<B: Backend>() {
     assert_eq!(gradients[2..], [0.0; 4]);
 }
 
-fn expected_gates<B: Backend>() {
+fn expected_gates<B: FusedOps>() {
     let thetas: Vec<f64> = (-60..=60).map(|i| f64::from(i) * 0.1).collect();
     let (found, gradients) = gates_and_gradients::<B>(&thetas, gates::expected);
     // Eq. 12.
@@ -130,7 +130,7 @@ fn expected_gates<B: Backend>() {
     close(&gradients, &expected);
 }
 
-fn a_threshold_of_zero_is_closed<B: Backend>() {
+fn a_threshold_of_zero_is_closed<B: FusedOps>() {
     let thetas = || upload::<B>([-1e-3, 0.0, 1e-3]);
     assert_eq!(host(gates::deterministic(thetas())), [0.0, 0.0, 1.0]);
     assert_eq!(host(gates::expected(thetas())), [0.0, 0.0, 1.0]);
@@ -145,7 +145,7 @@ fn coefficients(own: &[f64]) -> Vec<f64> {
 
 /// The coefficients of every pattern of up to five gates, their derivatives, and the plan: it
 /// needs the value of an operation exactly where its coefficient has a derivative.
-fn coefficients_of_every_pattern<B: Backend>() {
+fn coefficients_of_every_pattern<B: FusedOps>() {
     for operations in 1..=5 {
         for pattern in 0..1u32 << operations {
             let bits: Vec<bool> = (0..operations).map(|i| pattern >> i & 1 == 1).collect();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::module::{Module, Param};
 use burn::tensor::{Tensor, TensorData, Transaction, activation::sigmoid, backend::Backend};
-use spvit_core::gates;
+use spvit_core::{FusedOps, gates};
 use spvit_layers::{BlockGates, Operation, OperationGates, RowGates};
 
 use crate::{BlockScores, CostTable, Limit, Limits};
@@ -217,6 +217,50 @@ impl<B: Backend> Gates<B> {
         joined(parts.collect()).unwrap_or(own)
     }
 
+    /// Deterministic gates of evaluation.
+    pub fn deterministic(&self) -> Vec<BlockGates<B>> {
+        let ffn = gates::deterministic(self.ffn.val());
+        let some = self.layout.iter().any(|block| block.heads > 0);
+        let heads = some.then(|| gates::deterministic(self.heads.val()));
+        let mut probabilities = self.probabilities().into_iter();
+        self.blocks(|block, [_, hidden, head]| {
+            let level = probabilities.next().map_or(0, |block| block.level());
+            let open = level.checked_sub(1).map(|index| block.operations[index]);
+            BlockGates {
+                operation: OperationGates::Fixed(open.unwrap_or(block.least)),
+                ffn: row_gates(Some(&ffn), hidden, block.hidden),
+                heads: row_gates(heads.as_ref(), head, block.heads),
+            }
+        })
+    }
+
+    /// Probabilities `σ(θ)` of all gates, block by block.
+    pub fn probabilities(&self) -> Vec<BlockProbabilities> {
+        let [all, ffn, heads] = host(self.thresholds().map(sigmoid));
+        self.blocks(|block, [operation, hidden, head]| BlockProbabilities {
+            operations: all[operation..operation + block.operations.len()].to_vec(),
+            ffn: ffn[hidden..hidden + block.hidden].to_vec(),
+            heads: heads[head..head + block.heads].to_vec(),
+        })
+    }
+
+    fn thresholds(&self) -> [Tensor<B, 1>; 3] {
+        [&self.operations, &self.ffn, &self.heads].map(|param| param.val().detach())
+    }
+
+    /// Something for every block, given where its operations, hidden dimensions and heads begin.
+    fn blocks<T>(&self, mut make: impl FnMut(&GateLayout, [usize; 3]) -> T) -> Vec<T> {
+        let mut at = [0; 3];
+        let block = |block: &GateLayout| {
+            let made = make(block, at);
+            at = [at[0] + block.operations.len(), at[1] + block.hidden, at[2] + block.heads];
+            made
+        };
+        self.layout.iter().map(block).collect()
+    }
+}
+
+impl<B: FusedOps> Gates<B> {
     /// Sampled gates of a training step (Eqs. 1 to 3), one draw per layer, shared by the batch.
     /// Reads the operation gates back to the host once.
     pub fn sample(&self, uniforms: &[BlockUniforms]) -> Vec<BlockGates<B>> {
@@ -277,53 +321,11 @@ impl<B: Backend> Gates<B> {
         })
     }
 
-    /// Deterministic gates of evaluation.
-    pub fn deterministic(&self) -> Vec<BlockGates<B>> {
-        let ffn = gates::deterministic(self.ffn.val());
-        let some = self.layout.iter().any(|block| block.heads > 0);
-        let heads = some.then(|| gates::deterministic(self.heads.val()));
-        let mut probabilities = self.probabilities().into_iter();
-        self.blocks(|block, [_, hidden, head]| {
-            let level = probabilities.next().map_or(0, |block| block.level());
-            let open = level.checked_sub(1).map(|index| block.operations[index]);
-            BlockGates {
-                operation: OperationGates::Fixed(open.unwrap_or(block.least)),
-                ffn: row_gates(Some(&ffn), hidden, block.hidden),
-                heads: row_gates(heads.as_ref(), head, block.heads),
-            }
-        })
-    }
-
     /// Expected cumulative gates of the operations and expected gates of the FFNs (Eq. 12), laid
     /// out as the thresholds.
     pub fn expected(&self) -> (Tensor<B, 1>, Tensor<B, 1>) {
         let own = gates::expected(self.operations.val());
         (self.by_block(own, |own, _| gates::single_path(own)), gates::expected(self.ffn.val()))
-    }
-
-    /// Probabilities `σ(θ)` of all gates, block by block.
-    pub fn probabilities(&self) -> Vec<BlockProbabilities> {
-        let [all, ffn, heads] = host(self.thresholds().map(sigmoid));
-        self.blocks(|block, [operation, hidden, head]| BlockProbabilities {
-            operations: all[operation..operation + block.operations.len()].to_vec(),
-            ffn: ffn[hidden..hidden + block.hidden].to_vec(),
-            heads: heads[head..head + block.heads].to_vec(),
-        })
-    }
-
-    fn thresholds(&self) -> [Tensor<B, 1>; 3] {
-        [&self.operations, &self.ffn, &self.heads].map(|param| param.val().detach())
-    }
-
-    /// Something for every block, given where its operations, hidden dimensions and heads begin.
-    fn blocks<T>(&self, mut make: impl FnMut(&GateLayout, [usize; 3]) -> T) -> Vec<T> {
-        let mut at = [0; 3];
-        let block = |block: &GateLayout| {
-            let made = make(block, at);
-            at = [at[0] + block.operations.len(), at[1] + block.hidden, at[2] + block.heads];
-            made
-        };
-        self.layout.iter().map(block).collect()
     }
 }
 

@@ -1,6 +1,7 @@
 //! The budget's part of the objective.
 
 use burn::tensor::{Tensor, backend::Backend};
+use spvit_core::FusedOps;
 
 use crate::{Budget, CostTable, Gates};
 
@@ -22,7 +23,7 @@ pub struct BudgetTerm {
 
 impl BudgetTerm {
     /// The term at the current thresholds, `[1]`.
-    pub fn loss<B: Backend>(&self, gates: &Gates<B>) -> Tensor<B, 1> {
+    pub fn loss<B: FusedOps>(&self, gates: &Gates<B>) -> Tensor<B, 1> {
         let (operations, ffn) = gates.expected();
         let cost = self.table.expected(operations, ffn, self.scale);
         (cost - self.budget.target / self.scale).square() * self.lambda

@@ -20,6 +20,7 @@ mod cross_entropy;
 #[cfg(feature = "cube")]
 mod cube;
 mod distribution;
+mod gates;
 mod graph;
 #[cfg(feature = "host")]
 mod host;
@@ -44,6 +45,7 @@ pub use coefficients::{
 };
 pub use cross_entropy::{CrossEntropyOps, cross_entropy};
 pub use distribution::{DistributionOps, head_distribution, head_sum};
+pub use gates::GateOps;
 pub use linear::{LinearOps, affine, sum};
 pub use memory::MemoryOps;
 pub use norm::{NormOps, layer_norm, rms_norm};
@@ -68,6 +70,7 @@ pub trait FusedOps:
     + CoefficientOps
     + CrossEntropyOps
     + DistributionOps
+    + GateOps
     + LinearOps
     + MemoryOps
     + NormOps
@@ -87,6 +90,7 @@ impl<B> FusedOps for B where
         + CoefficientOps
         + CrossEntropyOps
         + DistributionOps
+        + GateOps
         + LinearOps
         + MemoryOps
         + NormOps
@@ -115,6 +119,7 @@ macro_rules! run_the_defaults {
             impl CoefficientOps for $backend {}
             impl CrossEntropyOps for $backend {}
             impl DistributionOps for $backend {}
+            impl GateOps for $backend {}
             impl LinearOps for $backend {}
             impl MemoryOps for $backend {}
             impl NormOps for $backend {}
@@ -130,10 +135,10 @@ macro_rules! run_the_defaults {
 #[cfg(feature = "tch")]
 run_the_defaults!(burn::backend::LibTorch);
 
-fn raw<B: Backend, const D: usize>(x: Tensor<B, D>) -> FloatTensor<B> {
+pub(crate) fn raw<B: Backend, const D: usize>(x: Tensor<B, D>) -> FloatTensor<B> {
     x.into_primitive().tensor()
 }
 
-fn wrap<B: Backend, const D: usize>(x: FloatTensor<B>) -> Tensor<B, D> {
+pub(crate) fn wrap<B: Backend, const D: usize>(x: FloatTensor<B>) -> Tensor<B, D> {
     Tensor::from_primitive(TensorPrimitive::Float(x))
 }
