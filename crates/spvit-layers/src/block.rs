@@ -150,18 +150,17 @@ impl<B: Backend> SearchBlock<B> {
 }
 
 /// `x + γ ⊙ branch`, both `[batch·tokens, dim]`, the branch scaled by its drop-path factors, too.
+///
+/// What scales it is there before it is computed: on a GPU its last product, scales and sum can be one kernel then.
 fn add<B: FusedOps>(
     x: Tensor<B, 2>,
-    branch: Tensor<B, 2>,
     scale: &Option<LayerScale<B>>,
-    mode: &Mode<B>,
-    row: usize,
+    factors: Option<Tensor<B, 2>>,
+    branch: impl FnOnce(Tensor<B, 2>) -> Tensor<B, 2>,
 ) -> Tensor<B, 2> {
-    let branch = match scale {
-        Some(scale) => scale.forward(branch),
-        None => branch,
-    };
-    fused::sum(x, mode.scale_branch(branch, row))
+    let scales = [scale.as_ref().map(LayerScale::row), factors];
+    let branch = branch(x.clone());
+    fused::sum(x, scales.into_iter().flatten().fold(branch, |branch, scale| branch * scale))
 }
 
 impl<B: FusedOps> Block<B> {
@@ -182,7 +181,7 @@ impl<B: FusedOps> Block<B> {
         index: usize,
         mode: &Mode<B>,
     ) -> Tensor<B, 2> {
-        self.feed_rows(self.mix_rows(x, shape, index, mode), index, mode)
+        self.feed_rows(self.mix_rows(x, shape, index, mode), shape, index, mode)
     }
 
     /// The first half, `x + γ1 ⊙ mixer(norm1 x)`.
@@ -201,14 +200,17 @@ impl<B: FusedOps> Block<B> {
         index: usize,
         mode: &Mode<B>,
     ) -> Tensor<B, 2> {
-        let normal = || self.norm1.forward(x.clone());
-        let mixed = match &self.attn {
-            Mixer::Shortcut(Shortcut { adds_norm: false }) => return x,
-            Mixer::Shortcut(Shortcut { adds_norm: true }) => normal(),
-            Mixer::Bconv(bconv) => rows(bconv.forward(normal().reshape(shape), mode)),
-            Mixer::Msa(msa) => msa.rows(normal().reshape(shape)),
-        };
-        add(x, mixed, &self.ls1, mode, 2 * index)
+        if let Mixer::Shortcut(Shortcut { adds_norm: false }) = &self.attn {
+            return x;
+        }
+        add(x, &self.ls1, mode.branch_factors(2 * index, shape[1]), |x| {
+            let normal = self.norm1.forward(x);
+            match &self.attn {
+                Mixer::Shortcut(_) => normal,
+                Mixer::Bconv(bconv) => rows(bconv.forward(normal.reshape(shape), mode)),
+                Mixer::Msa(msa) => msa.rows(normal.reshape(shape)),
+            }
+        })
     }
 
     /// The second half, `x + γ2 ⊙ FFN(norm2 x)`.
@@ -217,15 +219,22 @@ impl<B: FusedOps> Block<B> {
     /// - x: `[batch, tokens, dim]`, output: the same.
     pub fn feed(&self, x: Tensor<B, 3>, index: usize, mode: &Mode<B>) -> Tensor<B, 3> {
         let shape = x.dims();
-        self.feed_rows(rows(x), index, mode).reshape(shape)
+        self.feed_rows(rows(x), shape, index, mode).reshape(shape)
     }
 
-    fn feed_rows(&self, x: Tensor<B, 2>, index: usize, mode: &Mode<B>) -> Tensor<B, 2> {
-        let y = match self.mlp.hidden() {
-            0 => self.mlp.forward(x.clone(), None),
-            _ => self.mlp.forward(self.norm2.forward(x.clone()), None),
-        };
-        add(x, y, &self.ls2, mode, 2 * index + 1)
+    fn feed_rows(
+        &self,
+        x: Tensor<B, 2>,
+        shape: [usize; 3],
+        index: usize,
+        mode: &Mode<B>,
+    ) -> Tensor<B, 2> {
+        add(x, &self.ls2, mode.branch_factors(2 * index + 1, shape[1]), |x| {
+            match self.mlp.hidden() {
+                0 => self.mlp.forward(x, None),
+                _ => self.mlp.forward(self.norm2.forward(x), None),
+            }
+        })
     }
 }
 
@@ -253,11 +262,13 @@ impl<B: FusedOps> SearchBlock<B> {
         gates: &BlockGates<B>,
         (index, mode): (usize, &Mode<B>),
     ) -> Tensor<B, 2> {
-        let normal = self.norm1.forward(x.clone()).reshape(shape);
-        let heads = gates.heads.as_ref();
-        let mixed = self.attn.forward_heads(normal, &gates.operation, heads, mode);
-        let x = add(x, rows(mixed), &self.ls1, mode, 2 * index);
-        let y = self.mlp.forward(self.norm2.forward(x.clone()), gates.ffn.as_ref());
-        add(x, y, &self.ls2, mode, 2 * index + 1)
+        let factors = |row| mode.branch_factors(row, shape[1]);
+        let x = add(x, &self.ls1, factors(2 * index), |x| {
+            let (normal, heads) = (self.norm1.forward(x).reshape(shape), gates.heads.as_ref());
+            rows(self.attn.forward_heads(normal, &gates.operation, heads, mode))
+        });
+        add(x, &self.ls2, factors(2 * index + 1), |x| {
+            self.mlp.forward(self.norm2.forward(x), gates.ffn.as_ref())
+        })
     }
 }

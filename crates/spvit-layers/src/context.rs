@@ -74,17 +74,14 @@ impl<B: Backend> TrainContext<B> {
 }
 
 impl<B: Backend> Mode<'_, B> {
-    /// A residual branch `[batch·tokens, dim]`, scaled by its drop-path factors.
-    pub(crate) fn scale_branch(&self, branch: Tensor<B, 2>, row: usize) -> Tensor<B, 2> {
-        match self {
-            Self::Train(TrainContext { drop_path: Some(drop_path), .. }) => {
-                let (shape, batch) = (branch.dims(), drop_path.factors.dims()[1]);
-                let factors = drop_path.factors.clone().narrow(0, row, 1);
-                let by_image = branch.reshape([batch, shape[0] / batch, shape[1]]);
-                (by_image * factors.reshape([batch, 1, 1])).reshape(shape)
-            }
-            _ => branch,
-        }
+    /// Drop-path factors of a residual branch, of every token `[batch·tokens, 1]`.
+    pub(crate) fn branch_factors(&self, row: usize, tokens: usize) -> Option<Tensor<B, 2>> {
+        let Self::Train(TrainContext { drop_path: Some(drop_path), .. }) = self else {
+            return None;
+        };
+        let batch = drop_path.factors.dims()[1];
+        let factors = drop_path.factors.clone().narrow(0, row, 1).reshape([batch, 1]);
+        Some(factors.repeat_dim(1, tokens).reshape([batch * tokens, 1]))
     }
 }
 

@@ -78,8 +78,13 @@ impl<B: Backend> LayerScale<B> {
     /// Scales the last dimension.
     ///
     /// # Shapes
-    /// - x: `[.., dim]`, output: the same.
-    pub fn forward<const D: usize>(&self, x: Tensor<B, D>) -> Tensor<B, D> {
+    /// - x: `[batch, tokens, dim]`, output: the same.
+    pub fn forward(&self, x: Tensor<B, 3>) -> Tensor<B, 3> {
         x * self.gamma.val().unsqueeze()
+    }
+
+    /// The scale of a row, `[1, dim]`.
+    pub(crate) fn row(&self) -> Tensor<B, 2> {
+        self.gamma.val().unsqueeze()
     }
 }

@@ -22,8 +22,8 @@ pub(super) fn sampled_backward<B: Backend>(
     soft: FloatTensor<B>,
     grad: FloatTensor<B>,
 ) -> FloatTensor<B> {
-    let kept = wrap::<B, 1>(theta).abs().greater_elem(largest_threshold());
-    raw(wrap::<B, 1>(B::sigmoid_backward(soft, grad)).mask_fill(kept, 0.0))
+    let beyond = wrap::<B, 1>(theta).abs().greater_elem(largest_threshold());
+    raw(wrap::<B, 1>(B::sigmoid_backward(soft, grad)).mask_fill(beyond, 0.0))
 }
 
 pub(super) fn expected<B: Backend>(theta: FloatTensor<B>) -> [FloatTensor<B>; 3] {
