@@ -1,6 +1,8 @@
 //! What the operations' plain defaults share.
 
-use burn::tensor::{Tensor, TensorMetadata, TensorPrimitive, backend::Backend, ops::FloatTensor};
+use burn::tensor::{
+    Shape, Tensor, TensorMetadata, TensorPrimitive, backend::Backend, ops::FloatTensor,
+};
 
 use super::{raw, wrap};
 
@@ -16,13 +18,18 @@ pub(super) fn flat<B: Backend>(x: FloatTensor<B>) -> Tensor<B, 1> {
     Tensor::from_primitive(TensorPrimitive::Float(B::float_reshape(x, [count].into())))
 }
 
-/// `x` in the shape of `like` with another last dimension.
-pub(super) fn unfold<B: Backend>(x: Tensor<B, 2>, mut dims: Vec<usize>) -> FloatTensor<B> {
+/// Rows in the shape of `dims` with another last dimension.
+pub(super) fn unfold<B: Backend>(x: Tensor<B, 2>, dims: Vec<usize>) -> FloatTensor<B> {
     let [_, last] = x.dims();
-    if let Some(d) = dims.last_mut() {
-        *d = last;
+    B::float_reshape(raw(x), with_last(dims, last))
+}
+
+/// Dimensions with another last one.
+pub(super) fn with_last(mut dims: Vec<usize>, last: usize) -> Shape {
+    if let Some(own) = dims.last_mut() {
+        *own = last;
     }
-    B::float_reshape(raw(x), dims.into())
+    dims.into()
 }
 
 pub(super) fn dims<B: Backend>(x: &FloatTensor<B>) -> Vec<usize> {

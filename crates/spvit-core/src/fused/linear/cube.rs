@@ -10,6 +10,7 @@ use burn_fusion::Fusion;
 use super::{LinearOps, plain};
 use crate::fused::PrecisionOps;
 use crate::fused::cube::{CubeFloat, Reader, known_sums, view};
+use crate::fused::plain::with_last;
 
 impl<R, F, I, BT> LinearOps for Fusion<CubeBackend<R, F, I, BT>>
 where
@@ -23,7 +24,7 @@ where
         w: FloatTensor<Self>,
         b: Option<FloatTensor<Self>>,
     ) -> FloatTensor<Self> {
-        let shape = with_last(&x.shape, w.shape[1]);
+        let shape = with_last(x.shape.to_vec(), w.shape[1]);
         let row = |b: CubeFloat<R>| {
             let shape = Shape::new([1, b.shape[0]]);
             view(b, shape.clone(), move |b| Reader::<R>::float_reshape(b, shape.clone()))
@@ -38,7 +39,7 @@ where
     }
 
     fn affine_x_backward(w: FloatTensor<Self>, grad: FloatTensor<Self>) -> FloatTensor<Self> {
-        let shape = with_last(&grad.shape, w.shape[0]);
+        let shape = with_last(grad.shape.to_vec(), w.shape[0]);
         let product = Self::float_matmul(rows(grad), transposed(w));
         Self::float_reshape(Self::raised(product), shape)
     }
@@ -50,14 +51,6 @@ where
     fn affine_b_backward(grad: FloatTensor<Self>) -> FloatTensor<Self> {
         known_sums(&grad).unwrap_or_else(|| plain::affine_b_backward::<Self>(grad))
     }
-}
-
-fn with_last(shape: &Shape, last: usize) -> Shape {
-    let mut dims = shape.to_vec();
-    if let Some(own) = dims.last_mut() {
-        *own = last;
-    }
-    dims.into()
 }
 
 /// Leading dimensions folded into one.

@@ -12,6 +12,7 @@ use crate::fused::host::{
     sums::{add, column_sums},
     written,
 };
+use crate::fused::plain::with_last;
 
 /// A product of whole slices; `transposed` says which factor is read across. Writes all of `dst`;
 /// with `add`, `dst` must hold values, to which the product is added.
@@ -102,20 +103,11 @@ fn last(shape: &Shape) -> usize {
     shape[shape.num_dims() - 1]
 }
 
-/// `shape` with another last dimension.
-fn with_last(shape: &Shape, size: usize) -> Shape {
-    let mut dims = shape.to_vec();
-    if let Some(d) = dims.last_mut() {
-        *d = size;
-    }
-    dims.into()
-}
-
 impl<B: HostAccess> LinearOps for B {
     fn affine(x: FloatTensor<B>, w: FloatTensor<B>, b: Option<FloatTensor<B>>) -> FloatTensor<B> {
         let (shape, n) = (x.shape(), w.shape()[1]);
         lent!(
-            (x, w; b) => B::own(affine(&x, &w, b.as_deref(), n), with_last(&shape, n)),
+            (x, w; b) => B::own(affine(&x, &w, b.as_deref(), n), with_last(shape.to_vec(), n)),
             plain::affine::<B>(x, w, b)
         )
     }
@@ -123,7 +115,7 @@ impl<B: HostAccess> LinearOps for B {
     fn affine_x_backward(w: FloatTensor<B>, grad: FloatTensor<B>) -> FloatTensor<B> {
         let (shape, k) = (grad.shape(), w.shape()[0]);
         lent!(
-            (w, grad) => B::own(times_transposed(&grad, &w, k), with_last(&shape, k)),
+            (w, grad) => B::own(times_transposed(&grad, &w, k), with_last(shape.to_vec(), k)),
             plain::affine_x_backward::<B>(w, grad)
         )
     }
