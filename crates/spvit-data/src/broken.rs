@@ -3,6 +3,8 @@
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::{Deserialize, Serialize};
+
 use crate::error::DataError;
 
 /// The share of a set's images that may be broken where nothing else is asked.
@@ -66,9 +68,12 @@ impl BrokenImages {
 }
 
 /// One image that a batch lacks.
-#[derive(Debug)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub(crate) struct Fault {
+    /// Its number in the set.
     pub(crate) index: usize,
+    /// Its place in the batch, of what was thought to be whole.
+    pub(crate) place: usize,
     pub(crate) name: String,
     pub(crate) problem: String,
 }
@@ -81,6 +86,11 @@ pub(crate) struct Faults {
 }
 
 impl Faults {
+    /// Whether an image was found broken.
+    pub(crate) fn contains(&self, index: usize) -> bool {
+        self.indices.contains(&index)
+    }
+
     /// Notes the broken images of one batch out of `images`. Batches come in order, so that what is said, and when
     /// a run stops, does not depend on threads.
     pub(crate) fn add(
@@ -112,7 +122,12 @@ mod tests {
     use super::*;
 
     fn fault(index: usize) -> Fault {
-        Fault { index, name: format!("{index}.jpg"), problem: format!("{index}.jpg: cut short") }
+        Fault {
+            index,
+            place: 0,
+            name: format!("{index}.jpg"),
+            problem: format!("{index}.jpg: cut short"),
+        }
     }
 
     #[test]

@@ -128,6 +128,12 @@ pub enum DataError {
         /// The first broken image and its fault.
         first: String,
     },
+    /// The processes that draw batches together do not understand each other.
+    #[error("several processes: {problem}")]
+    Peers {
+        /// Why not.
+        problem: String,
+    },
     /// An option is outside its range, or does not fit the images.
     #[error("{option}: expected {expected}, found {found}")]
     Option {

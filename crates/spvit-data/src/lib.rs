@@ -46,7 +46,9 @@ mod preview;
 mod resize;
 mod rng;
 mod set;
+mod share;
 mod source;
+mod work;
 
 pub use augment::AugmentConfig;
 pub use augment::crop::{CropMode, EvalTransform, RandomResizedCrop};
@@ -65,6 +67,7 @@ pub use pipeline::Batch;
 pub use pixels::Pixels;
 pub use preview::ContactSheet;
 pub use set::ImageSet;
+pub use share::{PartOf, Peers, Share};
 pub use source::ImageSource;
 
 /// The README's example, so that it stays true.

@@ -8,6 +8,7 @@ use crate::broken::{BrokenImages, Faults};
 use crate::epoch::Epoch;
 use crate::error::DataError;
 use crate::pipeline::Pipeline;
+use crate::share::{Peers, Share, Shared};
 use crate::source::ImageSource;
 
 const MAX_SIDE: usize = 4096;
@@ -141,6 +142,7 @@ impl LoaderOptions {
 /// nor the batches drawn before changes a bit of it.
 pub struct Loader {
     pipeline: Arc<Pipeline>,
+    shared: Option<Shared>,
     faults: Arc<Mutex<Faults>>,
     broken: BrokenImages,
 }
@@ -171,7 +173,8 @@ impl Loader {
             return Err(DataError::option("batch_size", expected, options.batch_size));
         }
         let pipeline = Arc::new(Pipeline::new(set, mean, std, options)?);
-        Ok(Self { pipeline, faults: Arc::default(), broken: BrokenImages::default() })
+        let (faults, broken) = (Arc::default(), BrokenImages::default());
+        Ok(Self { pipeline, shared: None, faults, broken })
     }
 
     /// Names broken images among `broken` ([`Dataset::broken`](crate::Dataset::broken)) and stops at its limit,
@@ -179,6 +182,14 @@ impl Loader {
     #[must_use]
     pub fn sharing(mut self, broken: &BrokenImages) -> Self {
         self.broken = broken.clone();
+        self
+    }
+
+    /// Makes this process's share of the batches only, as several draw them together: what one of them cannot decode
+    /// is left out by all. All of them draw the same epochs from the same batch on.
+    #[must_use]
+    pub fn among(mut self, peers: Arc<dyn Peers>, share: Share) -> Self {
+        self.shared = Some(Shared::new(peers, share));
         self
     }
 
@@ -207,6 +218,7 @@ impl Loader {
     /// Threads start here and end when the epoch is drawn or dropped.
     pub fn epoch(&self, epoch: u64, start_batch: usize) -> Epoch {
         let broken = (self.faults.clone(), self.broken.clone());
-        Epoch::start(self.pipeline.clone(), (epoch, start_batch), broken)
+        let shared = self.shared.clone();
+        Epoch::start((self.pipeline.clone(), shared), (epoch, start_batch), broken)
     }
 }

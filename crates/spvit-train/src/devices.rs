@@ -10,7 +10,7 @@ use std::sync::Arc;
 use burn::tensor::{Tensor, backend::Backend};
 use spvit_core::TrainBackend;
 
-use crate::{Processes, TrainError, optim::Gradients};
+use crate::{Processes, TrainError, micro_batch::Cut, optim::Gradients};
 
 /// The devices that train a model together.
 pub struct Devices<B: TrainBackend> {
@@ -82,6 +82,13 @@ impl<B: TrainBackend> Devices<B> {
     /// How many there are in all processes.
     pub fn count(&self) -> usize {
         (1 + self.others.len()) * self.processes.count()
+    }
+
+    /// How they cut a batch.
+    pub(crate) fn cut(&self, micro_batches: usize, accumulate: usize) -> Cut {
+        let each = micro_batches.max(1).saturating_mul(accumulate);
+        let process = (self.processes.rank(), self.processes.count());
+        Cut { each, devices: 1 + self.others.len(), process }
     }
 
     /// The sums over all devices of every group's gradients, on each device of this process. A device that

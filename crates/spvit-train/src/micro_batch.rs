@@ -1,5 +1,7 @@
 //! A batch in parts, and parts that are computed at the same time.
 
+use std::ops::Range;
+
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use spvit_core::TrainBackend;
 use spvit_data::Batch;
@@ -37,15 +39,61 @@ impl Part {
     }
 }
 
-/// Cuts a batch into `parts` nearly equal ones.
-pub(crate) fn split(batch: &Batch, parts: usize) -> Vec<Part> {
+/// How batches are cut for devices, of which every process has as many.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Cut {
+    /// Parts of a batch for each device, where it has as many images.
+    pub each: usize,
+    /// Devices of this process.
+    pub devices: usize,
+    /// Which process this is, and how many there are.
+    pub process: (usize, usize),
+}
+
+impl Cut {
+    /// How many nearly equal parts a batch of `total` images has.
+    fn parts(&self, total: usize) -> usize {
+        let parts = self.each.saturating_mul(self.devices).saturating_mul(self.process.1);
+        parts.clamp(1, total.max(1))
+    }
+
+    /// Parts for each device. Of fewer images than parts the last devices get none.
+    pub fn share(&self, total: usize) -> usize {
+        self.parts(total).div_ceil(self.devices * self.process.1)
+    }
+
+    /// Whether there is nothing for this process to do.
+    pub fn is_idle(&self, total: usize) -> bool {
+        self.share(total) * self.devices * self.process.0 >= self.parts(total)
+    }
+
+    /// The parts that this process computes. What has nothing to do learns from the first one what there is to add up.
+    fn own(&self, total: usize) -> Range<usize> {
+        if self.is_idle(total) {
+            return 0..1;
+        }
+        let share = self.share(total) * self.devices;
+        let before = share * self.process.0;
+        before..(before + share).min(self.parts(total))
+    }
+
+    /// Places of the images that this process computes.
+    pub fn images(&self, total: usize) -> Range<usize> {
+        let (own, parts) = (self.own(total), self.parts(total));
+        own.start * total / parts..own.end * total / parts
+    }
+}
+
+/// The parts of a batch that this process computes; it has their images.
+pub(crate) fn split(batch: &Batch, cut: &Cut) -> Vec<Part> {
     let [total, channels, height, width] = batch.shape;
     let size = channels * height * width;
-    let parts = parts.clamp(1, total.max(1));
-    (0..parts)
+    let parts = cut.parts(total);
+    cut.own(total)
         .map(|part| {
             let (start, end) = (part * total / parts, (part + 1) * total / parts);
-            let images = batch.images[start * size..end * size].to_vec();
+            let [from, to] = [start, end].map(|place| (place - batch.part.start) * size);
+            let images = batch.images[from..to].to_vec();
             let targets = batch.targets[start * batch.classes..end * batch.classes].to_vec();
             Part {
                 start,

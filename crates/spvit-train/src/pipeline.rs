@@ -3,11 +3,12 @@
 use std::{
     collections::BTreeSet,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use burn::{module::AutodiffModule, tensor::backend::Backend};
 use spvit_core::{FusedOps, Precision, TrainBackend};
-use spvit_data::{Dataset, ImageSource, Loader, LoaderOptions};
+use spvit_data::{Dataset, ImageSource, Loader, LoaderOptions, Share};
 use spvit_interchange::{Dense, Input, read_dense};
 use spvit_layers::Vit;
 use spvit_search::Unit;
@@ -199,7 +200,7 @@ impl<'a, B: TrainBackend> Run<'a, B> {
 
     pub(crate) fn evaluation_loader(
         &self,
-        images: std::sync::Arc<dyn ImageSource>,
+        images: Arc<dyn ImageSource>,
     ) -> Result<Loader, TrainError> {
         let (size, batch) = (self.config.model.image_size(), self.config.run.evaluation_batch);
         let mut options = LoaderOptions::evaluation(size, batch);
@@ -225,6 +226,16 @@ impl<'a, B: TrainBackend> Run<'a, B> {
             ));
         }
         let (train, validation) = self.loaders(&training, subject.phase())?;
+        let (train, validation) = match self.processes().count() {
+            1 => (train, validation),
+            _ => {
+                let cut = self.devices.cut(self.config.run.micro_batches, training.accumulate);
+                let peers = Arc::new(self.processes().clone());
+                let part = Share::Part(Arc::new(move |total| cut.images(total)));
+                let validation = validation.map(|all| all.among(peers.clone(), Share::Batches));
+                (train.among(peers, part), validation)
+            }
+        };
         let origin = self.origin(subject.phase())?.beginning_with(from);
         let around = Surroundings {
             folder: &self.folder,

@@ -6,6 +6,8 @@
 
 use std::{fmt, sync::Arc};
 
+use spvit_data::Peers;
+
 use crate::TrainError;
 
 /// What carries messages between the processes of a run, all of which call the same functions in the same
@@ -47,6 +49,23 @@ impl fmt::Debug for Processes {
     }
 }
 
+impl Peers for Processes {
+    fn rank(&self) -> usize {
+        self.rank()
+    }
+
+    fn count(&self) -> usize {
+        self.count()
+    }
+
+    fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+        match &self.0 {
+            Some(messages) => messages.gather(own),
+            None => Ok(vec![own.to_vec()]),
+        }
+    }
+}
+
 fn lost(problem: String) -> TrainError {
     TrainError::Processes { problem }
 }
@@ -74,10 +93,7 @@ impl Processes {
 
     /// The messages of all, in the order of their ranks.
     pub(crate) fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, TrainError> {
-        match &self.0 {
-            Some(messages) => messages.gather(own).map_err(lost),
-            None => Ok(vec![own.to_vec()]),
-        }
+        Peers::gather(self, own).map_err(lost)
     }
 
     /// The first one's message.

@@ -246,7 +246,7 @@ impl<B: TrainBackend, O: Objective<B>> Replicas<B, O> {
     /// [`TrainError::Devices`] if gradients cannot be exchanged; nothing has changed then.
     ///
     /// # Panics
-    /// If there is not one rate for each group.
+    /// If there is not one rate for each group, or the batch lacks the images of this process's part.
     pub fn step(
         &mut self,
         batch: &Batch,
@@ -276,6 +276,9 @@ impl<B: TrainBackend, O: Objective<B>> Replicas<B, O> {
     ///
     /// # Errors
     /// [`TrainError::Devices`] if gradients cannot be exchanged.
+    ///
+    /// # Panics
+    /// If the batch lacks the images of this process's part.
     pub fn gradients(&self, batch: &Batch, number: u64) -> Result<StepGradients<B>, TrainError> {
         let mut gradients = self.compute(batch, number)?;
         gradients.read();
@@ -286,19 +289,14 @@ impl<B: TrainBackend, O: Objective<B>> Replicas<B, O> {
     fn compute(&self, batch: &Batch, number: u64) -> Result<StepGradients<B>, TrainError> {
         let Self { first, others, options, scale, devices } = self;
         let factor = scale.map_or(1.0, |scale| scale.factor);
-        let (replicas, processes) = (1 + others.len(), devices.processes());
-        let each = options.micro_batches.max(1).saturating_mul(options.accumulate);
-        let mut parts = micro_batch::split(batch, each.saturating_mul(devices.count()));
+        let (replicas, processes, total) = (1 + others.len(), devices.processes(), batch.shape[0]);
+        let cut = devices.cut(options.micro_batches, options.accumulate);
+        let parts = micro_batch::split(batch, &cut);
         if devices.count() == 1 {
             return Ok(first.part().gradients(parts, number, (*options, factor, replicas)));
         }
-        // Of fewer images than parts the last devices get none.
-        let share = parts.len().div_ceil(devices.count());
-        let before = share * replicas * processes.rank();
-        let idle = before >= parts.len();
-        // What has nothing to do learns from the first part what there is to add up.
-        parts.drain(..if idle { 0 } else { before });
-        let mut parts = parts.into_iter().take(if idle { 1 } else { share * replicas });
+        let (share, idle) = (cut.share(total), cut.is_idle(total));
+        let mut parts = parts.into_iter();
         let mut next = || parts.by_ref().take(share).collect::<Vec<_>>();
         let own = next();
         let theirs = others.iter().map(|replica| (replica.part(), next())).collect();

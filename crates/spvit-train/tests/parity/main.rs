@@ -37,7 +37,8 @@ fn batch(case: &Case) -> Batch {
     for (row, &label) in labels.iter().enumerate() {
         targets[row * classes + usize::from(label)] = 1.0;
     }
-    Batch { index: 0, images: values(images), shape, labels, targets, classes }
+    let part = 0..labels.len();
+    Batch { index: 0, images: values(images), part, shape, labels, targets, classes }
 }
 
 /// The case's search, before its first step.

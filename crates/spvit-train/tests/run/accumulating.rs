@@ -32,7 +32,15 @@ pub fn batch() -> Batch {
         targets[row * 5 + usize::from(label)] += 0.9;
     }
     let images = (0..IMAGES * 144).map(noise).collect();
-    Batch { index: 0, images, shape: [IMAGES, 1, 12, 12], labels, targets, classes: 5 }
+    Batch {
+        index: 0,
+        images,
+        part: 0..IMAGES,
+        shape: [IMAGES, 1, 12, 12],
+        labels,
+        targets,
+        classes: 5,
+    }
 }
 
 fn options(accumulate: usize, micro_batches: usize) -> StepOptions {

@@ -1,0 +1,257 @@
+//! Processes, here threads, that share batches.
+
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::{Arc, Mutex};
+use std::thread;
+
+use spvit_data::{
+    AugmentConfig, Batch, BrokenImages, DataError, ImageSource, Loader, LoaderOptions, Peers,
+    Pixels, Share,
+};
+
+const IMAGES: usize = 40;
+const SIDE: usize = 8;
+const VALUES: usize = SIDE * SIDE;
+
+/// Grey images of which some cannot be decoded, and the numbers of those that were asked for.
+#[derive(Debug)]
+struct Source {
+    broken: Vec<usize>,
+    decoded: Mutex<Vec<usize>>,
+}
+
+impl ImageSource for Source {
+    fn len(&self) -> usize {
+        IMAGES
+    }
+
+    fn channels(&self) -> usize {
+        1
+    }
+
+    fn classes(&self) -> usize {
+        3
+    }
+
+    fn size(&self) -> Option<[usize; 2]> {
+        None
+    }
+
+    fn label(&self, index: usize) -> Option<u16> {
+        (index < IMAGES).then_some((index % 3) as u16)
+    }
+
+    fn name(&self, index: usize) -> String {
+        format!("image-{index}.png")
+    }
+
+    fn decode(&self, index: usize) -> Result<Pixels, DataError> {
+        self.decoded.lock().unwrap().push(index);
+        if self.broken.contains(&index) {
+            let problem = "cut short".into();
+            return Err(DataError::Image { name: self.name(index), problem });
+        }
+        let pixels = (0..VALUES).map(|place| (5 * index + place) as u8);
+        Pixels::new([SIDE, SIDE], 1, pixels.collect())
+    }
+
+    fn fingerprint(&self, feed: &mut dyn FnMut(&[u8])) {
+        feed(b"40");
+    }
+}
+
+struct Peer {
+    rank: usize,
+    to: Vec<Sender<Vec<u8>>>,
+    from: Mutex<Vec<Receiver<Vec<u8>>>>,
+}
+
+impl Peers for Peer {
+    fn rank(&self) -> usize {
+        self.rank
+    }
+
+    fn count(&self) -> usize {
+        self.to.len()
+    }
+
+    fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, String> {
+        self.to.iter().for_each(|to| drop(to.send(own.to_vec())));
+        let from = self.from.lock().unwrap();
+        from.iter().map(|from| from.recv().map_err(|_| "one has ended".to_string())).collect()
+    }
+}
+
+fn peers(count: usize) -> Vec<Peer> {
+    let mut to: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
+    let mut from: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
+    for to in &mut to {
+        for from in &mut from {
+            let (sender, receiver) = channel();
+            to.push(sender);
+            from.push(receiver);
+        }
+    }
+    let peers = to.into_iter().zip(from).enumerate();
+    peers.map(|(rank, (to, from))| Peer { rank, to, from: Mutex::new(from) }).collect()
+}
+
+/// What a process drew: its batches up to an error, what is said of broken images, and all it decoded.
+struct Drawn {
+    batches: Vec<Batch>,
+    error: Option<String>,
+    notes: Vec<String>,
+    decoded: Vec<usize>,
+}
+
+fn draw(loader: impl Fn(Arc<Source>) -> Loader, broken: &[usize]) -> Drawn {
+    let source = Arc::new(Source { broken: broken.to_vec(), decoded: Mutex::default() });
+    let loader = loader(source.clone());
+    let (mut batches, mut error) = (Vec::new(), None);
+    // The second begins in its middle, and knows what the first has met.
+    for batch in [(3, 0), (4, 2)].into_iter().flat_map(|(epoch, start)| loader.epoch(epoch, start))
+    {
+        match batch {
+            Ok(batch) => batches.push(batch),
+            Err(problem) => {
+                error = Some(problem.to_string());
+                break;
+            }
+        }
+    }
+    let decoded = source.decoded.lock().unwrap().clone();
+    Drawn { batches, error, notes: loader.broken().take_notes(), decoded }
+}
+
+/// What each of so many processes draws, one of which may find more images broken.
+fn in_each(
+    count: usize,
+    share: impl Fn(usize) -> Share + Sync,
+    loader: impl Fn(Arc<Source>) -> Loader + Sync,
+    broken: impl Fn(usize) -> Vec<usize> + Sync,
+) -> Vec<Drawn> {
+    let one = |peer: Peer| {
+        let (share, broken) = (share(peer.rank), broken(peer.rank));
+        let peer = Arc::new(peer);
+        draw(|source| loader(source).among(peer.clone(), share.clone()), &broken)
+    };
+    let one = &one;
+    thread::scope(|scope| {
+        let threads: Vec<_> =
+            peers(count).into_iter().map(|peer| scope.spawn(move || one(peer))).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    })
+}
+
+fn part(rank: usize, count: usize) -> impl Fn(usize) -> Range<usize> {
+    move |images| rank * images / count..(rank + 1) * images / count
+}
+
+fn parts(count: usize) -> impl Fn(usize) -> Share + Sync {
+    move |rank| Share::Part(Arc::new(part(rank, count)))
+}
+
+fn with(options: LoaderOptions, limit: f64) -> impl Fn(Arc<Source>) -> Loader + Sync {
+    move |source| {
+        let loader = Loader::new(source, &[0.3], &[0.2], options.clone()).unwrap();
+        loader.sharing(&BrokenImages::new(limit).unwrap())
+    }
+}
+
+fn training(threads: usize, augment: AugmentConfig) -> LoaderOptions {
+    LoaderOptions { threads, ..LoaderOptions::training([SIDE, SIDE], 11, 3, augment) }
+}
+
+fn mixed() -> AugmentConfig {
+    let (mixup, cutmix, mix_prob) = (0.8, 1.0, 0.7);
+    AugmentConfig { horizontal_flip: true, mixup, cutmix, mix_prob, ..Default::default() }
+}
+
+/// Holds what processes drew to what one drew.
+fn hold(all: &[Drawn], one: &Drawn) {
+    for (rank, own) in all.iter().enumerate() {
+        assert_eq!(own.batches.len(), one.batches.len());
+        for (own, whole) in own.batches.iter().zip(&one.batches) {
+            let place = part(rank, all.len())(whole.labels.len());
+            let images = whole.images[place.start * VALUES..place.end * VALUES].to_vec();
+            assert_eq!(own.part, place);
+            assert_eq!(*own, Batch { part: place, images, ..whole.clone() });
+        }
+        assert_eq!((&own.notes, &own.error), (&one.notes, &one.error), "process {rank}");
+    }
+}
+
+#[test]
+fn parts_are_those_of_the_batches_of_one_process() {
+    let broken = [0, 1, 2, 17, 30];
+    let repeated = AugmentConfig { repeated: 3, ..mixed() };
+    for augment in [AugmentConfig::default(), mixed(), repeated] {
+        let one = draw(with(training(0, augment.clone()), 1.0), &broken);
+        assert!(one.batches.iter().any(|batch| batch.labels.len() < 11));
+        for (count, threads) in [(2, 0), (2, 3), (3, 1), (16, 2)] {
+            let loader = with(training(threads, augment.clone()), 1.0);
+            hold(&in_each(count, parts(count), loader, |_| broken.to_vec()), &one);
+        }
+    }
+}
+
+#[test]
+fn what_one_process_cannot_read_is_left_out_by_all() {
+    // Of an even batch that is always mixed two processes decode all.
+    let options =
+        LoaderOptions { batch_size: 10, ..training(1, AugmentConfig { mix_prob: 1.0, ..mixed() }) };
+    let one = draw(with(options.clone(), 1.0), &[4, 5, 20]);
+    assert_eq!(one.notes.len(), 3);
+    let broken = |rank| if rank == 1 { vec![4, 20] } else { vec![5] };
+    hold(&in_each(2, parts(2), with(options, 1.0), broken), &one);
+}
+
+#[test]
+fn too_many_broken_images_end_the_epoch_of_all() {
+    let broken = [3, 11, 12];
+    let one = draw(with(training(1, mixed()), 0.05), &broken);
+    assert!(one.error.as_ref().is_some_and(|error| error.contains("3 of 40 images are broken")));
+    hold(&in_each(3, parts(3), with(training(1, mixed()), 0.05), |_| broken.to_vec()), &one);
+    let evaluation = LoaderOptions::evaluation([SIDE, SIDE], 3);
+    for own in in_each(3, |_| Share::Batches, with(evaluation, 0.05), |_| broken.to_vec()) {
+        assert!(own.error.is_some_and(|error| error.contains("3 of 40 images are broken")));
+    }
+}
+
+#[test]
+fn a_process_decodes_its_own_images_and_what_they_are_mixed_with() {
+    let (plain, mixed) = (AugmentConfig::default(), AugmentConfig { mix_prob: 1.0, ..mixed() });
+    for (augment, most) in [(plain, 3), (mixed, 6)] {
+        let all = in_each(4, parts(4), with(training(1, augment), 0.0), |_| vec![]);
+        for own in &all {
+            assert!(own.decoded.len() <= most * own.batches.len(), "{}", own.decoded.len());
+        }
+        let seen: HashSet<usize> = all.iter().flat_map(|own| own.decoded.clone()).collect();
+        assert!(seen.len() > 30);
+    }
+}
+
+#[test]
+fn every_batch_is_one_processs() {
+    let evaluation = |threads| LoaderOptions { threads, ..LoaderOptions::evaluation([SIDE; 2], 3) };
+    let broken = [5, 6, 7, 8, 39];
+    let one = draw(with(evaluation(1), 1.0), &broken);
+    for (count, threads) in [(2, 1), (3, 0), (5, 2), (20, 1)] {
+        let loader = with(evaluation(threads), 1.0);
+        let all = in_each(count, |_| Share::Batches, loader, |_| broken.to_vec());
+        let mut found: Vec<Vec<f32>> =
+            all.iter().flat_map(|own| &own.batches).map(|batch| batch.images.clone()).collect();
+        let mut expected: Vec<Vec<f32>> =
+            one.batches.iter().map(|batch| batch.images.clone()).collect();
+        found.sort_by(|a, b| a.partial_cmp(b).unwrap());
+        expected.sort_by(|a, b| a.partial_cmp(b).unwrap());
+        assert!(found == expected, "{count} processes");
+        for own in &all {
+            assert_eq!(own.notes, one.notes);
+        }
+        let decoded: usize = all.iter().map(|own| own.decoded.len()).sum();
+        assert_eq!(decoded, one.decoded.len());
+    }
+}
