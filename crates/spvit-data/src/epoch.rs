@@ -12,9 +12,6 @@ use crate::prepare::Scratch;
 use crate::share::Shared;
 use crate::work::{Slot, Work};
 
-/// Pieces that each thread finishes ahead of their use. Two keep a thread busy while one is taken.
-const AHEAD: usize = 2;
-
 /// The batches of one epoch, in order. Made by [`Loader::epoch`](crate::Loader::epoch).
 ///
 /// A batch lacks the images that could not be decoded; one of which no image is left is not given at all. An error
@@ -37,9 +34,7 @@ impl Epoch {
         (epoch, start): (u64, usize),
         (faults, broken): (Arc<Mutex<Faults>>, BrokenImages),
     ) -> Self {
-        let left = pipeline.batches().saturating_sub(start);
-        let count = shared.as_ref().and_then(Shared::batches).map_or(1, |(_, count)| count);
-        let (work, threads) = Work::new((pipeline, shared, faults), (epoch, start), AHEAD);
+        let (work, threads) = Work::new((pipeline, shared, faults), (epoch, start));
         let work = Arc::new(work);
         let spawn = |_| {
             let work = work.clone();
@@ -47,7 +42,7 @@ impl Epoch {
             Builder::new().name("spvit-data loader".to_owned()).spawn(move || work.run()).ok()
         };
         let threads = (0..threads).map_while(spawn).collect();
-        let rounds = left.div_ceil(count);
+        let rounds = work.most();
         Self { work, threads, scratch: Scratch::default(), broken, rounds }
     }
 

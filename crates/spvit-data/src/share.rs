@@ -1,6 +1,5 @@
 //! Batches of which several processes make a part each.
 
-use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -23,7 +22,8 @@ pub trait Peers: Send + Sync {
     fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, String>;
 }
 
-/// Places of a process's own images in a batch of so many, for [`Share::Part`].
+/// Places of a process's own images in a batch of so many, for [`Share::Part`]. The loader's threads call it, which
+/// end if it panics.
 pub type PartOf = Arc<dyn Fn(usize) -> Range<usize> + Send + Sync>;
 
 /// What one of several processes makes of an epoch.
@@ -40,12 +40,6 @@ pub enum Share {
 pub(crate) struct Shared {
     peers: Arc<dyn Peers>,
     share: Share,
-}
-
-impl fmt::Debug for Shared {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "process {} of {}", self.peers.rank(), self.peers.count())
-    }
 }
 
 impl Shared {

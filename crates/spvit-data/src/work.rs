@@ -11,6 +11,9 @@ use crate::pipeline::{Draft, Made, Piece, Pipeline};
 use crate::prepare::Scratch;
 use crate::share::Shared;
 
+/// Pieces that each thread finishes ahead of their use. Two keep a thread busy while one is taken.
+const AHEAD: usize = 2;
+
 /// What the threads of one epoch share.
 pub(crate) struct Work {
     pipeline: Arc<Pipeline>,
@@ -22,6 +25,8 @@ pub(crate) struct Work {
     batches: (usize, usize),
     /// How many batches are made here. They are counted from 0.
     end: usize,
+    /// How many the process with the most makes.
+    most: usize,
     /// Images in a piece.
     piece: usize,
     /// Batches that may be open at once, which bounds the memory.
@@ -57,11 +62,10 @@ struct Task(usize, usize, Arc<Draft>);
 
 impl Work {
     /// The batches of an epoch from batch `start` on, as far as they are made here, and how many threads there is
-    /// something to do for, each of which finishes `ahead` pieces before they are used.
+    /// something to do for.
     pub(crate) fn new(
         (pipeline, shared, faults): (Arc<Pipeline>, Option<Shared>, Arc<Mutex<Faults>>),
         (epoch, start): (u64, usize),
-        ahead: usize,
     ) -> (Self, usize) {
         let left = pipeline.batches().saturating_sub(start);
         let (rank, count) = shared.as_ref().and_then(Shared::batches).unwrap_or((0, 1));
@@ -76,6 +80,7 @@ impl Work {
             epoch,
             batches: (start + rank, count),
             end: left.saturating_sub(rank).div_ceil(count),
+            most: left.div_ceil(count),
             open: 1,
             queue: Mutex::new(queue),
             taken: Condvar::new(),
@@ -83,7 +88,7 @@ impl Work {
         };
         let pieces = if work.end > 0 { work.pieces(&work.draft(0)) } else { 1 };
         let threads = work.pipeline.options().threads.min(work.end.saturating_mul(pieces));
-        work.open += (threads * ahead).div_ceil(pieces);
+        work.open += (threads * AHEAD).div_ceil(pieces);
         (work, threads)
     }
 
@@ -93,6 +98,11 @@ impl Work {
 
     pub(crate) fn shared(&self) -> Option<&Shared> {
         self.shared.as_ref()
+    }
+
+    /// How many batches the process with the most makes.
+    pub(crate) fn most(&self) -> usize {
+        self.most
     }
 
     fn lock(&self) -> MutexGuard<'_, Queue> {

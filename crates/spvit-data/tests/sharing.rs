@@ -1,10 +1,11 @@
 //! Processes, here threads, that share batches.
 
+#[path = "common/peers.rs"]
+mod peers;
+
 use std::collections::HashSet;
 use std::ops::Range;
-use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::thread;
 
 use spvit_data::{
     AugmentConfig, Batch, BrokenImages, DataError, ImageSource, Loader, LoaderOptions, Peers,
@@ -62,42 +63,6 @@ impl ImageSource for Source {
     }
 }
 
-struct Peer {
-    rank: usize,
-    to: Vec<Sender<Vec<u8>>>,
-    from: Mutex<Vec<Receiver<Vec<u8>>>>,
-}
-
-impl Peers for Peer {
-    fn rank(&self) -> usize {
-        self.rank
-    }
-
-    fn count(&self) -> usize {
-        self.to.len()
-    }
-
-    fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, String> {
-        self.to.iter().for_each(|to| drop(to.send(own.to_vec())));
-        let from = self.from.lock().unwrap();
-        from.iter().map(|from| from.recv().map_err(|_| "one has ended".to_string())).collect()
-    }
-}
-
-fn peers(count: usize) -> Vec<Peer> {
-    let mut to: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
-    let mut from: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
-    for to in &mut to {
-        for from in &mut from {
-            let (sender, receiver) = channel();
-            to.push(sender);
-            from.push(receiver);
-        }
-    }
-    let peers = to.into_iter().zip(from).enumerate();
-    peers.map(|(rank, (to, from))| Peer { rank, to, from: Mutex::new(from) }).collect()
-}
-
 /// What a process drew: its batches up to an error, what is said of broken images, and all it decoded.
 struct Drawn {
     batches: Vec<Batch>,
@@ -132,16 +97,10 @@ fn in_each(
     loader: impl Fn(Arc<Source>) -> Loader + Sync,
     broken: impl Fn(usize) -> Vec<usize> + Sync,
 ) -> Vec<Drawn> {
-    let one = |peer: Peer| {
-        let (share, broken) = (share(peer.rank), broken(peer.rank));
+    peers::in_each(count, |peer| {
+        let (share, broken) = (share(peer.rank()), broken(peer.rank()));
         let peer = Arc::new(peer);
         draw(|source| loader(source).among(peer.clone(), share.clone()), &broken)
-    };
-    let one = &one;
-    thread::scope(|scope| {
-        let threads: Vec<_> =
-            peers(count).into_iter().map(|peer| scope.spawn(move || one(peer))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
     })
 }
 

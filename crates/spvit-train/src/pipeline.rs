@@ -226,11 +226,10 @@ impl<'a, B: TrainBackend> Run<'a, B> {
             ));
         }
         let (train, validation) = self.loaders(&training, subject.phase())?;
-        let (train, validation) = match self.processes().count() {
-            1 => (train, validation),
-            _ => {
+        let (train, validation) = match self.processes().peers() {
+            None => (train, validation),
+            Some(peers) => {
                 let cut = self.devices.cut(self.config.run.micro_batches, training.accumulate);
-                let peers = Arc::new(self.processes().clone());
                 let part = Share::Part(Arc::new(move |total| cut.images(total)));
                 let validation = validation.map(|all| all.among(peers.clone(), Share::Batches));
                 (train.among(peers, part), validation)

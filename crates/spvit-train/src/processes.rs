@@ -12,19 +12,7 @@ use crate::TrainError;
 
 /// What carries messages between the processes of a run, all of which call the same functions in the same
 /// order. Every error is a line that says what went wrong.
-pub trait Messages: Send + Sync {
-    /// Which of the processes this one is, from 0.
-    fn rank(&self) -> usize;
-
-    /// How many there are.
-    fn count(&self) -> usize;
-
-    /// The messages of all, in the order of their ranks.
-    ///
-    /// # Errors
-    /// If one of them cannot be reached.
-    fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, String>;
-
+pub trait Messages: Peers {
     /// The first process's message; those of the others are not looked at.
     ///
     /// # Errors
@@ -46,23 +34,6 @@ pub struct Processes(Option<Arc<dyn Messages>>);
 impl fmt::Debug for Processes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "process {} of {}", self.rank(), self.count())
-    }
-}
-
-impl Peers for Processes {
-    fn rank(&self) -> usize {
-        self.rank()
-    }
-
-    fn count(&self) -> usize {
-        self.count()
-    }
-
-    fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, String> {
-        match &self.0 {
-            Some(messages) => messages.gather(own),
-            None => Ok(vec![own.to_vec()]),
-        }
     }
 }
 
@@ -91,9 +62,17 @@ impl Processes {
         self.rank() == 0
     }
 
+    /// All of them, if there are others than this one.
+    pub(crate) fn peers(&self) -> Option<Arc<dyn Peers>> {
+        Some(self.0.clone()?)
+    }
+
     /// The messages of all, in the order of their ranks.
     pub(crate) fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, TrainError> {
-        Peers::gather(self, own).map_err(lost)
+        match &self.0 {
+            Some(messages) => messages.gather(own).map_err(lost),
+            None => Ok(vec![own.to_vec()]),
+        }
     }
 
     /// The first one's message.

@@ -6,6 +6,7 @@ use mpi::{
     Threading, collective::SystemOperation, datatype::PartitionMut, environment::Universe,
     topology::SimpleCommunicator, traits::*,
 };
+use spvit_data::Peers;
 use spvit_train::Messages;
 
 use crate::failure::Failure;
@@ -63,7 +64,7 @@ fn world() -> SimpleCommunicator {
 }
 
 // MPI itself ends all processes where one cannot be reached.
-impl Messages for All {
+impl Peers for All {
     fn rank(&self) -> usize {
         self.rank
     }
@@ -96,7 +97,9 @@ impl Messages for All {
         }
         Ok(all)
     }
+}
 
+impl Messages for All {
     fn first(&self, mut own: Vec<u8>) -> Result<Vec<u8>, String> {
         let first = world();
         let first = first.process_at_rank(0);

@@ -1,17 +1,15 @@
 //! Several processes that share every batch: threads here, which send each other messages.
 #![allow(clippy::result_large_err)]
 
-use std::{
-    path::Path,
-    sync::{
-        Arc, Mutex,
-        mpsc::{Receiver, Sender, channel},
-    },
-    thread,
-};
+#[path = "../../../spvit-data/tests/common/peers.rs"]
+mod peers;
+
+use std::{path::Path, sync::Arc};
 
 use burn::backend::{Autodiff, Flex, NdArray};
+use peers::Peer;
 use spvit_core::FusedOps;
+use spvit_data::Peers;
 use spvit_train::{
     Devices, Messages, Outcome, Processes, Run, RunConfig, RunFolder, Summary, TrainError,
     write_config,
@@ -24,31 +22,7 @@ use crate::{
 
 type B = Autodiff<Flex>;
 
-type Message = Vec<u8>;
-
-/// One of the processes, with a way to and from each.
-struct Peer {
-    rank: usize,
-    to: Vec<Sender<Message>>,
-    from: Mutex<Vec<Receiver<Message>>>,
-}
-
 impl Messages for Peer {
-    fn rank(&self) -> usize {
-        self.rank
-    }
-
-    fn count(&self) -> usize {
-        self.to.len()
-    }
-
-    fn gather(&self, own: &[u8]) -> Result<Vec<Message>, String> {
-        // One that has ended gets nothing.
-        self.to.iter().for_each(|to| drop(to.send(own.to_vec())));
-        let from = self.from.lock().unwrap();
-        from.iter().map(|from| from.recv().map_err(|_| "one has ended".to_string())).collect()
-    }
-
     fn first(&self, own: Vec<u8>) -> Result<Vec<u8>, String> {
         Ok(self.gather(&own)?.swap_remove(0))
     }
@@ -69,23 +43,7 @@ impl Messages for Peer {
 
 /// Does the same as every one of so many processes; results in order.
 fn in_each<R: Send>(count: usize, work: impl Fn(Processes) -> R + Sync) -> Vec<R> {
-    let mut to: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
-    let mut from: Vec<Vec<_>> = (0..count).map(|_| Vec::new()).collect();
-    for to in &mut to {
-        for from in &mut from {
-            let (sender, receiver) = channel();
-            to.push(sender);
-            from.push(receiver);
-        }
-    }
-    let peers = to.into_iter().zip(from).enumerate();
-    let peers = peers.map(|(rank, (to, from))| Peer { rank, to, from: Mutex::new(from) });
-    let work = &work;
-    thread::scope(|scope| {
-        let threads: Vec<_> =
-            peers.map(|peer| scope.spawn(move || work(Processes::new(Arc::new(peer))))).collect();
-        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
-    })
+    peers::in_each(count, |peer| work(Processes::new(Arc::new(peer))))
 }
 
 /// As many micro-batches in one process see the same images, and are summed in the same order.
