@@ -150,7 +150,7 @@ fn on_host<B: FusedOps>(images: &Tensor<B, 4>, classes: usize) -> Batch {
     let targets = (0..count * classes).map(|i| f32::from(i % classes == label(i / classes)));
     Batch {
         index: 0,
-        part: 0..count,
+        part: (0..count).collect(),
         shape: images.dims(),
         images: images.clone().into_data().iter::<f32>().collect(),
         labels: (0..count).map(|image| label(image) as u16).collect(),

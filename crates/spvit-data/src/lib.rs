@@ -53,6 +53,7 @@ mod work;
 pub use augment::AugmentConfig;
 pub use augment::crop::{CropMode, EvalTransform, RandomResizedCrop};
 pub use augment::erase::ErasingMode;
+pub use augment::mix::paired_places;
 pub use augment::resample::Interpolation;
 pub use broken::{BROKEN_LIMIT, BrokenImages};
 pub use dataset::Dataset;

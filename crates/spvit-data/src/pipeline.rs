@@ -25,8 +25,9 @@ pub struct Batch {
     pub index: usize,
     /// Normalised and augmented images, `[part, channels, height, width]`.
     pub images: Vec<f32>,
-    /// Places of `images` in the batch: all of them, unless processes share it ([`Share::Part`](crate::Share)).
-    pub part: Range<usize>,
+    /// Places of `images` in the batch, ascending: all of them, unless processes share it
+    /// ([`Share::Part`](crate::Share)).
+    pub part: Vec<usize>,
     /// The batch's shape: batch, channels, height, width.
     pub shape: [usize; 4],
     /// Each image's own label, `[batch]`, whatever it was mixed with.
@@ -50,8 +51,8 @@ pub(crate) struct Draft {
     index: usize,
     members: Vec<Member>,
     mix: Mix,
-    /// Places in `members` of the images that are wanted, where that is not all.
-    part: Option<Range<usize>>,
+    /// Places in `members` of the images that are wanted, ascending, where that is not all.
+    part: Option<Vec<usize>>,
     /// Places of what these are made of, ascending: of themselves and of what they are mixed with.
     places: Vec<usize>,
 }
@@ -142,9 +143,9 @@ impl Pipeline {
         });
         let count = members.len();
         let part = shared.and_then(|shared| shared.part(count));
-        let wanted = |place: &usize| match &part {
+        let wanted = |&place: &usize| match &part {
             Some(part) => {
-                part.contains(place) || (mix != Mix::None && part.contains(&(count - 1 - place)))
+                contains(part, place) || (mix != Mix::None && contains(part, count - 1 - place))
             }
             None => true,
         };
@@ -203,12 +204,14 @@ impl Pipeline {
             whole.map(|(_, member)| self.source.label(member.index).unwrap_or_default()).collect();
         // What is mixed is symmetric: with every place there is the one that it is mixed with.
         mix.apply(&mut images, self.image_values(), *image_size);
-        let part = part.clone().unwrap_or(0..labels.len());
+        let part = part.clone().unwrap_or_else(|| (0..labels.len()).collect());
         if places.len() > part.len() {
-            let first = places.partition_point(|&place| place < part.start);
-            let [start, end] = [first, first + part.len()].map(|place| place * self.image_values());
-            images.truncate(end);
-            images.drain(..start);
+            let image = self.image_values();
+            let own = places.iter().enumerate().filter(|&(_, &place)| contains(&part, place));
+            for (to, (from, _)) in own.enumerate() {
+                images.copy_within(from * image..(from + 1) * image, to * image);
+            }
+            images.truncate(part.len() * image);
         }
         let classes = self.source.classes();
         let smoothing = augment.as_ref().map_or(0.0, |config| config.label_smoothing);
@@ -218,4 +221,9 @@ impl Pipeline {
         let batch = Batch { index: *index, images, part, shape, labels, targets, classes };
         Made { draft, batch: Some(batch), faults }
     }
+}
+
+/// Whether ascending places contain this one.
+fn contains(places: &[usize], place: usize) -> bool {
+    places.binary_search(&place).is_ok()
 }

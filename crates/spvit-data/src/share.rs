@@ -1,6 +1,5 @@
 //! Batches of which several processes make a part each.
 
-use std::ops::Range;
 use std::sync::Arc;
 
 use crate::broken::Fault;
@@ -22,9 +21,10 @@ pub trait Peers: Send + Sync {
     fn gather(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, String>;
 }
 
-/// Places of a process's own images in a batch of so many, for [`Share::Part`]. The loader's threads call it, which
-/// end if it panics.
-pub type PartOf = Arc<dyn Fn(usize) -> Range<usize> + Send + Sync>;
+/// Places of a process's own images in a batch of so many, for [`Share::Part`]. What an image is mixed with is decoded,
+/// too: where that is among them ([`paired_places`](crate::paired_places)), each image of a batch is decoded by one
+/// process. The loader's threads call it, which end if it panics.
+pub type PartOf = Arc<dyn Fn(usize) -> Vec<usize> + Send + Sync>;
 
 /// What one of several processes makes of an epoch.
 #[derive(Clone)]
@@ -47,15 +47,14 @@ impl Shared {
         Self { peers, share }
     }
 
-    /// Own places in a batch of so many images, where every batch is shared.
-    pub(crate) fn part(&self, images: usize) -> Option<Range<usize>> {
-        match &self.share {
-            Share::Part(part) => {
-                let Range { start, end } = part(images);
-                Some(start.min(images)..end.min(images))
-            }
-            Share::Batches => None,
-        }
+    /// Own places in a batch of so many images, ascending, where every batch is shared.
+    pub(crate) fn part(&self, images: usize) -> Option<Vec<usize>> {
+        let Share::Part(part) = &self.share else { return None };
+        let mut places = part(images);
+        places.retain(|&place| place < images);
+        places.sort_unstable();
+        places.dedup();
+        Some(places)
     }
 
     /// Whether every batch is.

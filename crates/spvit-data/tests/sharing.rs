@@ -4,12 +4,11 @@
 mod peers;
 
 use std::collections::HashSet;
-use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use spvit_data::{
     AugmentConfig, Batch, BrokenImages, DataError, ImageSource, Loader, LoaderOptions, Peers,
-    Pixels, Share,
+    Pixels, Share, paired_places,
 };
 
 const IMAGES: usize = 40;
@@ -104,12 +103,19 @@ fn in_each(
     })
 }
 
-fn part(rank: usize, count: usize) -> impl Fn(usize) -> Range<usize> {
-    move |images| rank * images / count..(rank + 1) * images / count
+/// Places of a process's images, of so many processes, in a batch of so many images.
+type Part = fn([usize; 2], usize) -> Vec<usize>;
+
+fn pairs([rank, count]: [usize; 2], images: usize) -> Vec<usize> {
+    paired_places(images, rank * images / count..(rank + 1) * images / count)
 }
 
-fn parts(count: usize) -> impl Fn(usize) -> Share + Sync {
-    move |rank| Share::Part(Arc::new(part(rank, count)))
+fn in_a_row([rank, count]: [usize; 2], images: usize) -> Vec<usize> {
+    (rank * images / count..(rank + 1) * images / count).collect()
+}
+
+fn parts(count: usize, part: Part) -> impl Fn(usize) -> Share + Sync {
+    move |rank| Share::Part(Arc::new(move |images| part([rank, count], images)))
 }
 
 fn with(options: LoaderOptions, limit: f64) -> impl Fn(Arc<Source>) -> Loader + Sync {
@@ -129,14 +135,14 @@ fn mixed() -> AugmentConfig {
 }
 
 /// Holds what processes drew to what one drew.
-fn hold(all: &[Drawn], one: &Drawn) {
+fn hold(all: &[Drawn], part: Part, one: &Drawn) {
     for (rank, own) in all.iter().enumerate() {
         assert_eq!(own.batches.len(), one.batches.len());
         for (own, whole) in own.batches.iter().zip(&one.batches) {
-            let place = part(rank, all.len())(whole.labels.len());
-            let images = whole.images[place.start * VALUES..place.end * VALUES].to_vec();
-            assert_eq!(own.part, place);
-            assert_eq!(*own, Batch { part: place, images, ..whole.clone() });
+            let places = part([rank, all.len()], whole.labels.len());
+            let image = |&place: &usize| &whole.images[place * VALUES..(place + 1) * VALUES];
+            let images = places.iter().flat_map(image).copied().collect();
+            assert_eq!(*own, Batch { part: places, images, ..whole.clone() });
         }
         assert_eq!((&own.notes, &own.error), (&one.notes, &one.error), "process {rank}");
     }
@@ -150,8 +156,10 @@ fn parts_are_those_of_the_batches_of_one_process() {
         let one = draw(with(training(0, augment.clone()), 1.0), &broken);
         assert!(one.batches.iter().any(|batch| batch.labels.len() < 11));
         for (count, threads) in [(2, 0), (2, 3), (3, 1), (16, 2)] {
-            let loader = with(training(threads, augment.clone()), 1.0);
-            hold(&in_each(count, parts(count), loader, |_| broken.to_vec()), &one);
+            for part in [pairs, in_a_row as Part] {
+                let loader = with(training(threads, augment.clone()), 1.0);
+                hold(&in_each(count, parts(count, part), loader, |_| broken.to_vec()), part, &one);
+            }
         }
     }
 }
@@ -164,7 +172,7 @@ fn what_one_process_cannot_read_is_left_out_by_all() {
     let one = draw(with(options.clone(), 1.0), &[4, 5, 20]);
     assert_eq!(one.notes.len(), 3);
     let broken = |rank| if rank == 1 { vec![4, 20] } else { vec![5] };
-    hold(&in_each(2, parts(2), with(options, 1.0), broken), &one);
+    hold(&in_each(2, parts(2, in_a_row), with(options, 1.0), broken), in_a_row, &one);
 }
 
 #[test]
@@ -172,7 +180,8 @@ fn too_many_broken_images_end_the_epoch_of_all() {
     let broken = [3, 11, 12];
     let one = draw(with(training(1, mixed()), 0.05), &broken);
     assert!(one.error.as_ref().is_some_and(|error| error.contains("3 of 40 images are broken")));
-    hold(&in_each(3, parts(3), with(training(1, mixed()), 0.05), |_| broken.to_vec()), &one);
+    let loader = with(training(1, mixed()), 0.05);
+    hold(&in_each(3, parts(3, pairs), loader, |_| broken.to_vec()), pairs, &one);
     let evaluation = LoaderOptions::evaluation([SIDE, SIDE], 3);
     for own in in_each(3, |_| Share::Batches, with(evaluation, 0.05), |_| broken.to_vec()) {
         assert!(own.error.is_some_and(|error| error.contains("3 of 40 images are broken")));
@@ -182,11 +191,19 @@ fn too_many_broken_images_end_the_epoch_of_all() {
 #[test]
 fn a_process_decodes_its_own_images_and_what_they_are_mixed_with() {
     let (plain, mixed) = (AugmentConfig::default(), AugmentConfig { mix_prob: 1.0, ..mixed() });
-    for (augment, most) in [(plain, 3), (mixed, 6)] {
-        let all = in_each(4, parts(4), with(training(1, augment), 0.0), |_| vec![]);
-        for own in &all {
-            assert!(own.decoded.len() <= most * own.batches.len(), "{}", own.decoded.len());
-        }
+    let cases = [
+        (plain.clone(), pairs as Part, [3, 11]),
+        (plain, in_a_row, [3, 11]),
+        // Three pairs are taken apart.
+        (mixed.clone(), pairs, [5, 11 + 3]),
+        (mixed, in_a_row, [6, 11 * 2]),
+    ];
+    for (augment, part, [most, together]) in cases {
+        let all = in_each(4, parts(4, part), with(training(1, augment), 0.0), |_| vec![]);
+        let batches = all[0].batches.len();
+        assert!(all.iter().all(|own| own.decoded.len() <= most * batches));
+        let decoded: usize = all.iter().map(|own| own.decoded.len()).sum();
+        assert!(decoded <= together * batches, "{decoded} of {batches} batches");
         let seen: HashSet<usize> = all.iter().flat_map(|own| own.decoded.clone()).collect();
         assert!(seen.len() > 30);
     }

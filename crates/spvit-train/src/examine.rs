@@ -240,7 +240,7 @@ mod tests {
         let batch = Batch {
             index: 0,
             images: vec![0.5; count],
-            part: 0..count,
+            part: (0..count).collect(),
             shape: [count, 1, 1, 1],
             labels: labels.to_vec(),
             targets: Vec::new(),

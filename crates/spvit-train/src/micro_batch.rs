@@ -4,13 +4,13 @@ use std::ops::Range;
 
 use burn::tensor::{Tensor, TensorData, backend::Backend};
 use spvit_core::TrainBackend;
-use spvit_data::Batch;
+use spvit_data::{Batch, paired_places};
 
 /// A part of a batch on a device.
 #[derive(Debug, Clone)]
 pub struct MicroBatch<B: Backend> {
-    /// Index of the first image in the batch.
-    pub start: usize,
+    /// Places of the images in the batch, ascending.
+    pub places: Vec<usize>,
     /// Images of the whole batch.
     pub total: usize,
     /// `[count, channels, height, width]`.
@@ -19,9 +19,16 @@ pub struct MicroBatch<B: Backend> {
     pub targets: Tensor<B, 2>,
 }
 
+impl<B: Backend> MicroBatch<B> {
+    /// Place of its first image in the batch.
+    pub fn first(&self) -> usize {
+        self.places.first().copied().unwrap_or_default()
+    }
+}
+
 /// A part of a batch on the host.
 pub(crate) struct Part {
-    start: usize,
+    places: Vec<usize>,
     total: usize,
     images: TensorData,
     targets: TensorData,
@@ -32,10 +39,10 @@ pub(crate) struct Part {
 impl Part {
     /// Moves the part to a device; gives its labels, too.
     pub fn upload<B: Backend>(self, device: &B::Device) -> (MicroBatch<B>, Vec<u16>) {
-        let Self { start, total, images, targets, labels } = self;
+        let Self { places, total, images, targets, labels } = self;
         let images = Tensor::from_data(images, device);
         let targets = Tensor::from_data(targets, device);
-        (MicroBatch { start, total, images, targets }, labels)
+        (MicroBatch { places, total, images, targets }, labels)
     }
 }
 
@@ -77,30 +84,40 @@ impl Cut {
         before..(before + share).min(self.parts(total))
     }
 
-    /// Places of the images that this process computes.
-    pub fn images(&self, total: usize) -> Range<usize> {
-        let (own, parts) = (self.own(total), self.parts(total));
-        own.start * total / parts..own.end * total / parts
+    /// Places of the images of some of the parts. An image is in the same one as its partner in mixup and CutMix, but
+    /// for at most one at either end, so that no other process needs to decode it.
+    fn places(&self, total: usize, Range { start, end }: Range<usize>) -> Vec<usize> {
+        let parts = self.parts(total);
+        paired_places(total, start * total / parts..end * total / parts)
+    }
+
+    /// Places of the images that this process computes, ascending.
+    pub fn images(&self, total: usize) -> Vec<usize> {
+        self.places(total, self.own(total))
     }
 }
 
 /// The parts of a batch that this process computes; it has their images.
 pub(crate) fn split(batch: &Batch, cut: &Cut) -> Vec<Part> {
     let [total, channels, height, width] = batch.shape;
-    let size = channels * height * width;
-    let parts = cut.parts(total);
+    let (size, classes) = (channels * height * width, batch.classes);
     cut.own(total)
         .map(|part| {
-            let (start, end) = (part * total / parts, (part + 1) * total / parts);
-            let [from, to] = [start, end].map(|place| (place - batch.part.start) * size);
-            let images = batch.images[from..to].to_vec();
-            let targets = batch.targets[start * batch.classes..end * batch.classes].to_vec();
+            let places = cut.places(total, part..part + 1);
+            let count = places.len();
+            let mut images = Vec::with_capacity(count * size);
+            let mut targets = Vec::with_capacity(count * classes);
+            for &place in &places {
+                let at = batch.part.partition_point(|&other| other < place) * size;
+                images.extend_from_slice(&batch.images[at..at + size]);
+                targets.extend_from_slice(&batch.targets[place * classes..(place + 1) * classes]);
+            }
             Part {
-                start,
                 total,
-                images: TensorData::new(images, [end - start, channels, height, width]),
-                targets: TensorData::new(targets, [end - start, batch.classes]),
-                labels: batch.labels[start..end].to_vec(),
+                images: TensorData::new(images, [count, channels, height, width]),
+                targets: TensorData::new(targets, [count, classes]),
+                labels: places.iter().map(|&place| batch.labels[place]).collect(),
+                places,
             }
         })
         .collect()

@@ -133,7 +133,7 @@ impl<B: TrainBackend> Objective<B> for SearchObjective {
         };
         let logits = model.forward(batch.images.clone(), &sampled, &context.mode());
         let mut value = cross_entropy(logits.clone(), batch.targets.clone(), batch.total);
-        if batch.start == 0
+        if batch.first() == 0
             && let Some(term) = self.binding(gates)
         {
             value = value + term.loss(gates);
@@ -202,7 +202,7 @@ mod tests {
     fn batch() -> MicroBatch<B> {
         let values: Vec<f32> = (0..2 * 64).map(|i| (i as f32 * 0.9).sin()).collect();
         let images = Tensor::from_data(TensorData::new(values, [2, 1, 8, 8]), &Default::default());
-        MicroBatch { start: 0, total: 2, images, targets: tensor(TARGETS) }
+        MicroBatch { places: vec![0, 1], total: 2, images, targets: tensor(TARGETS) }
     }
 
     fn loss(model: &Vit<B>, temperature: Option<f64>) -> Loss<B> {

@@ -76,7 +76,7 @@ pub trait Objective<B: TrainBackend>: Send + Sync {
 
     /// The loss of one micro-batch. Those of a batch are added up, so that a mean over images is
     /// divided by [`MicroBatch::total`], and what belongs to the batch as a whole is added where
-    /// [`MicroBatch::start`] is 0.
+    /// [`MicroBatch::first`] is 0.
     fn loss(&self, model: &Self::Model, batch: &MicroBatch<B>, context: &StepContext<B>)
     -> Loss<B>;
 

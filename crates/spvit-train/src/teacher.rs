@@ -150,7 +150,7 @@ impl<B: TrainBackend> Teacher<B> {
         let [count, width] = logits.dims();
         let choose = || Ok(classes(theirs()?.into_data()));
         let chosen = match &self.kept {
-            Some(kept) => kept.get((step, batch.start, count), choose)?,
+            Some(kept) => kept.get((step, batch.first(), count), choose)?,
             None => choose()?,
         };
         let mut targets = vec![0.0f32; count * width];
@@ -222,7 +222,7 @@ mod tests {
         let teacher = Teacher::new(Box::new(Failing), 0.5, 0.0);
         assert!(teacher.failure().is_none());
         let batch = MicroBatch {
-            start: 0,
+            places: vec![0],
             total: 1,
             images: Tensor::zeros([1, 1, 2, 2], &device),
             targets: Tensor::ones([1, 3], &device),

@@ -1,5 +1,7 @@
 //! Mixing a batch with its reverse, and the soft targets that follow.
 
+use std::ops::Range;
+
 use crate::augment::AugmentConfig;
 use crate::augment::image::Rectangle;
 use crate::rng::Stream;
@@ -69,6 +71,17 @@ impl Mix {
     }
 }
 
+/// Places in a batch of `images` images that lie in `range` in the order 0, n − 1, 1, n − 2 and so on, in which an image
+/// is beside the one that it is mixed with; ascending. Ranges that cut the whole cut the batch, and take at most the
+/// pairs at their ends apart.
+pub fn paired_places(images: usize, range: Range<usize>) -> Vec<usize> {
+    let Range { start, end } = range;
+    let (start, end) = (start.min(images), end.min(images));
+    let front = start.div_ceil(2)..end.div_ceil(2);
+    let back = images - end / 2..images - start / 2;
+    front.chain(back).collect()
+}
+
 /// A rectangle of about `share` of the area with its centre anywhere, cut off at the edge.
 fn draw_rectangle(share: f64, [height, width]: [usize; 2], stream: &mut Stream) -> Rectangle {
     let mut span = |side: usize| {
@@ -125,6 +138,25 @@ mod tests {
         let firsts: Vec<f32> = images.chunks(IMAGE).map(|image| image[0]).collect();
         assert_eq!(firsts, [2.0, 2.5, 3.0, 3.5, 4.0]);
         assert!(images.chunks(IMAGE).all(|image| image.iter().all(|&value| value == image[0])));
+    }
+
+    #[test]
+    fn ranges_of_pairs_cut_a_batch() {
+        assert_eq!(paired_places(7, 0..7), [0, 1, 2, 3, 4, 5, 6]);
+        assert_eq!(paired_places(7, 0..4), [0, 1, 5, 6]);
+        assert_eq!(paired_places(7, 4..9), [2, 3, 4]);
+        for images in 0..20 {
+            let order: Vec<usize> = (0..images)
+                .map(|at| if at % 2 == 0 { at / 2 } else { images - 1 - at / 2 })
+                .collect();
+            for start in 0..=images {
+                for end in start..=images {
+                    let mut expected = order[start..end].to_vec();
+                    expected.sort_unstable();
+                    assert_eq!(paired_places(images, start..end), expected);
+                }
+            }
+        }
     }
 
     #[test]

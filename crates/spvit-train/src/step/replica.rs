@@ -133,12 +133,12 @@ fn train_context<B: TrainBackend>(
     if drop_path == 0.0 {
         return TrainContext::new();
     }
-    let MicroBatch { start, total, .. } = *batch;
-    let all = drop_path_factors(seed, number, drop_path, depth, total);
-    let all = TensorData::new(all, [2 * depth, total]);
-    let factors = Tensor::<B, 2>::from_data(all, &batch.images.device());
-    let count = batch.images.dims()[0];
-    TrainContext::with_drop_path(DropPath { factors: factors.narrow(1, start, count) })
+    let MicroBatch { places, total, images, .. } = batch;
+    let all = drop_path_factors(seed, number, drop_path, depth, *total);
+    let own: Vec<f32> =
+        all.chunks_exact(*total).flat_map(|row| places.iter().map(|&place| row[place])).collect();
+    let own = TensorData::new(own, [2 * depth, places.len()]);
+    TrainContext::with_drop_path(DropPath { factors: Tensor::from_data(own, &images.device()) })
 }
 
 /// Makes a copy's parameters roots of a graph of their own.

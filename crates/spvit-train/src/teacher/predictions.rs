@@ -27,11 +27,11 @@ impl Predictions {
     /// Those of `choose`.
     pub fn get(
         &self,
-        (step, start, count): (u64, usize, usize),
+        (step, first, count): (u64, usize, usize),
         choose: impl FnOnce() -> Result<Vec<usize>, String>,
     ) -> Result<Vec<usize>, String> {
         let known = |chosen: &HashMap<(u64, usize), Vec<u16>>| {
-            let own = chosen.get(&(step, start)).filter(|own| own.len() == count)?;
+            let own = chosen.get(&(step, first)).filter(|own| own.len() == count)?;
             Some(own.iter().map(|&class| usize::from(class)).collect())
         };
         if let Some(own) = known(&self.chosen.lock().unwrap_or_else(PoisonError::into_inner)) {
@@ -41,7 +41,7 @@ impl Predictions {
         // More classes than fit are not kept.
         if let Ok(small) = own.iter().map(|&class| u16::try_from(class)).collect() {
             let mut chosen = self.chosen.lock().unwrap_or_else(PoisonError::into_inner);
-            chosen.insert((step, start), small);
+            chosen.insert((step, first), small);
         }
         Ok(own)
     }

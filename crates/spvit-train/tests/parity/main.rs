@@ -37,7 +37,7 @@ fn batch(case: &Case) -> Batch {
     for (row, &label) in labels.iter().enumerate() {
         targets[row * classes + usize::from(label)] = 1.0;
     }
-    let part = 0..labels.len();
+    let part = (0..labels.len()).collect();
     Batch { index: 0, images: values(images), part, shape, labels, targets, classes }
 }
 

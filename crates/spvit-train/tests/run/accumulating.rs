@@ -35,7 +35,7 @@ pub fn batch() -> Batch {
     Batch {
         index: 0,
         images,
-        part: 0..IMAGES,
+        part: (0..IMAGES).collect(),
         shape: [IMAGES, 1, 12, 12],
         labels,
         targets,
