@@ -87,13 +87,14 @@ fn software_vulkan() -> Result<(), Failure> {
 }
 
 /// Few images and steps.
-const QUICK: [&str; 6] = [
+const QUICK: [&str; 7] = [
     "data.train_limit=640",
     "data.test_limit=200",
     "search.start_images=128",
     "search.trial_steps=5",
     "finetune.refit=128",
     "finetune.epochs=1",
+    "run.timing_seconds=0",
 ];
 
 /// Texts whose commands for the program are run.

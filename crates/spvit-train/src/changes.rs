@@ -48,12 +48,13 @@ pub(crate) fn fixed(
 }
 
 /// Values that change no weight, and a path: the images that lie there are compared instead.
-pub(crate) const CHANGE_NOTHING: [&str; 5] = [
+pub(crate) const CHANGE_NOTHING: [&str; 6] = [
     "data.folder",
     "data.threads",
     "data.test_limit",
     "data.images.broken_limit",
     "run.checkpoint_seconds",
+    "run.timing_seconds",
 ];
 
 /// Keys, and sections, that a configuration may leave out, which means something: what was computed

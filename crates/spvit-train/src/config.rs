@@ -349,6 +349,9 @@ pub struct LoopConfig {
     pub checkpoint_seconds: f64,
     /// Images of one evaluation batch.
     pub evaluation_batch: usize,
+    /// Seconds after which evaluation times the models no longer, of one image and of a batch each; three times at
+    /// least.
+    pub timing_seconds: f64,
     /// Parts of a batch that are computed at the same time on a CPU, each with its own batch-norm
     /// statistics. Results depend on it.
     #[serde(alias = "shards")]

@@ -333,7 +333,13 @@ impl<'a, B: TrainBackend> Run<'a, B> {
         self.say(&format!("evaluating on {} test images", images.set().len()));
         let vits: Vec<&Vit<B::InnerBackend>> = models.iter().map(|(_, model, _)| model).collect();
         let timing = |batch: usize, runs: usize| {
-            evaluate::latency(&vits, &config.model, batch, (runs, 5.0), self.device())
+            evaluate::latency(
+                &vits,
+                &config.model,
+                batch,
+                (runs, config.run.timing_seconds),
+                self.device(),
+            )
         };
         let one = timing(1, 50);
         let many = timing(LATENCY_BATCH, 20);

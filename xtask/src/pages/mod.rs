@@ -58,6 +58,7 @@ fn make(scratch: &Path) -> Result<Vec<(&'static str, PathBuf)>, Failure> {
         "finetune.epochs=2",
         "search.batch_size=32",
         "finetune.batch_size=32",
+        "run.timing_seconds=0",
     ];
     let learned = ["search.epochs=3", "search.start=magnitude", "search.budget=0.4"];
     for (name, more) in [("demo", &[][..]), ("learned", &learned[..])] {

@@ -81,6 +81,7 @@ impl Study {
                 "search.start_images=256",
                 "search.trial_steps=5",
                 "finetune.epochs=1",
+                "run.timing_seconds=0",
             ]
             .map(String::from)
             .to_vec(),

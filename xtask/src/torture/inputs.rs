@@ -130,6 +130,7 @@ pub fn settings(place: &Place, dice: &mut Dice, number: usize) -> Verdict {
         "run.micro_batches",
         "run.evaluation_batch",
         "run.checkpoint_seconds",
+        "run.timing_seconds",
         "augment.mixup",
         "seed",
     ];

@@ -93,6 +93,7 @@ pub fn small() -> Result<String, Failure> {
         "search.batch_size=32",
         "finetune.batch_size=32",
         "run.checkpoint_seconds=0",
+        "run.timing_seconds=0",
     ] {
         options += &format!(" --set {setting}");
     }

@@ -96,6 +96,7 @@ fn small() -> String {
         "pretrain.batch_size=32".into(),
         "search.batch_size=32".into(),
         "finetune.batch_size=32".into(),
+        "run.timing_seconds=0".into(),
     ];
     settings.map(|setting| format!(" --set {setting}")).concat()
 }

@@ -31,7 +31,7 @@ fn pictures(place: &Place) {
 }
 
 /// What makes the defaults fit a test's patience.
-const SHORT: &str = "--set transfer.epochs=6 --set search.epochs=1 --set finetune.epochs=2";
+const SHORT: &str = "--set transfer.epochs=6 --set search.epochs=1 --set finetune.epochs=2 --set run.timing_seconds=0";
 
 fn weights() -> String {
     format!("--weights {}", checkout("models/vit_micro-fashion-mnist.safetensors"))

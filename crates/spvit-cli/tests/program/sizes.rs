@@ -223,7 +223,8 @@ fn sizes_beside_weights_are_told() {
     place.write("m/config.json", config(&[]));
     place.succeed("convert m a.json");
     // Few images: where a map is not believed, the search is that of the real model.
-    let few = "--set data.train_limit=64 --set search.start_images=16 --set search.trial_steps=1";
+    let few = "--set data.train_limit=64 --set search.start_images=16 --set search.trial_steps=1 --set \
+               data.test_limit=20 --set data.validation=20 --set run.timing_seconds=0";
     let options = format!(" --set data.folder={} {few} ", checkout("data/fashion-mnist-mini"));
     for huge in HUGE {
         for (key, value) in [

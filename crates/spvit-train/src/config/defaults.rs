@@ -144,7 +144,12 @@ impl Default for FinetuneConfig {
 
 impl Default for LoopConfig {
     fn default() -> Self {
-        let precision = Precision::F32;
-        Self { checkpoint_seconds: 60.0, evaluation_batch: 250, micro_batches: 1, precision }
+        Self {
+            checkpoint_seconds: 60.0,
+            evaluation_batch: 250,
+            timing_seconds: 5.0,
+            micro_batches: 1,
+            precision: Precision::F32,
+        }
     }
 }

@@ -129,8 +129,12 @@ impl RunConfig {
         let heat = self.finetune.distillation_temperature;
         check("finetune.distillation_temperature", heat, heat >= 0.0, "at least 0")?;
         self.finetune.check_teacher(self.model.channels())?;
-        let seconds = self.run.checkpoint_seconds;
-        check("run.checkpoint_seconds", seconds, seconds >= 0.0, "at least 0")?;
+        for (name, seconds) in [
+            ("run.checkpoint_seconds", self.run.checkpoint_seconds),
+            ("run.timing_seconds", self.run.timing_seconds),
+        ] {
+            check(name, seconds, seconds >= 0.0, "at least 0")?;
+        }
         if self.run.evaluation_batch == 0 || self.run.micro_batches == 0 {
             return Err("run.evaluation_batch and run.micro_batches must be at least 1".into());
         }
