@@ -23,7 +23,7 @@ pub trait Peers: Send + Sync {
 
 /// Places of a process's own images in a batch of so many, for [`Share::Part`]. What an image is mixed with is decoded,
 /// too: where that is among them ([`paired_places`](crate::paired_places)), each image of a batch is decoded by one
-/// process. The loader's threads call it, which end if it panics.
+/// process. Where it panics, so does who takes the batch.
 pub type PartOf = Arc<dyn Fn(usize) -> Vec<usize> + Send + Sync>;
 
 /// What one of several processes makes of an epoch.

@@ -218,13 +218,18 @@ impl Work {
             if queue.closed || (queue.next.0 >= self.end && queue.again.is_empty()) {
                 return;
             }
-            match self.claim(&mut queue) {
-                None => {
+            // A panic is handed to whoever takes the batch, who would wait for ever otherwise.
+            match catch_unwind(AssertUnwindSafe(|| self.claim(&mut queue))) {
+                Err(panic) => {
+                    queue.slots.push_back(Slot::Panicked(panic));
+                    queue.next = (queue.next.0 + 1, 0);
+                    self.ready.notify_all();
+                }
+                Ok(None) => {
                     queue = self.taken.wait(queue).unwrap_or_else(PoisonError::into_inner);
                 }
-                Some(task) => {
+                Ok(Some(task)) => {
                     drop(queue);
-                    // A panic is handed to whoever takes the batch, who would wait for ever otherwise.
                     let made = catch_unwind(AssertUnwindSafe(|| self.make(&task, &mut scratch)));
                     if let Err(panic) = made {
                         self.finish(task.0, Slot::Panicked(panic));

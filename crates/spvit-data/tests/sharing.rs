@@ -4,6 +4,8 @@
 mod peers;
 
 use std::collections::HashSet;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 
 use spvit_data::{
@@ -206,6 +208,26 @@ fn a_process_decodes_its_own_images_and_what_they_are_mixed_with() {
         assert!(decoded <= together * batches, "{decoded} of {batches} batches");
         let seen: HashSet<usize> = all.iter().flat_map(|own| own.decoded.clone()).collect();
         assert!(seen.len() > 30);
+    }
+}
+
+#[test]
+fn a_part_that_panics_does_not_leave_who_takes_it_waiting() {
+    for threads in [0, 1, 3] {
+        let calls = AtomicUsize::new(0);
+        // Not where the epoch begins, but where its batches are made.
+        let share =
+            Share::Part(Arc::new(move |images| match calls.fetch_add(1, Ordering::SeqCst) {
+                0..3 => (0..images).collect(),
+                _ => panic!("out of order"),
+            }));
+        let loader = with(training(threads, mixed()), 0.0);
+        let drawn = peers::in_each(1, |peer| {
+            let source = Arc::new(Source { broken: vec![], decoded: Mutex::default() });
+            let loader = loader(source).among(Arc::new(peer), share.clone());
+            catch_unwind(AssertUnwindSafe(|| loader.epoch(0, 0).count())).is_err()
+        });
+        assert_eq!(drawn, [true], "{threads} threads");
     }
 }
 
