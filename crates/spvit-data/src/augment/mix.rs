@@ -72,8 +72,8 @@ impl Mix {
 }
 
 /// Places in a batch of `images` images that lie in `range` in the order 0, n − 1, 1, n − 2 and so on, in which an image
-/// is beside the one that it is mixed with; ascending. Ranges that cut the whole cut the batch, and take at most the
-/// pairs at their ends apart.
+/// is beside the one that it is mixed with; ascending. Ranges without common numbers give places without common ones, and
+/// only the pairs at a range's ends may be taken apart.
 pub fn paired_places(images: usize, range: Range<usize>) -> Vec<usize> {
     let Range { start, end } = range;
     let (start, end) = (start.min(images), end.min(images));
