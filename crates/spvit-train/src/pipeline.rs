@@ -10,19 +10,16 @@ use burn::{module::AutodiffModule, tensor::backend::Backend};
 use spvit_core::{FusedOps, Precision, TrainBackend};
 use spvit_data::{Dataset, ImageSource, Loader, LoaderOptions, Share};
 use spvit_interchange::{Dense, Input, read_dense};
-use spvit_layers::Vit;
-use spvit_search::Unit;
 
 use crate::{
     Devices, Event, Observer, Origin, Phase, Processes, TrainError,
     config::{RunConfig, TrainingConfig},
     epochs::{self, Outcome, Surroundings},
     evaluate,
-    examine::{Evaluation, examine},
-    folder::{RunFolder, write_atomically},
+    folder::RunFolder,
     front::Shared,
     random::{self, Purpose},
-    report::{ModelFigures, Summary},
+    report::Summary,
     results,
 };
 
@@ -33,9 +30,6 @@ pub(crate) const PRUNE: &str = "--redo prune prunes the searched model anew";
 pub(crate) fn again(phase: Phase) -> String {
     format!("--redo {phase} does the phase anew")
 }
-
-/// Images of the second latency figure.
-pub const LATENCY_BATCH: usize = 64;
 
 /// A run: configuration, folder, images and device.
 pub struct Run<'a, B: TrainBackend> {
@@ -285,120 +279,6 @@ impl<'a, B: TrainBackend> Run<'a, B> {
             }
         }
         Ok(dense)
-    }
-
-    /// Evaluates the dense, the pruned and the compact model, as far as they are there, on the test
-    /// split; writes `evaluation.json` and `summary.json`.
-    ///
-    /// # Errors
-    /// [`TrainError`].
-    pub fn evaluate(&mut self) -> Result<Summary, TrainError> {
-        if self.is_front() {
-            let summaries = self.at_all(|run| run.evaluate())?;
-            return self.summarise(summaries);
-        }
-        let summary = match self.processes().is_first() {
-            true => Some(self.evaluate_here()?),
-            false => None,
-        };
-        self.processes().mirror(self.folder.root())?;
-        summary.map_or_else(|| Summary::read(&self.folder), Ok)
-    }
-
-    fn evaluate_here(&mut self) -> Result<Summary, TrainError> {
-        let config = self.config.clone();
-        let mut models = Vec::new();
-        if self.dense_path().exists() {
-            let dense = self.whole();
-            models.push(("dense", self.dense::<B::InnerBackend>()?.model, dense));
-        }
-        self.check_architecture()?;
-        let [pruned, compact] = [self.folder.pruned(), self.folder.compact()];
-        let again = [PRUNE.to_string(), again(Phase::Finetune)];
-        for ((name, path), again) in
-            [("searched", pruned), ("compact", compact)].into_iter().zip(again)
-        {
-            if path.exists() {
-                let shape = &config.model;
-                let (model, architecture, _) =
-                    results::read_model::<B::InnerBackend>(&path, &again, shape, self.device())?;
-                models.push((name, model, architecture));
-            }
-        }
-        if models.is_empty() {
-            let hint = "the run has no model yet; run `spvit pretrain` or `spvit search` first";
-            return Err(TrainError::Missing { path: self.folder.compact(), hint: hint.into() });
-        }
-        let images = self.evaluation_loader(self.data.test.clone())?;
-        self.say(&format!("evaluating on {} test images", images.set().len()));
-        let vits: Vec<&Vit<B::InnerBackend>> = models.iter().map(|(_, model, _)| model).collect();
-        let timing = |batch: usize, runs: usize| {
-            evaluate::latency(
-                &vits,
-                &config.model,
-                batch,
-                (runs, config.run.timing_seconds),
-                self.device(),
-            )
-        };
-        let one = timing(1, 50);
-        let many = timing(LATENCY_BATCH, 20);
-        let blocks = models.iter().map(|(_, _, architecture)| architecture.block_configs());
-        let blocks: Vec<_> = blocks.collect();
-        let elsewhere = self.in_onnxruntime(&blocks);
-        let times = self.times_of(&blocks)?;
-        let named: Vec<(&str, &Vit<B::InnerBackend>)> =
-            models.iter().map(|(name, model, _)| (*name, model)).collect();
-        let normalisation = (&self.data.mean[..], &self.data.std[..]);
-        let evaluation = examine(&named, &images, normalisation, self.device())?;
-        let evaluation = Evaluation { class_names: self.data.class_names.clone(), ..evaluation };
-        let accuracies = evaluation.accuracies();
-        let mut figures = Vec::new();
-        for ((((name, model, architecture), one), many), accuracy) in
-            models.iter().zip(one).zip(many).zip(accuracies)
-        {
-            figures.push(ModelFigures {
-                name: name.to_string(),
-                accuracy,
-                flops: architecture.flops,
-                parameters: spvit_layers::state::parameter_count(model),
-                latency_one: one,
-                latency_batch: many,
-                milliseconds: times.get(figures.len()).copied(),
-                onnxruntime: elsewhere.get(figures.len()).copied(),
-            });
-        }
-        for note in images.broken().take_notes() {
-            self.say(&note);
-        }
-        let budgets = config.budgets();
-        let [flops, parameters] = [Unit::Flops, Unit::Parameters].map(|unit| {
-            let own = budgets.iter().find(|budget| budget.unit == unit);
-            own.map(|budget| budget.target as u64)
-        });
-        let summary = Summary {
-            backend: self.backend.clone(),
-            seed: config.seed,
-            data: self.data.name.clone(),
-            data_fingerprint: self.data.fingerprint.clone(),
-            test_images: images.set().len(),
-            cost_model: config.search.cost_model,
-            target_flops: flops,
-            target_parameters: parameters,
-            target_milliseconds: budgets
-                .iter()
-                .find(|budget| budget.unit == Unit::Milliseconds)
-                .map(|budget| budget.target),
-            latency_table: config.latency.as_ref().map(|table| table.to_string()),
-            latency_batch_size: LATENCY_BATCH,
-            models: figures,
-        };
-        let path = self.folder.evaluation();
-        let json = serde_json::to_string(&evaluation)
-            .map_err(|error| TrainError::io(&path, error.into()))?;
-        write_atomically(&path, (json + "\n").as_bytes())?;
-        summary.write(&self.folder)?;
-        Ok(summary)
     }
 
     /// Says how often the dense model is right before anything is searched: weights of other classes, or

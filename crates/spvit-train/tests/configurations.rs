@@ -141,6 +141,7 @@ fn errors_name_what_is_wrong() {
         ("", "search.min_learning_rate=1.0", "search.min_learning_rate"),
         ("", "run.micro_batches=0", "run.micro_batches"),
         ("", "run.micro_batches=100", "run.micro_batches"),
+        ("", "run.timing_seconds=-1", "run.timing_seconds = -1: expected a number at least 0"),
         ("", "finetune.accumulate=0", "finetune.accumulate = 0: expected a whole number"),
         ("", "transfer.accumulate=65", "from 1 to batch_size, 64"),
         ("run.micro_batches = 4", "search.accumulate=17", "must not exceed search.batch_size = 64"),
